@@ -1,0 +1,1 @@
+"""First stage: SOURCE in, samples out; and the splits of samples into folds."""

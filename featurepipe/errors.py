@@ -1,0 +1,29 @@
+"""The errors featurepipe raises for things a user can mend; commands turn each into exit code 2."""
+
+
+class FeaturepipeError(Exception):
+    """Base of all of them. The text says what happened, what was expected, and what to do."""
+
+
+class InputError(FeaturepipeError, ValueError):
+    """An argument, a SOURCE or a file is not what the command needs."""
+
+
+class WeightsError(FeaturepipeError):
+    """A weights file is missing, could not be fetched, or is not the network it claims to be."""
+
+
+class ModelError(FeaturepipeError):
+    """A model file is unsafe, of an unknown format, or damaged; nothing in it was run."""
+
+
+class RecipeMismatch(FeaturepipeError):
+    """Features were made in another way than the model, or the rest of the table, expects."""
+
+
+class TableError(FeaturepipeError):
+    """A feature table is missing, damaged, or being written by another process."""
+
+
+class MissingPackageError(FeaturepipeError, ImportError):
+    """An optional package is asked for and is not installed."""

@@ -1,0 +1,1 @@
+"""Second stage: photos in, face boxes and crops out."""

@@ -1,0 +1,1 @@
+"""Third stage: face crops in, vectors out, kept in the feature table."""

@@ -1,0 +1,1 @@
+"""Fourth stage: vectors or crops in, a fitted classifier out."""

@@ -1,0 +1,11 @@
+"""Names the command line offers, kept apart from their implementations so that `--help` loads nothing heavy.
+
+A test compares each tuple with the registry it mirrors.
+"""
+
+DETECTORS = ("hog", "dlib-mmod", "mtcnn", "none")
+BACKBONES = ("fer-vgg", "vgg-face", "vgg16-imagenet", "facenet-vggface2", "dlib-resnet")
+ARCHITECTURES = ("seed_cnn", "fer-vgg")
+DATASETS = ("folder", "csv", "fer2013", "npz")
+EXPORTS = ("parquet", "csv", "npz", "mat")
+LAYOUTS = ("vgg_face_caffe", "vgg_face_keras", "vgg_face_mcn", "vgg_face_torch7")

@@ -1,0 +1,118 @@
+"""The nouns that travel from stage to stage: samples, faces, and what is asked of and answered by the face stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+STATUSES = ("ok", "no_face", "missing", "unreadable", "too_large")
+"""Every sample ends with one of these; `error` says why it is not ok."""
+
+Policy = Literal["largest", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face's box in pixels of the upright photo; right and bottom are inclusive, as in dlib.
+
+    `score` is the detector's own (higher is surer); 1.0 where the box was given rather than detected.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    score: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.right - self.left + 1
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.bottom - self.top + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One photo, or one row of pixels in a CSV or NPZ file.
+
+    Parameters
+    ----------
+    path : opens from the working directory; for a row of pixels `file#row`
+    label : canonical emotion (featurepipe.labels), or None where unlabelled
+    raw_label : the label as the source spells it
+    subject : who is in the photo, or None where unknown
+    split : train, val, test or None
+    sequence, frame : name of the sequence and frame number in it, where there is one
+    box : the face's box where the data set gives it
+    pixels : uint8 (h, w) or (h, w, 3), where the source holds pixels instead of naming a file
+    """
+
+    path: str
+    label: str | None = None
+    raw_label: str | None = None
+    subject: str | None = None
+    split: str | None = None
+    sequence: str | None = None
+    frame: int | None = None
+    box: Face | None = None
+    pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a backbone or CNN wants its faces cut: a property of its weights, recorded beside them.
+
+    Parameters
+    ----------
+    size : side of the square crop in pixels
+    mode : "RGB" or "L" (grey, ITU-R 601 luma as Pillow makes it)
+    margin : the crop's side is (1 + margin) times the longer side of the box
+    shift : the crop's centre lies this share of the longer side below the box's centre (negative: above)
+    """
+
+    size: int
+    mode: Literal["RGB", "L"]
+    margin: float = 0.0
+    shift: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one crop: (size, size, 3) for RGB, (size, size) for grey."""
+        return (self.size, self.size, 3) if self.mode == "RGB" else (self.size, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceTask:
+    """What the extraction asks of the face stage for one photo.
+
+    `content` is the key the photo was scanned under: a photo whose bytes no longer match it is answered with
+    status unreadable. `known` holds the boxes where they are already stored: then nothing is detected.
+    """
+
+    sample: Sample
+    content: str
+    known: tuple[Face, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaceResult:
+    """The face stage's answer for one photo.
+
+    `faces` are all faces found, in the detector's order; `chosen` are the indices that the policy selects, and
+    `crops` is uint8 (len(chosen), *framing.shape), row-aligned with `chosen`. `seconds` maps a stage's name
+    ("decode", "detect", "crop") to the seconds spent.
+    """
+
+    content: str
+    status: str
+    error: str
+    faces: tuple[Face, ...]
+    chosen: tuple[int, ...]
+    crops: np.ndarray
+    seconds: dict[str, float]

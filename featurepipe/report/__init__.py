@@ -1,0 +1,1 @@
+"""Last stage: predictions in, numbers and pictures out."""

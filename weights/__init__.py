@@ -1,0 +1,1 @@
+"""The weights that ship with featurepipe, installed as featurepipe.shipped."""
