@@ -1,0 +1,66 @@
+"""Random changes to training faces, whole batches at a time."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+from featurepipe.models.training_recipe import Augmentation
+
+
+def augment(faces: torch.Tensor, how: Augmentation, view: int, generator: torch.Generator) -> torch.Tensor:
+    """Cut one randomly moved, turned, scaled and mirrored view out of each face, and change its brightness curve.
+
+    Parameters
+    ----------
+    faces : float (n, c, s, s) in 0..1
+    how : the ranges
+    view : side of the square view in pixels, at most s; a view equal to s with no change is a copy
+    generator : on the CPU; the only source of randomness
+
+    Returns
+    -------
+    float (n, c, view, view) in 0..1, bilinear, borders repeated
+    """
+    count, channels = faces.shape[:2]
+    theta = _affine(count, faces.shape[-1], view, how, generator).to(faces)
+    grid = functional.affine_grid(theta, [count, channels, view, view], align_corners=False)
+    moved = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
+    if how.gamma == 1.0:
+        return moved
+    exponent = torch.exp(_symmetric(count, math.log(how.gamma), generator)).to(faces)
+    return moved.clamp(1e-4, 1.0) ** exponent[:, None, None, None]
+
+
+def erase(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Set one rectangle of 2 to 20 % of the area to 0 in about `probability` of the images (n, c, h, w)."""
+    if not probability:
+        return images
+    count, _, height, width = images.shape
+    area = torch.rand(count, generator=generator) * 0.18 + 0.02
+    aspect = torch.exp(_symmetric(count, math.log(3.0), generator))
+    half_h, half_w = (area * aspect).sqrt() * height / 2, (area / aspect).sqrt() * width / 2
+    middle_y = torch.rand(count, generator=generator) * height
+    middle_x = torch.rand(count, generator=generator) * width
+    inside_y = (torch.arange(height)[None] - middle_y[:, None]).abs() < half_h[:, None]
+    inside_x = (torch.arange(width)[None] - middle_x[:, None]).abs() < half_w[:, None]
+    chosen = torch.rand(count, generator=generator) < probability
+    mask = (inside_y[:, :, None] & inside_x[:, None, :] & chosen[:, None, None]).to(images.device)
+    return images.masked_fill(mask[:, None], 0.0)
+
+
+def _affine(count: int, size: int, view: int, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """Matrices (count, 2, 3) from view coordinates to face coordinates, both -1..1 as affine_grid wants them."""
+    angle = _symmetric(count, math.radians(how.rotation), generator)
+    zoom = torch.exp(_symmetric(count, math.log1p(how.scale), generator)) * (view / size)
+    mirror = torch.where(torch.rand(count, generator=generator) < how.flip, -1.0, 1.0)
+    shift_x, shift_y = (_symmetric(count, 2 * how.shift / size, generator) for _ in range(2))
+    cosine, sine = zoom * torch.cos(angle), zoom * torch.sin(angle)
+    rows = [mirror * cosine, -sine, shift_x, mirror * sine, cosine, shift_y]
+    return torch.stack(rows, dim=1).reshape(count, 2, 3)
+
+
+def _symmetric(count: int, bound: float, generator: torch.Generator) -> torch.Tensor:
+    return (torch.rand(count, generator=generator) * 2 - 1) * bound

@@ -1,0 +1,43 @@
+"""The CNN baselines, one module each; every one is a `Baseline` record under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from featurepipe.models.training_recipe import TrainingRecipe
+from featurepipe.records import Framing
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One architecture, with everything that is not learnt.
+
+    Parameters
+    ----------
+    name : as `--arch` takes it
+    source : the paper it comes from
+    fidelity : "faithful" where the paper or its code says every layer, "reconstruction" where it does not
+    framing : how its faces are cut
+    view : side in pixels of what the network sees, at most framing.size
+    build : (number of classes, **recipe.network) -> network with random weights
+    normalise : from float (n, c, view, view) in 0..1 to what the network's first layer takes
+    views : from float (n, c, size, size) in 0..1 and a number of views to that many normalised inputs, whose
+        scores are averaged
+    output : "softmax" or "sigmoid", the function from scores to outputs
+    recipe : how it is trained unless a recipe file says otherwise
+    """
+
+    name: str
+    source: str
+    fidelity: Literal["faithful", "reconstruction"]
+    framing: Framing
+    view: int
+    build: Callable[..., torch.nn.Module]
+    normalise: Callable[[torch.Tensor], torch.Tensor]
+    views: Callable[[torch.Tensor, int], list[torch.Tensor]]
+    output: Literal["softmax", "sigmoid"]
+    recipe: TrainingRecipe

@@ -1,0 +1,32 @@
+"""fer-vgg as a baseline: the network of featurepipe.networks.fer_vgg, trained from scratch."""
+
+from __future__ import annotations
+
+from featurepipe.models.baselines import Baseline
+from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
+from featurepipe.networks.fer_vgg import CROP, VIEW, FerVGG, standardise, views
+from featurepipe.records import Framing
+
+FER_VGG = Baseline(
+    name="fer-vgg",
+    source="trained here; VGG of Simonyan & Zisserman 2015 with batch norm, sized for FER2013",
+    fidelity="faithful",
+    framing=Framing(size=CROP, mode="L"),
+    view=VIEW,
+    build=FerVGG,
+    normalise=standardise,
+    views=views,
+    output="softmax",
+    recipe=TrainingRecipe(
+        epochs=30,
+        batch_size=128,
+        lr=0.1,
+        schedule="one-cycle",
+        momentum=0.9,
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        average=0.998,
+        augmentation=Augmentation(flip=0.5, shift=5.0, scale=0.15, rotation=12.0, gamma=1.5, erase=0.3),
+        network={"width": 1.0, "dropout": 0.5},
+    ),
+)

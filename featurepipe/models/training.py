@@ -1,0 +1,262 @@
+"""Training a CNN baseline: epochs of SGD with checkpoints that a later run can continue from."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from featurepipe.devices import autocast
+from featurepipe.errors import InputError, ModelError
+from featurepipe.files import replacing
+from featurepipe.models.augment import augment, erase
+from featurepipe.models.baselines import Baseline
+from featurepipe.models.training_recipe import TrainingRecipe
+
+EpochHook = Callable[[dict[str, float]], None]
+
+
+class Trainer:
+    """One training run: a network, its moving average, the optimiser, and how far they have come.
+
+    Parameters
+    ----------
+    baseline : the architecture
+    recipe : how to train
+    classes : number of classes
+    device, precision : where, and in what arithmetic ("fp32" or "bf16")
+    seed : decides initial weights, order, augmentation and dropout
+    """
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        recipe: TrainingRecipe,
+        classes: int,
+        *,
+        device: torch.device,
+        precision: str,
+        seed: int,
+    ) -> None:
+        self.baseline, self.recipe, self.seed = baseline, recipe, seed
+        self.device, self.precision = device, precision
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = baseline.build(classes, **recipe.network)
+            average = baseline.build(classes, **recipe.network)
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.average = average.to(device).to(memory_format=torch.channels_last)
+        self.average.load_state_dict(self.network.state_dict())
+        self.optimiser = torch.optim.SGD(
+            _decayed_apart(self.network, recipe.weight_decay),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+        )
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to use: the moving average where the recipe asks for one, else the trained one."""
+        return self.average if self.recipe.average else self.network
+
+    def run(
+        self,
+        faces: np.ndarray,
+        targets: np.ndarray,
+        *,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        after_epoch: EpochHook | None = None,
+    ) -> None:
+        """Train for the epochs that are left; each appends a row to `history` and is then told to `after_epoch`.
+
+        Parameters
+        ----------
+        faces : uint8 (n, *framing.shape), memory-mapped or not
+        targets : int (n,), class indices
+        validation : faces and targets of their own, scored after every epoch with one view
+
+        Raises InputError where there are fewer faces than one batch. After KeyboardInterrupt the run can go on
+        from the last checkpoint: an epoch that was not finished leaves no trace there.
+        """
+        if len(faces) < self.recipe.batch_size:
+            raise InputError(
+                f"{len(faces)} training faces are fewer than one batch of {self.recipe.batch_size}; "
+                "give more photos, or a recipe with a smaller batch_size"
+            )
+        while self.epoch < self.recipe.epochs:
+            started = time.perf_counter()
+            row = self._one_epoch(faces, targets)
+            if validation:
+                row["val_accuracy"] = self.accuracy(*validation)
+            row["seconds"] = round(time.perf_counter() - started, 2)
+            self.epoch += 1
+            self.history.append({"epoch": self.epoch, **row})
+            if after_epoch:
+                after_epoch(self.history[-1])
+
+    def _one_epoch(self, faces: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Every face once, in an order and with changes that seed and epoch alone decide."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout draws from the global generator
+            generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+            order = torch.randperm(len(faces), generator=generator).numpy()
+            size = self.recipe.batch_size
+            steps = len(faces) // size
+            self.network.train()
+            loss, right = 0.0, 0
+            for step in range(steps):
+                chosen = order[step * size : (step + 1) * size]
+                inputs = self._training_inputs(faces[chosen], generator)
+                wanted = torch.as_tensor(targets[chosen], device=self.device)
+                self._set_rate(self.epoch + step / steps)
+                batch_loss, batch_right = self._one_step(inputs, wanted)
+                loss, right = loss + batch_loss, right + batch_right
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"training diverged in epoch {self.epoch + 1}: the loss is not a number; try a recipe with a "
+                f"smaller lr than {self.recipe.lr}"
+            )
+        seen = steps * size
+        return {"lr": self._rate(self.epoch), "loss": loss / steps, "train_accuracy": right / seen}
+
+    def _one_step(self, inputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, int]:
+        with autocast(self.device, self.precision):
+            scores = self.network(inputs)
+        loss = _loss(scores.float(), wanted, self.recipe)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        if self.recipe.average:
+            _move_towards(self.average, self.network, self._decay())
+        return loss.item(), int((scores.argmax(1) == wanted).sum())
+
+    def _training_inputs(self, faces: np.ndarray, generator: torch.Generator) -> torch.Tensor:
+        how = self.recipe.augmentation
+        images = augment(to_unit(faces, self.device), how, self.baseline.view, generator)
+        return erase(self.baseline.normalise(images), how.erase, generator)
+
+    def _rate(self, epoch: float) -> float:
+        """Learning rate at a point in time given in epochs."""
+        if self.recipe.schedule == "constant":
+            return self.recipe.lr
+        done = epoch / self.recipe.epochs
+        if done < self.recipe.warmup:
+            return self.recipe.lr * max(done / self.recipe.warmup, 0.04)
+        left = (done - self.recipe.warmup) / (1 - self.recipe.warmup)
+        return self.recipe.lr * (0.5 + 0.5 * math.cos(math.pi * left))
+
+    def _set_rate(self, epoch: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate(epoch)
+
+    def _decay(self) -> float:
+        """Decay of the moving average: shorter while it is young, so that it forgets the random start."""
+        return min(self.recipe.average, 0.9 + 0.1 * self.epoch / (self.epoch + 4))
+
+    def accuracy(self, faces: np.ndarray, targets: np.ndarray) -> float:
+        """Share of faces whose class the network to use gets right, with one view."""
+        scores = predict_scores(self.result, self.baseline, faces, device=self.device, precision=self.precision)
+        return float((scores.argmax(1) == targets).mean())
+
+    def save_checkpoint(self, path: Path, fingerprint: str) -> None:
+        """Write all that a later run needs to go on; `fingerprint` names the data and settings it belongs to."""
+        state = {
+            "fingerprint": fingerprint,
+            "epoch": self.epoch,
+            "history": self.history,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        with replacing(path) as stream:
+            stream.write(buffer.getbuffer())
+
+    def load_checkpoint(self, path: Path, fingerprint: str) -> None:
+        """Go on from where `path` was written. Raises ModelError where it is damaged or of another run."""
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+            raise ModelError(f"could not read the checkpoint {path}: {error}; delete it to start anew") from error
+        if state.get("fingerprint") != fingerprint:
+            raise ModelError(
+                f"the checkpoint {path} belongs to other data, another recipe, seed or architecture; "
+                "repeat the command that wrote it, or delete it to start anew"
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch, self.history = state["epoch"], state["history"]
+
+
+def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
+    """uint8 (n, h, w) or (n, h, w, 3) to float (n, c, h, w) in 0..1 on `device`."""
+    tensor = torch.from_numpy(np.ascontiguousarray(faces)).to(device)
+    tensor = tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+    return tensor.to(torch.float32).div_(255)
+
+
+def predict_scores(
+    network: nn.Module,
+    baseline: Baseline,
+    faces: np.ndarray,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    views: int = 1,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Class scores of faces, averaged over views.
+
+    Parameters
+    ----------
+    faces : uint8 (n, *framing.shape)
+
+    Returns
+    -------
+    float32 (n, classes), before softmax or sigmoid
+    """
+    network.eval()
+    rows: list[np.ndarray] = []
+    with torch.inference_mode():
+        for start in range(0, len(faces), batch_size):
+            crops = to_unit(faces[start : start + batch_size], device)
+            with autocast(device, precision):
+                scores = [network(view).float() for view in baseline.views(crops, views)]
+            rows.append(torch.stack(scores).mean(0).cpu().numpy())
+    return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+
+
+def _loss(scores: torch.Tensor, wanted: torch.Tensor, recipe: TrainingRecipe) -> torch.Tensor:
+    if recipe.loss == "cross-entropy":
+        return functional.cross_entropy(scores, wanted, label_smoothing=recipe.label_smoothing)
+    onehot = functional.one_hot(wanted, scores.shape[1]).to(scores)
+    return 0.5 * (torch.sigmoid(scores) - onehot).square().sum(1).mean()
+
+
+def _decayed_apart(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices and kernels alone: decaying biases and batch norm only weakens the fit."""
+    matrices = [weights for weights in network.parameters() if weights.ndim > 1]
+    others = [weights for weights in network.parameters() if weights.ndim <= 1]
+    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _move_towards(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Average weights and batch norm statistics alike: statistics of the last weights would not fit."""
+    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)

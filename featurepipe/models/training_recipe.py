@@ -1,0 +1,116 @@
+"""How a CNN is trained, as data: read from a TOML file, stored in the model, compared on resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featurepipe.errors import InputError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to each training face; every range is symmetric around "no change".
+
+    Parameters
+    ----------
+    flip : probability of mirroring left and right
+    shift : largest shift in each direction, in pixels of the crop
+    scale : largest relative change of size (0.1: between 1/1.1 and 1.1)
+    rotation : largest turn in degrees
+    gamma : largest exponent of the brightness curve (1.5: between 1/1.5 and 1.5; 1: unchanged)
+    erase : probability of blanking one rectangle of 2 to 20 % of the area (Zhong et al. 2020)
+    """
+
+    flip: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    rotation: float = 0.0
+    gamma: float = 1.0
+    erase: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """Everything that decides the weights besides data, seed and architecture.
+
+    Parameters
+    ----------
+    epochs : passes over the training faces
+    batch_size : faces per step; an incomplete last batch is left out
+    lr : learning rate of SGD, the highest one where the schedule varies it
+    schedule : "constant", or "one-cycle": linear rise over `warmup` of the steps, then a cosine to zero
+    momentum, weight_decay : of SGD; Nesterov where momentum is not 0
+    loss : "cross-entropy", or "half-squared-error" between sigmoid outputs and one-hot targets
+    label_smoothing : of the cross-entropy
+    average : decay per step of the moving average of weights that becomes the model; 0: the last weights
+    augmentation : of the training faces
+    network : arguments of the architecture
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    schedule: str = "constant"
+    warmup: float = 0.2
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    network: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges with InputError, before an hour of training is spent on them."""
+        checks = {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "lr": self.lr > 0,
+            "schedule": self.schedule in ("constant", "one-cycle"),
+            "warmup": 0 < self.warmup < 1,
+            "momentum": 0 <= self.momentum < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "loss": self.loss in ("cross-entropy", "half-squared-error"),
+            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "average": 0 <= self.average < 1,
+        }
+        for name, fine in checks.items():
+            if not fine:
+                raise InputError(f"training recipe: {name} = {getattr(self, name)!r} is outside its range")
+
+    def document(self) -> dict[str, Any]:
+        """As a JSON-able dictionary; `from_document` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], base: TrainingRecipe | None = None) -> TrainingRecipe:
+        """Build a recipe from a dictionary whose missing keys come from `base`; unknown keys raise InputError."""
+        values = base.document() if base else {}
+        _refuse_unknown(document, {item.name for item in dataclasses.fields(cls)}, "training recipe")
+        augmentation = document.get("augmentation", {})
+        known = {item.name for item in dataclasses.fields(Augmentation)}
+        _refuse_unknown(augmentation, known, "training recipe, augmentation")
+        merged = {**values, **document}
+        merged["augmentation"] = Augmentation(**{**values.get("augmentation", {}), **augmentation})
+        merged["network"] = {**values.get("network", {}), **document.get("network", {})}
+        return cls(**merged)
+
+
+def read_recipe(path: str | os.PathLike[str], base: TrainingRecipe) -> TrainingRecipe:
+    """Read a TOML file of recipe values; those it leaves out come from `base`. Raises InputError."""
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"could not read the training recipe {path}: {error}; expected a TOML file") from error
+    return TrainingRecipe.from_document(document, base)
+
+
+def _refuse_unknown(document: dict[str, Any], known: set[str], what: str) -> None:
+    unknown = sorted(set(document) - known)
+    if unknown:
+        raise InputError(f"{what}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
