@@ -1,0 +1,412 @@
+"""Linear SVM on face vectors: C by inner cross-validation, one temperature for its probabilities."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from joblib import Parallel, delayed
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, recall_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+from featurepipe.errors import InputError, RecipeMismatch
+
+Progress = Callable[[int, int], None]
+Rows = tuple[np.ndarray, np.ndarray]
+"""Vectors (n, d) and their labels (n,)."""
+
+NORMALISERS = {"l2": Normalizer, "standard": StandardScaler}
+GRIDS = {
+    "l2": tuple(2.0**power for power in range(-7, 4)),
+    "standard": tuple(10.0**power for power in range(-6, 0)),
+}
+"""Values of C tried by default: standardised vectors need a smaller C (baselines.md 13.3)."""
+
+TEMPERATURES = (0.05, 20.0)
+"""Bounds of the temperature: margins are near 1, so beyond them probabilities are 0 and 1, or all equal."""
+
+CHUNK = 4096
+"""Rows handled at a time: a memory-mapped table of any length takes the same memory to classify."""
+
+
+class LinearSVM(ClassifierMixin, BaseEstimator):
+    """One-vs-rest linear SVM (squared hinge) with calibrated probabilities, as a scikit-learn estimator.
+
+    A normaliser and LinearSVC are fitted for every C on the inner folds, the best C is fitted again on all
+    rows, and softmax(decision / temperature) gives the probabilities (Guo et al. 2017, "On Calibration of
+    Modern Neural Networks", section 4.2). The temperature is positive, so the label is arg max of decision
+    and of probability.
+
+    LinearSVC converts its rows to float64 and liblinear copies them once more (16 bytes per non-zero number),
+    so every fit running at a time needs up to 24 bytes per number of its rows, whatever the dtype of `X`.
+
+    Parameters
+    ----------
+    normaliser : "l2" scales each vector to unit length; "standard" each column to zero mean and unit variance
+    Cs : values of C to try; None for GRIDS[normaliser]
+    class_weight : None, or "balanced" for weights inverse to class frequency; C is then chosen by mean recall
+        instead of accuracy
+    folds : number of inner folds, where no validation set is given
+    seed : of the folds and of liblinear's order of rows
+    n_jobs : fits running at a time (threads: liblinear releases the interpreter's lock)
+
+    Attributes
+    ----------
+    pipeline_ : the fitted Pipeline of normaliser and LinearSVC
+    temperature_ : float > 0
+    recipe : dict, feature half and face half of the vectors that the model was fitted on
+    training : dict, JSON-able summary of the fit
+    """
+
+    kind: ClassVar[str] = "svm"
+
+    def __init__(
+        self,
+        *,
+        normaliser: Literal["l2", "standard"] = "l2",
+        Cs: Sequence[float] | None = None,
+        class_weight: Literal["balanced"] | None = None,
+        folds: int = 5,
+        seed: int = 0,
+        n_jobs: int = 1,
+    ) -> None:
+        self.normaliser = normaliser
+        self.Cs = Cs
+        self.class_weight = class_weight
+        self.folds = folds
+        self.seed = seed
+        self.n_jobs = n_jobs
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: Sequence[str] | np.ndarray,
+        *,
+        groups: Sequence[str] | np.ndarray | None = None,
+        grouped_by: str = "group",
+        validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> LinearSVM:
+        """Choose C and the temperature on held-out rows, then fit on all rows of `X`.
+
+        Parameters
+        ----------
+        X : (n, d) float, finite
+        y : (n,) labels
+        groups : (n,) names of what must not be on both sides of a fold (subjects, or duplicate contents)
+        grouped_by : what the groups are, for messages and the summary: "subject", "content"
+        validation : (X_val, y_val) to choose on instead of folds: for vectors of a backbone that has already
+            seen the training photos
+        recipe : recorded with the model
+        progress : called with (fits done, fits in all)
+
+        Raises
+        ------
+        InputError : fewer than two classes, a class too small for the folds, rows that are not finite numbers
+        """
+        started = time.perf_counter()
+        rows = _checked_training(X, y)
+        if validation is None:
+            splits = inner_folds(rows[1], groups, self.folds, self.seed, grouped_by)
+            search = self._search(_cut(rows, splits), len(splits), progress)
+            chosen_on, grouped_by = f"{len(splits)} folds", grouped_by if groups is not None else "none"
+        else:
+            search = self._search([(rows, _checked_validation(validation, rows))], 1, progress)
+            chosen_on, grouped_by = "validation", "none"
+        temperature = fit_temperature(*search.held_out())
+        self._refit(rows, search.chosen)
+        self.temperature_ = temperature.value
+        self.recipe = dict(recipe or {})
+        self.training = {
+            "chosen_on": chosen_on,
+            "groups": grouped_by,
+            **search.summary(),
+            **temperature.summary(),
+            **self._settings(rows),
+            "warnings": search.warnings() + temperature.warnings(),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        return self
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """(k,) labels, sorted."""
+        return self.pipeline_.classes_
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes as plain strings, in the order of the columns of `predict_proba`."""
+        return self.classes_.tolist()
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Signed distances from the planes: (n, k), or (n,) with two classes, as scikit-learn has it.
+
+        Raises
+        ------
+        RecipeMismatch : `X` is not as wide as the vectors the model was fitted on
+        InputError : `X` is not a matrix of finite numbers
+        """
+        X = _checked_matrix(X)
+        expected = self.pipeline_[-1].coef_.shape[1]
+        if X.shape[1] != expected:
+            raise RecipeMismatch(
+                f"the model was fitted on vectors of {expected} numbers and got vectors of {X.shape[1]}: "
+                "extract with the backbone that its recipe names"
+            )
+        if not len(X):  # scikit-learn refuses what is an ordinary answer for a folder without faces
+            return np.empty(0) if len(self.labels) == 2 else np.empty((0, len(self.labels)))
+        parts = [self.pipeline_.decision_function(X[at : at + CHUNK]) for at in range(0, len(X), CHUNK)]
+        return np.concatenate(parts)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """softmax(decision / temperature): (n, k) float64, rows sum to 1."""
+        return softmax(two_sided(self.decision_function(X)) / self.temperature_, axis=1)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """(n,) labels: arg max of decision, which is arg max of probability."""
+        return self.classes_[two_sided(self.decision_function(X)).argmax(axis=1)]
+
+    def _search(self, parts: Iterable[tuple[Rows, Rows]], count: int, progress: Progress | None) -> _Search:
+        """Fit every C on every part's training rows and keep the decision values of its held-out rows."""
+        grid = tuple(sorted(float(C) for C in self.Cs or GRIDS[self.normaliser]))
+        search = _Search(grid, "accuracy" if self.class_weight is None else "UAR")
+        for (X, y), (X_out, y_out) in parts:
+            normaliser = NORMALISERS[self.normaliser]().fit(X)
+            X, X_out = normaliser.transform(X), normaliser.transform(X_out)
+            tasks = (delayed(_fit_and_decide)(self._svc(C), X, y, X_out) for C in grid)
+            fits = []
+            with _quiet():
+                for fit in Parallel(self.n_jobs, prefer="threads", return_as="generator")(tasks):
+                    fits.append(fit)
+                    if progress is not None:
+                        progress(len(search.truths) * len(grid) + len(fits), count * len(grid))
+            search.add(fits, y_out)
+        return search
+
+    def _refit(self, rows: Rows, C: float) -> None:
+        steps = [("normalise", NORMALISERS[self.normaliser]()), ("svm", self._svc(C))]
+        with _quiet():
+            self.pipeline_ = Pipeline(steps).fit(*rows)
+        if self.normaliser == "standard":  # a NumPy scalar here would need one more callable in the pickle
+            self.pipeline_[0].n_samples_seen_ = len(rows[0])
+
+    def _svc(self, C: float) -> LinearSVC:
+        return LinearSVC(C=C, dual="auto", class_weight=self.class_weight, random_state=self.seed)
+
+    def _settings(self, rows: Rows) -> dict[str, Any]:
+        names, counts = np.unique(rows[1], return_counts=True)
+        return {
+            "normaliser": self.normaliser,
+            "class_weight": self.class_weight,
+            "seed": self.seed,
+            "dimensions": rows[0].shape[1],
+            "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+        }
+
+
+def two_sided(decisions: np.ndarray) -> np.ndarray:
+    """Decision values with one column per class: (n, k) as it is; (n,) of two classes d becomes [-d, d]."""
+    return np.stack([-decisions, decisions], axis=1) if decisions.ndim == 1 else decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """A fitted temperature, with the mean negative log-likelihood (nats) at temperature 1 and at `value`."""
+
+    value: float
+    nll_before: float
+    nll_after: float
+
+    def summary(self) -> dict[str, float]:
+        """The three numbers for the training summary."""
+        return {"temperature": self.value, "nll_before": self.nll_before, "nll_after": self.nll_after}
+
+    def warnings(self) -> list[str]:
+        """A sentence where the temperature ran into one of its bounds."""
+        low, high = TEMPERATURES
+        if low * 1.01 < self.value < high / 1.01:
+            return []
+        return [f"the temperature {self.value:.3g} lies at a bound of {low:g}..{high:g}: confidences mean little"]
+
+
+def fit_temperature(decisions: np.ndarray, truth: np.ndarray) -> Temperature:
+    """The T that minimises the mean NLL of softmax(decisions / T), by a bounded search over log T.
+
+    Parameters
+    ----------
+    decisions : (n, k) held-out decision values
+    truth : (n,) int, columns of the true classes
+
+    Notes
+    -----
+    The NLL is convex in 1 / T, so the minimum that the search finds is the only one.
+    """
+
+    def nll(log_t: float) -> float:
+        return -float(log_softmax(decisions / np.exp(log_t), axis=1)[np.arange(len(truth)), truth].mean())
+
+    found = minimize_scalar(nll, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return Temperature(float(np.exp(found.x)), nll(0.0), float(found.fun))
+
+
+def inner_folds(
+    y: np.ndarray, groups: Sequence[str] | np.ndarray | None, folds: int, seed: int, grouped_by: str = "group"
+) -> list[Rows]:
+    """Stratified (training rows, held-out rows) of each fold, as int indices; no group is on both sides.
+
+    Raises
+    ------
+    InputError : a class with fewer rows than folds, fewer groups than folds, or a fold that would have to be
+        trained without one of the classes
+    """
+    names, counts = np.unique(y, return_counts=True)
+    if counts.min() < folds:
+        small = ", ".join(f"{name} ({n})" for name, n in zip(names, counts, strict=True) if n < folds)
+        raise InputError(
+            f"too few faces for {folds} folds: {small}. Add photos, or drop such classes with --min-per-class {folds}"
+        )
+    if groups is None:
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y))
+    groups = np.asarray(groups)
+    if len(groups) != len(y):
+        raise InputError(f"{len(groups)} groups were given for {len(y)} rows: one per row is needed")
+    if len(np.unique(groups)) < folds:
+        raise InputError(
+            f"{folds} folds need at least {folds} of each {grouped_by}, and there are "
+            f"{len(np.unique(groups))}: ask for fewer folds"
+        )
+    splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups))
+    for train, _ in splits:
+        if missing := sorted(set(names.tolist()) - set(y[train].tolist())):
+            owners = len(np.unique(groups[y == missing[0]]))
+            raise InputError(
+                f"class {missing[0]} comes from {owners} {grouped_by}(s) only, so a fold has none of it to "
+                "learn from: add photos, ask for fewer folds, or drop the class"
+            )
+    return splits
+
+
+@dataclass(slots=True)
+class _Search:
+    """Held-out decision values and scores of every C of an ascending grid, one entry per part."""
+
+    grid: tuple[float, ...]
+    criterion: str
+    decisions: list[np.ndarray] = field(default_factory=list)  # each (len(grid), n, k)
+    truths: list[np.ndarray] = field(default_factory=list)  # each (n,) int
+    scores: list[list[float]] = field(default_factory=list)
+    unfinished: int = 0
+
+    def add(self, fits: Sequence[tuple[np.ndarray, np.ndarray, bool]], y: np.ndarray) -> None:
+        """Take in one part: (classes, decision values, converged) for each C, and the held-out labels."""
+        truth = np.searchsorted(fits[0][0], y)
+        decisions = np.stack([two_sided(fit[1]) for fit in fits])
+        predicted = decisions.argmax(axis=2)
+        score = accuracy_score if self.criterion == "accuracy" else _uar
+        self.scores.append([float(score(truth, row)) for row in predicted])
+        self.decisions.append(decisions)
+        self.truths.append(truth)
+        self.unfinished += sum(not fit[2] for fit in fits)
+
+    @property
+    def best(self) -> int:
+        """Position of the best C in the grid."""
+        return int(np.mean(self.scores, axis=0).argmax())  # the first of equals, so the smaller C
+
+    @property
+    def chosen(self) -> float:
+        """The best C."""
+        return self.grid[self.best]
+
+    def held_out(self) -> Rows:
+        """Decision values (n, k) of the best C and true columns (n,), over all parts."""
+        return np.concatenate([part[self.best] for part in self.decisions]), np.concatenate(self.truths)
+
+    def summary(self) -> dict[str, Any]:
+        """The chosen C, and mean and standard deviation of the score of every C over the parts."""
+        means, deviations = np.mean(self.scores, axis=0).tolist(), np.std(self.scores, axis=0).tolist()
+        table = [{"C": C, "mean": mean, "std": std} for C, mean, std in zip(self.grid, means, deviations, strict=True)]
+        return {"C": self.chosen, "criterion": self.criterion, "grid": table}
+
+    def warnings(self) -> list[str]:
+        """Sentences on a C at the edge of the grid and on fits that did not converge."""
+        said = []
+        if len(self.grid) > 1 and self.best in (0, len(self.grid) - 1):
+            said.append(f"C = {self.chosen:g} lies at the edge of the grid: a wider grid may do better")
+        if self.unfinished:
+            said.append(f"{self.unfinished} of {len(self.grid) * len(self.truths)} fits did not converge")
+        return said
+
+
+def _fit_and_decide(
+    svc: LinearSVC, X: np.ndarray, y: np.ndarray, X_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    svc.fit(X, y)
+    return svc.classes_, svc.decision_function(X_out), bool(svc.n_iter_ < svc.max_iter)
+
+
+def _uar(truth: np.ndarray, predicted: np.ndarray) -> float:
+    return recall_score(truth, predicted, labels=np.unique(truth), average="macro")
+
+
+def _cut(rows: Rows, splits: Iterable[Rows]) -> Iterator[tuple[Rows, Rows]]:
+    """The rows of each fold, cut only when it is their turn: one fold's copy is in memory at a time."""
+    X, y = rows
+    for train, out in splits:
+        yield (X[train], y[train]), (X[out], y[out])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Fits that did not converge are counted from their iterations and reported in the summary instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _checked_matrix(X: np.ndarray) -> np.ndarray:
+    """`X` as a float matrix, not copied where it is one, after making sure that every number is finite."""
+    X = np.asanyarray(X)
+    if X.ndim != 2 or X.dtype.kind not in "fiu":
+        raise InputError(f"vectors must be a matrix (n, d) of numbers, not {X.dtype} of shape {X.shape}")
+    for at in range(0, len(X), CHUNK):
+        finite = np.isfinite(X[at : at + CHUNK]).all(axis=1)
+        if not finite.all():
+            row = at + int(finite.argmin())
+            raise InputError(f"row {row} of the vectors holds NaN or infinity: extract that photo again")
+    return X
+
+
+def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
+    X, labels = _checked_matrix(X), np.asarray(y)
+    if labels.dtype.kind != "U" or labels.shape != (len(X),):
+        raise InputError(f"one text label per row is needed: {len(X)} rows, labels {labels.dtype} {labels.shape}")
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise InputError(f"at least two classes are needed to fit an SVM, and there are: {classes.tolist()}")
+    return X, labels
+
+
+def _checked_validation(validation: tuple[np.ndarray, Sequence[str] | np.ndarray], rows: Rows) -> Rows:
+    X, y = _checked_matrix(validation[0]), np.asarray(validation[1])
+    if X.shape[1] != rows[0].shape[1] or y.shape != (len(X),) or not len(X):
+        raise InputError(
+            f"the validation set must be rows of {rows[0].shape[1]} numbers with one label each, and is "
+            f"{X.shape} with {y.shape[0]} labels"
+        )
+    if unknown := sorted(set(y.tolist()) - set(rows[1].tolist())):
+        raise InputError(f"the validation set has classes that the training set lacks: {', '.join(unknown)}")
+    return X, y
