@@ -63,3 +63,12 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def printable(text: str) -> str:
+    r"""`text` with the undecodable bytes of a file name escaped (\udce9), so that it prints and stores as UTF-8.
+
+    File names that are not UTF-8 hold lone surrogates (PEP 383), which no encoder takes. For people and tables
+    only: the result no longer opens the file.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()

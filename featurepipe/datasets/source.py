@@ -1,0 +1,44 @@
+"""What every reader returns, and the words for splits and labels that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from featurepipe.labels import canonical
+from featurepipe.records import Sample
+
+_SPLITS = {
+    "train": "train training tr",
+    "val": "val valid validation dev publictest",
+    "test": "test testing privatetest",
+}
+_SPLIT_BY_WORD = {word: split for split, words in _SPLITS.items() for word in words.split()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A SOURCE as read.
+
+    Parameters
+    ----------
+    samples : in a deterministic order
+    dataset : name of the reader (featurepipe.names.DATASETS)
+    faces : "crops" where every sample already is a face crop (FER2013), else "photos"
+    notes : one line each about what was skipped, assumed or found odd; safe to print
+    """
+
+    samples: list[Sample]
+    dataset: str
+    faces: Literal["photos", "crops"]
+    notes: list[str] = field(default_factory=list)
+
+
+def split_of(word: str) -> str | None:
+    """train, val or test for any usual spelling (PublicTest is val, PrivateTest is test); None for another word."""
+    return _SPLIT_BY_WORD.get(word.strip().casefold())
+
+
+def label_of(word: str) -> str:
+    """The canonical emotion that `word` spells, or the word itself in lower case: an extra class such as scream."""
+    return canonical(word) or word.strip().casefold()
