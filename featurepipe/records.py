@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -116,3 +117,14 @@ class FaceResult:
     chosen: tuple[int, ...]
     crops: np.ndarray
     seconds: dict[str, float]
+
+
+def choose(faces: Sequence[Face], policy: Policy) -> tuple[int, ...]:
+    """Indices of the faces that a policy selects: all in order, or the largest by area (the first of equals).
+
+    >>> choose([Face(0, 0, 9, 9), Face(0, 0, 19, 19)], "largest")
+    (1,)
+    """
+    if policy == "all":
+        return tuple(range(len(faces)))
+    return (max(range(len(faces)), key=lambda i: faces[i].width * faces[i].height),) if faces else ()
