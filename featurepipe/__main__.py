@@ -1,0 +1,5 @@
+"""`python -m featurepipe`."""
+
+from featurepipe.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,278 @@
+"""The command line: parsers alone, so that `--help` answers without loading torch; commands load when they run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from featurepipe import __version__
+from featurepipe.errors import FeaturepipeError
+from featurepipe.names import ARCHITECTURES, BACKBONES, DATASETS, DETECTORS, EXPORTS, LAYOUTS, METHODS
+
+SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a CSV (path,label,subject,split; only path is
+required), FER2013's CSV of pixels, or an NPZ of images and labels."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    command = importlib.import_module(f"featurepipe.commands.{args.command}")
+    try:
+        return command.run(args)
+    except FeaturepipeError as error:
+        print(f"featurepipe {args.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nfeaturepipe {args.command}: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left: not an error, and nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(prog="featurepipe", description="Photos of faces to emotions.")
+    parser.add_argument("--version", action="version", version=f"featurepipe {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_extract, _fit_svm, _classify, _fit_cnn, _compare, _weights, _export, _render):
+        add(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # argparse offers no public name for it
+
+
+def _command(commands: Commands, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _extract(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "extract",
+        "Photos to a feature table: find the faces, run the backbone, keep the vectors on disk.",
+        "bin/extract photos/ --table features/",
+    )
+    _add_source(parser)
+    parser.add_argument("--table", required=True, metavar="DIR", help="the feature table; made, or added to")
+    _add_faces(parser, policy="largest")
+    _add_backbone(parser)
+    parser.add_argument("--prune", action="store_true", help="drop stored faces and vectors SOURCE no longer uses")
+    _add_running(parser, "device", "precision", "batch_size", "workers", "json")
+
+
+def _fit_svm(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "fit_svm",
+        "A feature table to a pickled linear SVM, with C chosen by cross-validation.",
+        "bin/fit_svm features/ --model svm.pkl",
+    )
+    parser.add_argument("table", metavar="TABLE", help="a feature table made by bin/extract")
+    parser.add_argument("--model", required=True, metavar="FILE", help="where the fitted SVM goes")
+    parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
+    parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
+    parser.add_argument("--C", type=_positive_float, nargs="+", metavar="C", help="values of C to choose from")
+    parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
+    parser.add_argument("--folds", type=_positive, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
+    parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")
+    _add_running(parser, "workers", "seed", "json")
+
+
+def _classify(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "classify",
+        "A folder of photos to predictions.csv and predictions.json; a labelled SOURCE is also scored.",
+        "bin/classify photos/ --out results/ --pictures",
+    )
+    _add_source(parser)
+    parser.add_argument("--model", metavar="FILE", help="an SVM or a CNN; default: the SVM that ships")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the predictions go")
+    parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
+    parser.add_argument("--pictures", action="store_true", help="also write the photos with boxes and labels")
+    _add_faces(parser, policy="all")
+    _add_weights(parser)
+    _add_running(parser, "device", "precision", "batch_size", "workers", "json")
+
+
+def _fit_cnn(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "fit_cnn",
+        "Train an end-to-end CNN baseline on face crops.",
+        "bin/fit_cnn faces.csv --arch seed_cnn --model seed.safetensors",
+    )
+    _add_source(parser)
+    parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
+    parser.add_argument("--model", required=True, metavar="FILE", help="where the fitted CNN goes")
+    parser.add_argument("--recipe", metavar="TOML", help="training values that differ from the architecture's own")
+    parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
+    parser.add_argument("--resume", action="store_true", help="go on from MODEL.ckpt, where an earlier run stopped")
+    _add_faces(parser, policy="largest")
+    _add_running(parser, "device", "precision", "workers", "seed", "json")
+
+
+def _compare(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "compare",
+        "SVM and CNNs on the same frozen folds: a table on screen, JSON, and plots.",
+        "bin/compare faces.csv --methods svm seed_cnn --out comparison/",
+    )
+    _add_source(parser)
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["svm", "seed_cnn"],
+        metavar="METHOD",
+        help=f"any of {', '.join(METHODS)}; default: svm seed_cnn",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="where folds, JSON and plots go")
+    parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
+    parser.add_argument("--folds", type=_positive, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
+    parser.add_argument("--recipe", metavar="TOML", help="training values for the CNNs that differ from their own")
+    parser.add_argument(
+        "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
+    )
+    _add_faces(parser, policy="largest")
+    _add_weights(parser)
+    _add_running(parser, "device", "precision", "batch_size", "workers", "seed", "json")
+
+
+def _weights(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "weights",
+        "The weights store: what there is, download with verification, convert from original formats.",
+        "bin/weights fetch vgg-face",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="every record and where its file is")
+    fetch = actions.add_parser("fetch", help="download and verify")
+    fetch.add_argument("name", metavar="NAME")
+    verify = actions.add_parser("verify", help="hash the stored file again")
+    verify.add_argument("name", metavar="NAME", nargs="?", help="default: every file that is here")
+    convert = actions.add_parser("convert", help="an original VGG-Face file to our safetensors layout")
+    convert.add_argument(
+        "file", metavar="FILE", help="VGG_FACE.caffemodel, vgg_face_weights.h5, ...dag.pth, VGG_FACE.t7"
+    )
+    convert.add_argument("--layout", choices=LAYOUTS, help="default: told from the file's name and first bytes")
+    convert.add_argument("--out", metavar="FILE", help="default: the store, under the name bin/extract looks for")
+    for action in (listing, fetch, verify, convert):
+        _add_running(action, "json")
+
+
+def _export(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "A feature table to one file for pandas, R or MATLAB.",
+        "featurepipe export features/ --to csv --out features.csv",
+    )
+    parser.add_argument("table", metavar="TABLE")
+    parser.add_argument("--to", required=True, choices=EXPORTS)
+    parser.add_argument("--out", required=True, metavar="FILE")
+    parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
+
+
+def _render(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "render",
+        "Write rendered faces with eight emotions and a samples.csv: a stand-in where there are no photos.",
+        "featurepipe render faces/ --subjects 20",
+    )
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--subjects", type=_positive, default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--per-emotion", type=_positive, default=1, metavar="N", help="photos of each subject and emotion"
+    )
+    parser.add_argument(
+        "--size", type=_positive, default=256, metavar="PX", help="side in pixels; default: %(default)s"
+    )
+    _add_running(parser, "seed", "json")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument("--dataset", choices=DATASETS, help="how to read SOURCE, where it cannot be told")
+
+
+def _add_faces(parser: argparse.ArgumentParser, policy: str) -> None:
+    group = parser.add_argument_group("faces")
+    group.add_argument(
+        "--detector", choices=DETECTORS, help="default: hog for photos, none for data sets that hold face crops"
+    )
+    group.add_argument("--max-side", type=_positive, metavar="PX", help="detect on a copy of at most this long side")
+    group.add_argument("--policy", choices=("largest", "all"), default=policy, help="default: %(default)s")
+    group.add_argument("--margin", type=float, metavar="SHARE", help="default: what the backbone's record says")
+
+
+def _add_backbone(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("backbone")
+    group.add_argument("--backbone", choices=BACKBONES, default="fer-vgg", help="default: %(default)s")
+    group.add_argument("--layer", help="vgg-face: fc7 (default), fc6 or pool5")
+    group.add_argument(
+        "--preprocessing", choices=("vggface", "paper"), help="vgg-face: subtract means, or as the paper"
+    )
+    group.add_argument("--views", type=int, choices=(1, 2, 10), help="fer-vgg: views averaged; default: its record's")
+    _add_weights(group)
+
+
+def _add_weights(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument("--weights", metavar="FILE", help="weights of the backbone; default: shipped, or the store's")
+
+
+def _add_running(parser: argparse.ArgumentParser, *names: str) -> None:
+    group = parser.add_argument_group("running")
+    if "device" in names:
+        group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
+    if "precision" in names:
+        group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    if "batch_size" in names:
+        group.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="faces; default: %(default)s")
+    if "workers" in names:
+        group.add_argument("--workers", type=_count, metavar="N", help="processes; default: one per core; 0: none")
+    if "seed" in names:
+        group.add_argument("--seed", type=_count, default=0, metavar="N", help="default: %(default)s")
+    if "json" in names:
+        group.add_argument("--json", action="store_true", help="print the summary as one JSON document")
+
+
+def _positive(text: str) -> int:
+    return _at_least(text, 1)
+
+
+def _count(text: str) -> int:
+    return _at_least(text, 0)
+
+
+def _at_least(text: str, lowest: int) -> int:
+    if not text.isdecimal() or int(text) < lowest:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {lowest}, got {text!r}")
+    return int(text)
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
