@@ -1,0 +1,1 @@
+"""Weights in the formats their authors published, into the one safetensors layout that the backbones read."""
