@@ -179,6 +179,40 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         """(n,) labels: arg max of decision, which is arg max of probability."""
         return self.classes_[two_sided(self.decision_function(X)).argmax(axis=1)]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The numbers of the model, float64.
+
+        coef (k, d), or (1, d) with two classes; intercept (k,) or (1,); where it standardises mean, scale (d,).
+        """
+        svc = self.pipeline_[-1]
+        arrays = {"coef": svc.coef_, "intercept": svc.intercept_}
+        if self.normaliser == "standard":
+            arrays |= {"mean": self.pipeline_[0].mean_, "scale": self.pipeline_[0].scale_}
+        return arrays
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        labels: list[str],
+        temperature: float,
+        recipe: dict[str, Any],
+        training: dict[str, Any],
+    ) -> LinearSVM:
+        """The fitted model that `arrays()` came from; this scikit-learn's own constructors make its objects."""
+        model = cls(**{key: training[key] for key in ("normaliser", "class_weight", "seed")})
+        svc = model._svc(training["C"])
+        svc.coef_, svc.intercept_, svc.classes_ = arrays["coef"], arrays["intercept"], np.array(labels)
+        normaliser = NORMALISERS[model.normaliser]()
+        if model.normaliser == "standard":
+            normaliser.mean_, normaliser.scale_ = arrays["mean"], arrays["scale"]
+            normaliser.var_, normaliser.n_features_in_ = arrays["scale"] ** 2, len(arrays["mean"])
+        svc.n_features_in_ = arrays["coef"].shape[1]
+        model.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svc)])
+        model.temperature_, model.recipe, model.training = temperature, recipe, training
+        return model
+
     def _search(self, parts: Iterable[tuple[Rows, Rows]], count: int, progress: Progress | None) -> _Search:
         """Fit every C on every part's training rows and keep the decision values of its held-out rows."""
         grid = tuple(sorted(float(C) for C in self.Cs or GRIDS[self.normaliser]))

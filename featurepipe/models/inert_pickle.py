@@ -1,0 +1,202 @@
+"""Reads the pickles that `save_svm` writes into inert nodes: no object of the file is built, nothing in it runs.
+
+A pickle is a program for a small stack machine. This reader knows only the instructions that joblib needs for a
+fitted SVM pipeline, and only the exact names in ALLOWED; a name becomes a mark, an object becomes a Node that
+holds its state, and an array becomes numbers. Everything else is refused: other names (also dotted ones), calls,
+object arrays, persistent and extension ids, compression, memory maps.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import pickletools
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurepipe.errors import ModelError
+
+ALLOWED = frozenset(
+    {
+        ("sklearn.pipeline", "Pipeline"),
+        ("sklearn.preprocessing._data", "Normalizer"),
+        ("sklearn.preprocessing._data", "StandardScaler"),
+        ("sklearn.svm._classes", "LinearSVC"),
+        ("joblib.numpy_pickle", "NumpyArrayWrapper"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    }
+)
+"""The only (module, name) pairs that a model's pickle may mention, compared whole."""
+
+MAX_BYTES = 256 << 20
+"""A linear SVM on 25,088 numbers with 100 classes has 20 MB; a larger file is not one of ours."""
+
+_OPCODES = (
+    "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE",
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE", "EMPTY_DICT",
+    "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2",
+    "TUPLE3", "STACK_GLOBAL",
+)  # fmt: skip
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"x": "zlib",
+    b"BZ": "bz2",
+    b"\xfd7zXZ": "xz",
+    b"]\x00": "lzma",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"ZF": "an old joblib",
+}
+_DTYPE = re.compile(r"f8|U[1-9][0-9]{0,3}")
+_DAMAGE = (
+    pickle.UnpicklingError, EOFError, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError,
+    struct.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """An allowed (module, name) pair, mentioned by the file and not imported."""
+
+    pair: tuple[str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """An object of the file that was not built: the name of its class, and its attributes."""
+
+    name: str
+    state: dict[str, Any] | None = None
+
+
+def read_inert(path: str | os.PathLike[str]) -> Any:
+    """The content of a joblib pickle as dicts, lists, tuples, text, numbers, NumPy arrays (float64, text) and Nodes.
+
+    Raises
+    ------
+    ModelError : anything in the file that a fitted SVM does not need, or damage; nothing in it was run
+    """
+    if os.path.getsize(path) > MAX_BYTES:
+        raise ModelError(f"{path} is larger than {MAX_BYTES >> 20} MiB: not a linear SVM of featurepipe")
+    data = Path(path).read_bytes()
+    _refuse_other_formats(path, data)
+    try:
+        return _Reader(io.BytesIO(data)).read()
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}. The file was not written by featurepipe; nothing in it was run") from None
+    except _DAMAGE as error:
+        raise ModelError(f"{path} is damaged ({error}): fit or fetch the model again") from error
+
+
+def _refuse_other_formats(path: str | os.PathLike[str], data: bytes) -> None:
+    if data[:2] in (b"\x80\x04", b"\x80\x05"):
+        return
+    for magic, name in _COMPRESSED.items():
+        if data.startswith(magic):
+            raise ModelError(
+                f"{path} starts like {name} compression: models are written uncompressed, and compressed ones are "
+                "not opened"
+            )
+    raise ModelError(f"{path} is not a model file of featurepipe: expected a joblib pickle or safetensors")
+
+
+class _Instructions(dict[int, Any]):
+    """The instructions the reader knows, by code; looking up another one refuses the file."""
+
+    def __missing__(self, code: int) -> Any:
+        known = {ord(op.code): op.name for op in pickletools.opcodes}
+        raise ModelError(f"it holds the pickle instruction {known.get(code, hex(code))}, which no model needs")
+
+
+class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    """joblib's pickle format over an in-memory stream, so that a claimed length never allocates more than there is."""
+
+    stack: list[Any]
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def read(self) -> Any:
+        """The whole content; what follows the end of the pickle is refused too."""
+        content = self.load()
+        if self.stream.read(1):
+            raise ModelError("there are bytes after the end of the pickle")
+        return content
+
+    def find_class(self, module: str, name: str) -> Name:
+        """A mark for an allowed name; nothing is imported."""
+        if (module, name) not in ALLOWED:
+            raise ModelError(f"it asks for {module}.{name}, which is not on the list of what a model may hold")
+        return Name((module, name))
+
+    def new_object(self) -> None:
+        """NEWOBJ: an inert node takes the place of the object."""
+        arguments, name = self.stack.pop(), self.stack.pop()
+        if type(name) is not Name or arguments != () or name.pair[0] == "numpy":
+            raise ModelError("it builds an object in a way that no model needs")
+        self.stack.append(Node(name.pair[1]))
+
+    def call(self) -> None:
+        """REDUCE: calls nothing; the only call that joblib writes for a model describes a dtype."""
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if function != Name(("numpy", "dtype")) or type(arguments) is not tuple or len(arguments) != 3:
+            raise ModelError("it calls something that no model needs")
+        if type(arguments[0]) is not str or not _DTYPE.fullmatch(arguments[0]):
+            raise ModelError(f"it holds an array of dtype {arguments[0]!r}; a model has float64 and text only")
+        self.stack.append(Node("dtype", {"code": arguments[0]}))
+
+    def set_state(self) -> None:
+        """BUILD: the attributes of a node; the numbers of an array follow its description in the file."""
+        state, node = self.stack.pop(), self.stack[-1]
+        if type(node) is not Node:
+            raise ModelError("it changes an object in a way that no model needs")
+        if node.name == "dtype":
+            node.state = {**(node.state or {}), "order": _byte_order(state)}
+        elif node.state is not None or type(state) is not dict:
+            raise ModelError(f"the state of its {node.name} is malformed")
+        else:
+            node.state = state
+        if node.name == "NumpyArrayWrapper":
+            self.stack[-1] = self._array(node.state or {})
+
+    def _array(self, wrapper: dict[str, Any]) -> np.ndarray:
+        """The array that joblib wrote behind its NumpyArrayWrapper, in the machine's byte order."""
+        shape, order, dtype = wrapper["shape"], wrapper["order"], _dtype(wrapper["dtype"])
+        plain = type(shape) is tuple and len(shape) in (1, 2) and all(type(n) is int and n >= 0 for n in shape)
+        if not plain or order not in ("C", "F") or wrapper["subclass"] != Name(("numpy", "ndarray")):
+            raise ModelError("it holds an array that is not an ordinary vector or matrix")
+        if wrapper["numpy_array_alignment_bytes"] is not None:
+            self.stream.read(self.stream.read(1)[0])
+        size = math.prod(shape) * dtype.itemsize
+        data = self.stream.read(size) if size <= MAX_BYTES else b""
+        if len(data) != size:
+            raise ModelError(f"it is cut short: an array of {size} bytes is missing some")
+        return np.frombuffer(data, dtype).reshape(shape, order=order).astype(dtype.newbyteorder("="))
+
+    dispatch = _Instructions(
+        {code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in _OPCODES)}  # type: ignore[attr-defined]
+    )
+    dispatch[pickle.NEWOBJ[0]] = new_object
+    dispatch[pickle.REDUCE[0]] = call
+    dispatch[pickle.BUILD[0]] = set_state
+
+
+def _byte_order(state: Any) -> str:
+    """ "<" or ">" from the state of a dtype: (3, order, subarray, names, fields, size, alignment, flags)."""
+    if type(state) is not tuple or len(state) < 5 or state[1] not in ("<", ">") or state[2:5] != (None,) * 3:
+        raise ModelError("it holds an array of structured or unknown numbers; a model has float64 and text only")
+    return state[1]
+
+
+def _dtype(node: Any) -> np.dtype:
+    if type(node) is not Node or node.name != "dtype" or node.state is None or "order" not in node.state:
+        raise ModelError("it holds an array without a proper dtype")
+    return np.dtype(node.state["order"] + node.state["code"])

@@ -1,0 +1,288 @@
+"""Model files: written whole or not at all, and opened without running anything that is in them.
+
+Three kinds of file, told apart by their first bytes:
+
+* a fitted SVM as a joblib pickle, a dict around a scikit-learn Pipeline, which `joblib.load` opens too;
+* a fitted SVM as safetensors: its arrays, and one JSON document in the metadata (the SVM that ships);
+* a CNN as safetensors, in the same frame, whose content featurepipe.models.cnn knows.
+
+Whatever the file, a model is checked first and then built anew from its numbers, so that one file gives the same
+predictions under every supported scikit-learn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+import joblib
+import numpy as np
+import sklearn
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as numpy_bytes
+
+import featurepipe
+from featurepipe.errors import InputError, ModelError
+from featurepipe.files import replacing
+from featurepipe.models.inert_pickle import Node, read_inert
+from featurepipe.models.svm import NORMALISERS, LinearSVM
+
+FORMAT = 1
+"""Version of the model files: raised when an older featurepipe would misread a new file; old ones stay readable."""
+
+MAX_HEADER = 1 << 20
+"""Bytes of a safetensors header: the names of a network's tensors and one JSON document."""
+
+MAX_ITEMS = 100_000
+"""Values in a model's recipe and summary together; more is an attempt to exhaust memory."""
+
+_KEY = "featurepipe"
+_BUNDLE = {"featurepipe", "kind", "pipeline", "temperature", "labels", "recipe", "versions", "training"}
+
+
+class Model(Protocol):
+    """What every model offers, SVM or CNN; the vectors or crops it takes are its own affair."""
+
+    kind: ClassVar[str]
+    recipe: dict[str, Any]
+    training: dict[str, Any]
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, in the order of the columns of `predict_proba`."""
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """(n,) labels."""
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """(n, k) probabilities."""
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """(n, k) values whose arg max is the label; (n,) with two classes of an SVM."""
+
+
+def save_svm(path: str | os.PathLike[str], model: LinearSVM) -> None:
+    """Write a fitted SVM as a joblib pickle that holds its scikit-learn Pipeline."""
+    bundle = {_KEY: FORMAT, "kind": "svm", "pipeline": model.pipeline_, **_described(model)}
+    with replacing(path) as stream:
+        joblib.dump(bundle, stream, protocol=4)
+
+
+def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVM) -> None:
+    """Write a fitted SVM as safetensors: the arrays of `LinearSVM.arrays` and a JSON document."""
+    save_tensors(path, model.arrays(), {"kind": "svm", **_described(model)})
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Open a model file of any kind, telling the kind by its content.
+
+    Raises
+    ------
+    InputError : there is no such file
+    ModelError : the file is unsafe, damaged, not a model, or of a newer format; nothing in it was run
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"there is no model file {path}: fit one with fit_svm or fit_cnn")
+    if not _is_safetensors(path):
+        return _svm_from_pickle(path)
+    kind = read_metadata(path)["kind"]
+    if kind == "svm":
+        return _svm_from_arrays(path)
+    if kind == "cnn":
+        from featurepipe.models.cnn import load_cnn
+
+        return load_cnn(path)
+    raise ModelError(f"{path} holds a model of the unknown kind {kind!r}: expected svm or cnn")
+
+
+def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    """Write named arrays (all NumPy or all PyTorch) with a JSON document beside them, as safetensors.
+
+    `document` names its "kind"; the format version is added. NaN in it is refused: use None.
+    """
+    text = json.dumps({"format": FORMAT, **document}, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as stream:
+        stream.write(_serialised(dict(tensors), {_KEY: text}))
+
+
+def _serialised(tensors: dict[str, Any], metadata: dict[str, str]) -> bytes:
+    if all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
+        return numpy_bytes({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+    from safetensors.torch import save as torch_bytes
+
+    return torch_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+def load_tensors(
+    path: str | os.PathLike[str], framework: Literal["np", "pt"] = "np"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays (NumPy, or PyTorch on the CPU) and the document of a file that `save_tensors` wrote.
+
+    Raises
+    ------
+    ModelError : as `read_metadata`
+    """
+    document = read_metadata(path)
+    with safe_open(path, framework) as stream:
+        return {name: stream.get_tensor(name) for name in stream.keys()}, document  # noqa: SIM118
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON document of a safetensors model; its "format" and "kind" are checked, the rest is the caller's.
+
+    Raises
+    ------
+    ModelError : not safetensors, damaged, without our document, or of a newer format
+    """
+    if not _is_safetensors(path):
+        raise ModelError(f"{path} is not a safetensors file")
+    try:
+        with safe_open(path, "np") as stream:
+            document = json.loads((stream.metadata() or {})[_KEY])
+    except KeyError:
+        raise ModelError(f"{path} is a safetensors file, but not a model of featurepipe") from None
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error}): fit or fetch the model again") from error
+    if type(document) is not dict or type(document.get("kind")) is not str:
+        raise ModelError(f"{path} does not say what kind of model it is: fit or fetch it again")
+    _check_format(path, document.get("format"))
+    return document
+
+
+def _described(model: LinearSVM) -> dict[str, Any]:
+    """What both files of an SVM say about it; through JSON, so that nothing but plain values is written."""
+    versions = {
+        "featurepipe": featurepipe.__version__,
+        "python": platform.python_version(),
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "joblib": joblib.__version__,
+    }
+    document = {
+        "temperature": model.temperature_,
+        "labels": model.labels,
+        "recipe": model.recipe,
+        "versions": versions,
+        "training": model.training,
+    }
+    return json.loads(json.dumps(document, allow_nan=False))
+
+
+def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """True where the file starts with the length of a header of believable size, and the header with a brace."""
+    with open(path, "rb") as stream:
+        start = stream.read(9)
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and length <= min(MAX_HEADER, os.path.getsize(path) - 8)
+
+
+def _svm_from_arrays(path: str | os.PathLike[str]) -> LinearSVM:
+    arrays, document = load_tensors(path)
+    return _built(path, document, arrays)
+
+
+def _svm_from_pickle(path: str | os.PathLike[str]) -> LinearSVM:
+    bundle = read_inert(path)
+    if type(bundle) is not dict or set(bundle) != _BUNDLE or bundle["kind"] != "svm":
+        raise ModelError(f"{path} is a pickle, but not a model of featurepipe")
+    _check_format(path, bundle[_KEY])
+    arrays = _pipeline_arrays(path, bundle["pipeline"], bundle["labels"])
+    document = {key: bundle[key] for key in ("temperature", "labels", "recipe", "training")}
+    if not _is_plain(document):
+        raise ModelError(f"{path}: its recipe or training summary is not plain JSON values")
+    return _built(path, document, arrays)
+
+
+def _pipeline_arrays(path: str | os.PathLike[str], pipeline: Any, labels: Any) -> dict[str, Any]:
+    """The arrays inside a pickled Pipeline(normaliser, LinearSVC), under the names of the arrays file."""
+    try:
+        (_, normaliser), (_, svc) = _state(pipeline, "Pipeline")["steps"]
+        state = _state(svc, "LinearSVC")
+        arrays = {"coef": state["coef_"], "intercept": state["intercept_"]}
+        if normaliser.name == "StandardScaler":
+            scaling = _state(normaliser, "StandardScaler")
+            plain = scaling["with_mean"] is True and scaling["with_std"] is True
+            arrays |= {"mean": scaling["mean_"], "scale": scaling["scale_"]}
+        else:
+            plain = _state(normaliser, "Normalizer")["norm"] == "l2"
+        if not plain or state["classes_"].tolist() != labels:
+            raise ValueError("its settings or classes differ from what the file says")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: its Pipeline is not one that fit_svm writes ({error})") from error
+    return arrays
+
+
+def _state(node: Any, name: str) -> dict[str, Any]:
+    if type(node) is not Node or node.name != name or node.state is None:
+        raise ValueError(f"no {name} where one is expected")
+    return node.state
+
+
+def _built(path: str | os.PathLike[str], document: dict[str, Any], arrays: dict[str, Any]) -> LinearSVM:
+    try:
+        _check_document(document)
+        _check_arrays(arrays, len(document["labels"]), document["training"]["normaliser"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error}): fit or fetch the model again") from error
+    described = {key: document[key] for key in ("labels", "temperature", "recipe", "training")}
+    return LinearSVM.from_arrays(arrays, **described)
+
+
+def _check_document(document: dict[str, Any]) -> None:
+    labels, temperature, training = document["labels"], document["temperature"], document["training"]
+    if type(labels) is not list or not all(type(label) is str for label in labels) or len(labels) < 2:
+        raise ValueError("its labels are not a list of at least two names")
+    if labels != sorted(set(labels)):
+        raise ValueError("its labels are not sorted, or one is there twice")
+    if type(temperature) is not float or not 0 < temperature < np.inf:
+        raise ValueError("its temperature is not a positive number")
+    if type(document["recipe"]) is not dict or type(training) is not dict:
+        raise ValueError("its recipe or training summary is missing")
+    settings = type(training["C"]), training["normaliser"], training["class_weight"], type(training["seed"])
+    if settings not in {(float, n, w, int) for n in NORMALISERS for w in (None, "balanced")}:
+        raise ValueError("its training summary names settings that fit_svm does not have")
+
+
+def _check_arrays(arrays: dict[str, Any], classes: int, normaliser: str) -> None:
+    expected = {"coef", "intercept"} | ({"mean", "scale"} if normaliser == "standard" else set())
+    if set(arrays) != expected:
+        raise ValueError(f"it has the arrays {sorted(arrays)}, expected {sorted(expected)}")
+    for name, array in arrays.items():
+        if type(array) is not np.ndarray or array.dtype != np.float64 or not np.isfinite(array).all():
+            raise ValueError(f"{name} is not an array of finite float64 numbers")
+    planes = 1 if classes == 2 else classes
+    width = arrays["coef"].shape[-1] if arrays["coef"].ndim == 2 else 0
+    shapes = {"coef": (planes, width), "intercept": (planes,), "mean": (width,), "scale": (width,)}
+    for name, array in arrays.items():
+        if width == 0 or array.shape != shapes[name]:
+            raise ValueError(f"{name} has the shape {array.shape}, which does not fit {classes} classes")
+    if "scale" in arrays and not (arrays["scale"] > 0).all():
+        raise ValueError("scale is not positive")
+
+
+def _check_format(path: str | os.PathLike[str], version: Any) -> None:
+    if type(version) is not int or version < 1:
+        raise ModelError(f"{path} does not say its format version: fit or fetch the model again")
+    if version > FORMAT:
+        raise ModelError(
+            f"{path} has model format {version} and this featurepipe reads up to {FORMAT}: upgrade featurepipe"
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    """True for JSON values with text keys and finite numbers, MAX_ITEMS of them at most, counting repeats."""
+    waiting, left = [value], MAX_ITEMS
+    while waiting:
+        item, left = waiting.pop(), left - 1
+        if left < 0:
+            return False
+        if type(item) is dict and all(type(key) is str for key in item):
+            waiting += item.values()
+        elif type(item) is list:
+            waiting += item
+        elif type(item) not in (str, int, float, bool, type(None)) or item in (np.inf, -np.inf) or item != item:
+            return False
+    return True
