@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections import Counter
 
 import numpy as np
 
 from featurepipe.datasets.arrays import pixel_notes
+from featurepipe.datasets.folder import Listing, label_layout, label_parts, list_photos
 from featurepipe.datasets.source import Source, label_of, split_of
 from featurepipe.datasets.tables import read_rows
 from featurepipe.errors import InputError
@@ -19,6 +22,58 @@ CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "con
 
 _COLUMNS = {"pixels": (), "emotion": (), "usage": ()}
 _DIGITS_AND_BLANKS = b"0123456789 \t"
+_KAGGLE_NAME = re.compile(r"(Training|PublicTest|PrivateTest)_\d+")
+_EXTENSIONS = (".jpg", ".jpeg", ".png")
+
+
+def read_fer2013(source: str) -> Source:
+    """Read FER2013, be it the CSV of pixels or Kaggle's folders.
+
+    Raises
+    ------
+    InputError : as read_fer2013_csv, or a folder holds no photos named as Kaggle names them
+    """
+    if not os.path.isdir(source):
+        return read_fer2013_csv(source)
+    listing = list_photos(source)
+    if not is_kaggle_copy(listing):
+        raise InputError(
+            f"{printable(source)} is no copy of FER2013: expected class folders with Training_<number>.jpg, "
+            "PublicTest_<number>.jpg and PrivateTest_<number>.jpg, or the CSV of pixels itself as SOURCE"
+        )
+    return read_kaggle_listing(listing)
+
+
+def is_kaggle_copy(listing: Listing) -> bool:
+    """Whether most photos lie in class folders under Kaggle's names for FER2013."""
+    named = sum(1 for photo in listing.photos if _KAGGLE_NAME.match(_name(photo)))
+    return 2 * named > len(listing.photos) and label_layout(listing.photos).classes
+
+
+def read_kaggle_listing(listing: Listing) -> Source:
+    """Samples of Kaggle's folders: label by class folder, split by the prefix of the name, whatever the folder says.
+
+    Names other than `<prefix>_<number>.jpg` (augmented copies, photos from elsewhere) are left out and counted.
+    """
+    layout = label_layout(listing.photos)
+    samples = []
+    for photo in listing.photos:
+        stem, extension = os.path.splitext(_name(photo))
+        match = _KAGGLE_NAME.fullmatch(stem)
+        if match is None or extension.lower() not in _EXTENSIONS:
+            continue
+        word = label_parts(layout, photo)[1]
+        label = label_of(word) if word is not None else None
+        samples.append(Sample(listing.path(photo), label=label, raw_label=word, split=split_of(match[1])))
+    left_out = len(listing.photos) - len(samples)
+    notes = ["FER2013 by its file names: their prefixes give the official splits, folders do not"]
+    if left_out:
+        notes.append(f"{left_out} photos left out: not named as in FER2013 (repacks add augmented copies)")
+    return Source(samples, "fer2013", "crops", listing.notes + notes)
+
+
+def _name(photo: str) -> str:
+    return photo.rpartition("/")[2]
 
 
 def read_fer2013_csv(source: str) -> Source:

@@ -1,0 +1,84 @@
+"""CSV manifests that name photos: path,label,subject,split,sequence,frame (datasets.md layout G3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from featurepipe.datasets.source import Source, label_of, split_of
+from featurepipe.datasets.tables import read_rows
+from featurepipe.errors import InputError
+from featurepipe.files import printable
+from featurepipe.labels import EMOTIONS
+from featurepipe.records import Sample
+
+COLUMNS = {
+    "path": ("image", "file", "filename", "pth", "img"),
+    "label": ("emotion", "expression", "class"),
+    "subject": (),
+    "split": (),
+    "sequence": (),
+    "frame": (),
+}
+"""Columns of a manifest and the other names they go by."""
+
+
+def read_manifest(source: str) -> Source:
+    """Read a CSV manifest; only the column path is required.
+
+    Paths are relative to the CSV's folder. Labels are words: a known one becomes its canonical emotion, another is
+    kept in lower case as an extra class. An empty field means unknown. Whether the photos exist is not looked at.
+
+    Raises
+    ------
+    InputError : with the line, for a missing path, a numeric label, an unknown split, or a frame that is no integer
+    """
+    samples = [
+        _sample(os.path.dirname(source), fields, f"{printable(source)}, line {line}")
+        for line, fields in read_rows(source, COLUMNS)
+    ]
+    if not samples:
+        raise InputError(f"{printable(source)} names no photos below its header")
+    extras = sorted({sample.label for sample in samples if sample.label} - set(EMOTIONS))
+    notes = [f"labels kept as extra classes: {', '.join(extras)}"] if extras else []
+    return Source(samples, "csv", "photos", notes)
+
+
+def _sample(folder: str, fields: Mapping[str, str], where: str) -> Sample:
+    if "path" not in fields:
+        raise InputError(f"{where}: the header names no column path (or {', '.join(COLUMNS['path'])})")
+    path = fields["path"]
+    if not path or "\0" in path:
+        raise InputError(f"{where}: no path of a photo")
+    raw = fields.get("label") or None
+    return Sample(
+        path=os.path.join(folder, path),
+        label=_label(raw, where) if raw else None,
+        raw_label=raw,
+        subject=fields.get("subject") or None,
+        split=_split(fields.get("split", ""), where),
+        sequence=fields.get("sequence") or None,
+        frame=_frame(fields.get("frame", ""), where),
+    )
+
+
+def _label(raw: str, where: str) -> str:
+    if raw.lstrip("+-").replace(".", "", 1).isdecimal():
+        raise InputError(
+            f"{where}: label {raw} is a code, and codes differ between data sets; expected words: {', '.join(EMOTIONS)}"
+        )
+    return label_of(raw)
+
+
+def _split(word: str, where: str) -> str | None:
+    split = split_of(word)
+    if word and split is None:
+        raise InputError(f"{where}: split {word!r} is unknown; expected train, val or test")
+    return split
+
+
+def _frame(text: str, where: str) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        raise InputError(f"{where}: frame {text!r} is no integer") from None

@@ -1,0 +1,296 @@
+"""Who is fitted on, who is chosen on and who is tested on: frozen folds, a held-out part, and the rule for splits.
+
+Photos that belong together stay together: those of one person where people are known, and copies of one picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from featurepipe.errors import InputError
+from featurepipe.files import printable, write_json
+
+FORMAT = 1
+DROPPED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Folds of a list of samples, as they are frozen to a file.
+
+    Parameters
+    ----------
+    keys : one per sample, in order: content key and path (`sample_keys`)
+    fold_of : int (n,), the fold whose test part holds the sample; DROPPED for a sample of a class left out
+    n_folds, seed : as given to `make_folds`
+    identity : "known": no person is in two folds; "unknown": only copies of a picture are kept together
+    dropped : number of samples of each class left out for being too small
+    """
+
+    keys: tuple[str, ...]
+    fold_of: np.ndarray
+    n_folds: int
+    seed: int
+    identity: Literal["known", "unknown"]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(train indices, test indices) of each fold; int64, ascending."""
+        kept = self.fold_of != DROPPED
+        return [
+            (np.flatnonzero(kept & (self.fold_of != fold)), np.flatnonzero(self.fold_of == fold))
+            for fold in range(self.n_folds)
+        ]
+
+    def check(self, subjects: Sequence[str | None]) -> None:
+        """Raise InputError if a person (row-aligned `subjects`) is in more than one fold."""
+        folds: dict[str, set[int]] = defaultdict(set)
+        for subject, fold in zip(subjects, self.fold_of, strict=True):
+            if subject and fold != DROPPED:
+                folds[subject].add(int(fold))
+        shared = sorted(subject for subject, where in folds.items() if len(where) > 1)
+        if shared:
+            raise InputError(
+                f"{len(shared)} subjects are in more than one fold ({', '.join(map(printable, shared[:3]))}): "
+                "figures from these folds would not be of unseen people; make the folds anew"
+            )
+
+    def check_samples(self, contents: Sequence[str], paths: Sequence[str]) -> None:
+        """Raise InputError unless these are, in this order, the samples that the folds were made for."""
+        keys = sample_keys(contents, paths)
+        if keys == self.keys:
+            return
+        missing, extra = len(set(self.keys) - set(keys)), len(set(keys) - set(self.keys))
+        raise InputError(
+            f"the folds are for {len(self.keys)} samples and do not fit these {len(keys)}: {missing} of theirs are "
+            f"missing, {extra} are not known to them"
+            + (", the order differs" if not missing and not extra else "")
+            + "; give the same SOURCE, or make the folds anew"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file, under a temporary name first."""
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                "n_folds": self.n_folds,
+                "seed": self.seed,
+                "identity": self.identity,
+                "dropped": dict(self.dropped),
+                "samples": [[key, int(fold)] for key, fold in zip(self.keys, self.fold_of, strict=True)],
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Folds:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError : the file cannot be read or is no file of folds of this format
+        """
+        shown = printable(os.fspath(path))
+        try:
+            with open(path, encoding="utf-8") as stream:
+                document = json.load(stream)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{shown} cannot be read as folds: {error}") from error
+        try:
+            return cls._from_document(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{shown} is no file of folds of format {FORMAT}: {error!r}; make the folds anew"
+            ) from error
+
+    @classmethod
+    def _from_document(cls, document: Mapping) -> Folds:
+        if document["format"] != FORMAT or document["identity"] not in ("known", "unknown"):
+            raise ValueError(f"format {document['format']}, identity {document['identity']}")
+        keys = tuple(str(key) for key, _ in document["samples"])
+        fold_of = np.array([int(fold) for _, fold in document["samples"]], dtype=np.int64)
+        n_folds = int(document["n_folds"])
+        if not np.isin(fold_of, [DROPPED, *range(n_folds)]).all():
+            raise ValueError(f"a fold outside 0 to {n_folds - 1}")
+        return cls(keys, fold_of, n_folds, int(document["seed"]), document["identity"], dict(document["dropped"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Row numbers (int64, ascending) by what may be done with them."""
+
+    fit: np.ndarray
+    choose: np.ndarray
+    report: np.ndarray
+
+
+def rows_by_use(splits: Sequence[str | None]) -> Rows:
+    """The rule for official splits: fit on train and on rows without a split, choose on val, report on test."""
+    uses = np.array([{"val": "choose", "test": "report"}.get(split or "", "fit") for split in splits], dtype="U6")
+    return Rows(*(np.flatnonzero(uses == use) for use in ("fit", "choose", "report")))
+
+
+def sample_keys(contents: Sequence[str], paths: Sequence[str]) -> tuple[str, ...]:
+    """Keys that name samples in a file of folds: content key and path."""
+    return tuple(f"{content} {printable(path)}" for content, path in zip(contents, paths, strict=True))
+
+
+def groups_of(contents: Sequence[str], subjects: Sequence[str | None]) -> list[str]:
+    """The group of each sample: samples of one subject, or of equal content, are in one group, and so on in chains.
+
+    Where a subject is None or empty only content ties. A group's name is the least content in it: it depends on
+    neither the order nor the place of the samples.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for content, subject in zip(contents, subjects, strict=True):
+        one, other = root(("content", content)), root(("subject", subject) if subject else ("content", content))
+        parent[max(one, other)] = min(one, other)  # "content" sorts before "subject": roots are least contents
+    return [root(("content", content))[1] for content in contents]
+
+
+def make_folds(
+    labels: Sequence[str],
+    *,
+    subjects: Sequence[str | None],
+    contents: Sequence[str],
+    paths: Sequence[str],
+    n_folds: int = 5,
+    seed: int = 0,
+    by: Literal["auto", "subject"] = "auto",
+    min_per_class: int = 0,
+) -> Folds:
+    """Stratified folds of labelled samples that keep people, and copies of a picture, together.
+
+    Where every sample names its subject, folds are subject-disjoint; else identity is unknown and only copies are
+    kept together. The same samples and seed give the same folds on every platform, in whatever order they come.
+
+    Parameters
+    ----------
+    labels, subjects, contents, paths : one per sample; contents are the samples' content keys
+    by : "subject" refuses samples of unknown subject instead of falling back
+    min_per_class : leave out (and count) classes with fewer independent groups than this: subjects where they are
+        known, else different pictures
+
+    Raises
+    ------
+    InputError : a sample has no label, a class has fewer independent groups than n_folds, fewer than two classes are
+        left, or by="subject" and subjects are unknown
+    """
+    if not all(labels):
+        raise InputError(f"{sum(not label for label in labels)} samples have no label; leave them out of the folds")
+    identity = _identity(subjects, by)
+    groups = groups_of(contents, subjects if identity == "known" else [None] * len(labels))
+    unit = "subjects" if identity == "known" else "different pictures"
+    sizes = _groups_per_class(labels, groups)
+    kept = {label for label, size in sizes.items() if size >= min_per_class}
+    _check_sizes({label: sizes[label] for label in kept}, n_folds, unit)
+    rows = [row for row, label in enumerate(labels) if label in kept]
+    fold_of = np.full(len(labels), DROPPED, dtype=np.int64)
+    fold_of[rows] = _assign([labels[row] for row in rows], [groups[row] for row in rows], [1.0] * n_folds, seed)
+    dropped = dict(sorted(Counter(label for label in labels if label not in kept).items()))
+    return Folds(sample_keys(contents, paths), fold_of, n_folds, seed, identity, dropped)
+
+
+def grouped_holdout(
+    labels: Sequence[str], groups: Sequence[str], fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out about `fraction` of each class to choose on, never parting a group (`groups_of`).
+
+    Returns (train indices, held-out indices), int64 and ascending. Every class is in the train part; one with few
+    groups may be missing from the other.
+
+    Raises
+    ------
+    InputError : fraction is not between 0 and 1, or there are too few groups to hold one out
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"a fraction of {fraction} cannot be held out; expected more than 0 and less than 1")
+    part = _assign(labels, groups, [1 - fraction, fraction], seed)
+    _return_missing_classes(labels, groups, part)
+    if not part.any():
+        raise InputError(
+            f"nothing can be held out: {len(set(groups))} independent groups (people, or different pictures) are too "
+            f"few for a part of {fraction:g}; add photos or hold out more"
+        )
+    return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+
+
+def _identity(subjects: Sequence[str | None], by: str) -> Literal["known", "unknown"]:
+    unknown = sum(1 for subject in subjects if not subject)
+    if unknown and by == "subject":
+        raise InputError(
+            f"folds by subject are asked for, but the subject of {unknown} of {len(subjects)} samples is unknown; "
+            "name subjects (column subject of a CSV), or do without folds by subject"
+        )
+    return "unknown" if unknown else "known"
+
+
+def _groups_per_class(labels: Sequence[str], groups: Sequence[str]) -> Counter[str]:
+    return Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+
+
+def _check_sizes(sizes: Mapping[str, int], n_folds: int, unit: str) -> None:
+    if n_folds < 2:
+        raise InputError(f"{n_folds} folds are too few; expected 2 or more")
+    small = [f"{label} ({sizes[label]})" for label in sorted(sizes) if sizes[label] < n_folds]
+    if small:
+        raise InputError(
+            f"too few {unit} for {n_folds} folds in class {', '.join(small)}; add photos, use fewer folds, or leave "
+            f"such classes out with --min-per-class {n_folds}"
+        )
+    if len(sizes) < 2:
+        raise InputError(f"{len(sizes)} classes are left for the folds; expected 2 or more")
+
+
+def _assign(labels: Sequence[str], groups: Sequence[str], shares: Sequence[float], seed: int) -> np.ndarray:
+    """Part (int64, n) of each sample: whole groups, each class spread over the parts in proportion to `shares`.
+
+    Greedy, large groups first: a group goes where the sum over parts and classes of
+    (samples of the class in the part / samples of the class)^2 / share grows least. Plain Python floats and a
+    hashed order, not scikit-learn's StratifiedGroupKFold: its folds have changed between releases.
+    """
+    members: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, group in zip(labels, groups, strict=True):
+        members[group][label] += 1
+    totals = Counter(labels)
+    filled: list[Counter[str]] = [Counter() for _ in shares]
+
+    def growth(part: int, group: Counter[str]) -> tuple[float, float, int]:
+        have = filled[part]
+        cost = sum((2 * have[label] + group[label]) * group[label] / totals[label] ** 2 for label in sorted(group))
+        return cost / shares[part], have.total() / shares[part], part
+
+    part_of = {}
+    for name in sorted(members, key=lambda name: (-members[name].total(), _shuffled(name, seed))):
+        part = min(range(len(shares)), key=lambda part: growth(part, members[name]))
+        filled[part].update(members[name])
+        part_of[name] = part
+    return np.array([part_of[group] for group in groups], dtype=np.int64)
+
+
+def _shuffled(name: str, seed: int) -> bytes:
+    """A key that sorts names in an order that looks random and is the same everywhere for one seed."""
+    return hashlib.sha256(f"{seed}\0{printable(name)}".encode()).digest()
+
+
+def _return_missing_classes(labels: Sequence[str], groups: Sequence[str], part: np.ndarray) -> None:
+    """Move held-out groups back to part 0, in place, for classes that part 0 lacks."""
+    for label in sorted(set(labels)):
+        rows = [row for row, other in enumerate(labels) if other == label]
+        if part[rows].all():
+            part[[group == groups[rows[0]] for group in groups]] = 0
