@@ -120,11 +120,14 @@ class FaceResult:
 
 
 def choose(faces: Sequence[Face], policy: Policy) -> tuple[int, ...]:
-    """Indices of the faces that a policy selects: all in order, or the largest by area (the first of equals).
+    """Indices of the faces that a policy selects: all in order, or the largest by area.
+
+    Of equal areas the higher score wins, then the earlier face.
 
     >>> choose([Face(0, 0, 9, 9), Face(0, 0, 19, 19)], "largest")
     (1,)
     """
     if policy == "all":
         return tuple(range(len(faces)))
-    return (max(range(len(faces)), key=lambda i: faces[i].width * faces[i].height),) if faces else ()
+    best = max(range(len(faces)), key=lambda i: (faces[i].width * faces[i].height, faces[i].score, -i), default=None)
+    return () if best is None else (best,)

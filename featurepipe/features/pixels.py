@@ -1,0 +1,43 @@
+"""A backbone that returns the crops themselves: the cache that CNNs train from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from featurepipe.records import Framing
+
+
+class Pixels:
+    """Crops as they are: uint8 (n, *framing.shape) in and out.
+
+    Stored in a feature table like vectors, each face is decoded and cut once for all epochs, folds and CNNs.
+    """
+
+    name = "pixels"
+
+    def __init__(self, framing: Framing) -> None:
+        self.framing = framing
+
+    @property
+    def dim(self) -> int:
+        """Bytes of one crop."""
+        return int(np.prod(self.framing.shape))
+
+    def recipe(self) -> dict[str, Any]:
+        """The feature half of a recipe; the margin is the face half's."""
+        framing = {key: value for key, value in asdict(self.framing).items() if key != "margin"}
+        return {
+            "format": 1,
+            "backbone": self.name,
+            "weights": None,
+            "layer": "input",
+            "preprocessing": framing,
+            "views": 1,
+        }
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """The crops, uint8 (n, *framing.shape), copied: the caller may reuse its array."""
+        return crops.copy()

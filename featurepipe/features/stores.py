@@ -1,0 +1,360 @@
+"""The two append-only stores of a feature table: boxes per content, and vectors per face.
+
+Each store is a folder of parts. A part's Parquet file is renamed into place last and is the mark that the part is
+whole; what a killed writer leaves behind is swept away by the next one (`sweep`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurepipe.errors import TableError
+from featurepipe.files import digest_of, replacing, write_json
+from featurepipe.records import Face
+
+BOX = ("left", "top", "right", "bottom")
+
+_FACE = pa.struct([*((side, pa.int32()) for side in BOX), ("score", pa.float64())])
+_FACES_SCHEMA = pa.schema(
+    [("content", pa.string()), ("status", pa.string()), ("error", pa.string()), ("faces", pa.list_(_FACE))]
+)
+_VECTORS_SCHEMA = pa.schema(
+    [
+        ("content", pa.string()),
+        ("face", pa.int32()),
+        *((side, pa.int32()) for side in BOX),
+        ("margin", pa.float64()),
+    ]
+)
+
+
+class DamagedPart(TableError):
+    """A part of a store cannot be read; `path` is its Parquet file. Extract recomputes it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} is damaged ({reason}). Run extract on this table again: it removes the damaged part and "
+            "computes its faces anew; everything else is kept"
+        )
+        self.path = path
+
+
+class Found(NamedTuple):
+    """What the face stage answered for one content: status, error, and all faces in the detector's order."""
+
+    status: str
+    error: str
+    faces: tuple[Face, ...]
+
+
+class CutFace(NamedTuple):
+    """A face that has a vector: content, index among the photo's faces, box, margin of its crop."""
+
+    content: str
+    face: int
+    box: Face
+    margin: float
+
+    @property
+    def key(self) -> str:
+        """What the vector is stored under. The face's index is not part of it: other detectors count otherwise."""
+        return face_key(self.content, self.box.left, self.box.top, self.box.right, self.box.bottom, self.margin)
+
+
+def face_key(content: str, left: int, top: int, right: int, bottom: int, margin: float) -> str:
+    """Key of a vector: content, box and margin, so that crops cut in two ways never mix."""
+    return f"{content}|{left},{top},{right},{bottom}|{margin!r}"
+
+
+def store_folder(parent: Path, name: str, recipe: Mapping[str, Any]) -> Path:
+    """Where the store of a recipe lies: `<name>-<first 8 hex digits of the recipe's digest>`."""
+    return parent / f"{name}-{digest_of(dict(recipe))[:8]}"
+
+
+def make_store(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Make a store's folder with its recipe.json, sweep what a killed writer left. Only under the table's lock."""
+    if not (folder / "recipe.json").exists():
+        write_json(folder / "recipe.json", dict(recipe))
+    sweep(folder)
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe that a store was made with.
+
+    Raises
+    ------
+    TableError : recipe.json is missing or not JSON
+    """
+    try:
+        recipe: dict[str, Any] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TableError(
+            f"{folder / 'recipe.json'} cannot be read ({error}): without it nobody knows how {folder} was made. "
+            "Delete that folder and run extract again"
+        ) from error
+    return recipe
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files, and .npy files whose Parquet never came."""
+    for stray in folder.glob(".*.tmp"):
+        stray.unlink()
+    for vectors in folder.glob("part-*.npy"):
+        if not vectors.with_suffix(".parquet").exists():
+            vectors.unlink()
+
+
+class FaceStore:
+    """Boxes and scores per content, for one box recipe (detector, its weights, max side).
+
+    Failures that are a property of the content (no_face, unreadable, too_large) are stored too, so that a rerun
+    does not decode those photos again.
+    """
+
+    def __init__(self, folder: Path, table: pa.Table) -> None:
+        self.folder = folder
+        self._table = table.combine_chunks()
+        self._row_of = {content: row for row, content in enumerate(table["content"].to_pylist())}
+
+    @classmethod
+    def open(cls, folder: Path) -> FaceStore:
+        """Read all parts; an absent folder is an empty store.
+
+        Raises
+        ------
+        DamagedPart : a part cannot be read
+        """
+        tables = [_read_faces(path) for path in _parts(folder)]
+        return cls(folder, pa.concat_tables([_FACES_SCHEMA.empty_table(), *tables]))
+
+    @classmethod
+    def repaired(cls, folder: Path) -> tuple[FaceStore, list[str]]:
+        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock."""
+        notes = [_remove_part(path) for path in _damaged(folder, _read_faces)]
+        return cls.open(folder), notes
+
+    def __contains__(self, content: str) -> bool:
+        return content in self._row_of
+
+    def __getitem__(self, content: str) -> Found:
+        row = self._table.slice(self._row_of[content], 1).to_pylist()[0]
+        return Found(row["status"], row["error"], tuple(Face(**face) for face in row["faces"]))
+
+    def append(self, found: Mapping[str, Found]) -> None:
+        """Write one part: what was found, by content. The open store does not see it: open it again.
+
+        Raises
+        ------
+        TableError : the disk refuses
+        """
+        if not found:
+            return
+        rows = [
+            {"content": content, "status": status, "error": error, "faces": [_box(face) for face in faces]}
+            for content, (status, error, faces) in found.items()
+        ]
+        _write_parquet(_next_part(self.folder), pa.Table.from_pylist(rows, schema=_FACES_SCHEMA))
+
+    def prune(self, keep: set[str]) -> int:
+        """Drop contents that are not in `keep`, part by part; how many rows went. Only under the table's lock.
+
+        A part's remaining rows are written as a new part before the old one is removed: killed in between, some
+        rows are there twice, which reading does not mind.
+        """
+        return sum(_shrink(path, _read_faces(path), keep, None) for path in _parts(self.folder))
+
+
+class VectorStore:
+    """Vectors of one feature recipe, in parts of `.npy` and row-aligned Parquet."""
+
+    def __init__(self, folder: Path, parts: list[tuple[Path, pa.Table]]) -> None:
+        self.folder = folder
+        self._paths = [path.with_suffix(".npy") for path, _ in parts]
+        self._starts = np.cumsum([0, *(table.num_rows for _, table in parts)])
+        self._row_of = {key: row for row, key in enumerate(key for _, table in parts for key in _keys(table))}
+
+    @classmethod
+    def open(cls, folder: Path) -> VectorStore:
+        """Read the keys of all parts, and check each `.npy` by its header and size; an absent folder is empty.
+
+        Raises
+        ------
+        DamagedPart : a part cannot be read, or its two files do not fit together
+        """
+        return cls(folder, [(path, _read_vectors(path)) for path in _parts(folder)])
+
+    @classmethod
+    def repaired(cls, folder: Path) -> tuple[VectorStore, list[str]]:
+        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock."""
+        notes = [_remove_part(path) for path in _damaged(folder, _read_vectors)]
+        return cls.open(folder), notes
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._row_of
+
+    def __getitem__(self, key: str) -> int:
+        return self._row_of[key]
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of rows (n,), as (n, ...): a read-only view on the file where the rows follow one another in
+        one part, else gathered into memory."""
+        rows = np.asarray(rows, np.int64)
+        if not len(rows):
+            return self._empty()
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        if parts[0] == parts[-1] and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            start = rows[0] - self._starts[parts[0]]
+            return _mapped(self._paths[parts[0]])[start : start + len(rows)]
+        return self._gather(rows, parts)
+
+    def append(self, vectors: np.ndarray, faces: Sequence[CutFace], made_with: Mapping[str, Any]) -> None:
+        """Write one part: vectors (n, ...) and the n faces they belong to; `made_with` goes into its metadata.
+
+        The open store does not see it: open it again.
+
+        Raises
+        ------
+        TableError : the disk refuses
+        """
+        path = _next_part(self.folder)
+        columns: dict[str, list[Any]] = {
+            "content": [cut.content for cut in faces],
+            "face": [cut.face for cut in faces],
+            **{side: [getattr(cut.box, side) for cut in faces] for side in BOX},
+            "margin": [cut.margin for cut in faces],
+        }
+        schema = _VECTORS_SCHEMA.with_metadata({"made_with": json.dumps(dict(made_with))})
+        _write_array(path.with_suffix(".npy"), vectors)
+        _write_parquet(path, pa.Table.from_pydict(columns, schema=schema))
+
+    def prune(self, keep: set[str]) -> int:
+        """Drop vectors of contents that are not in `keep`, as FaceStore.prune does; how many went."""
+        return sum(
+            _shrink(path, _read_vectors(path), keep, _mapped(path.with_suffix(".npy"))) for path in _parts(self.folder)
+        )
+
+    def _gather(self, rows: np.ndarray, parts: np.ndarray) -> np.ndarray:
+        first = _mapped(self._paths[parts[0]])
+        gathered = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for part in np.unique(parts):
+            # One mapping at a time: each holds a file descriptor.
+            here = parts == part
+            gathered[here] = _mapped(self._paths[part])[rows[here] - self._starts[part]]
+        return gathered
+
+    def _empty(self) -> np.ndarray:
+        return _mapped(self._paths[0])[:0] if self._paths else np.empty((0, 0), np.float32)
+
+
+def _keys(table: pa.Table) -> Iterator[str]:
+    columns = [table[name].to_pylist() for name in ("content", *BOX, "margin")]
+    return (face_key(*row) for row in zip(*columns, strict=True))
+
+
+def _box(face: Face) -> dict[str, float]:
+    return {**{side: getattr(face, side) for side in BOX}, "score": face.score}
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _next_part(folder: Path) -> Path:
+    numbers = [int(match[1]) for path in _parts(folder) if (match := re.fullmatch(r"part-(\d+)\.parquet", path.name))]
+    return folder / f"part-{max(numbers, default=-1) + 1:05d}.parquet"
+
+
+def _read_faces(path: Path) -> pa.Table:
+    return _read_parquet(path, _FACES_SCHEMA)
+
+
+def _read_vectors(path: Path) -> pa.Table:
+    table = _read_parquet(path, _VECTORS_SCHEMA)
+    rows = len(_mapped_or_damaged(path))
+    if rows != table.num_rows:
+        raise DamagedPart(path, f"{rows} vectors for {table.num_rows} faces")
+    return table
+
+
+def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(path, memory_map=False, page_checksum_verification=True, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedPart(path, str(error)) from error
+    if table.schema.names != schema.names:
+        raise DamagedPart(path, f"its columns are {table.schema.names}, not {schema.names}")
+    return table.replace_schema_metadata(None).cast(schema)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _mapped_or_damaged(path: Path) -> np.ndarray:
+    try:
+        return _mapped(path.with_suffix(".npy"))
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedPart(path, f"{path.with_suffix('.npy').name}: {error}") from error
+
+
+def _damaged(folder: Path, read: Any) -> list[Path]:
+    damaged = []
+    for path in _parts(folder):
+        try:
+            read(path)
+        except DamagedPart:
+            damaged.append(path)
+    return damaged
+
+
+def _remove_part(path: Path) -> str:
+    # The mark goes first: killed in between, the .npy is swept away by the next writer.
+    path.unlink()
+    path.with_suffix(".npy").unlink(missing_ok=True)
+    return f"{path} was damaged and is removed; its faces are computed again"
+
+
+def _shrink(path: Path, table: pa.Table, keep: set[str], vectors: np.ndarray | None) -> int:
+    """Replace a part by one with the rows whose content is kept; how many rows went."""
+    kept = np.flatnonzero([content in keep for content in table["content"].to_pylist()])
+    if len(kept) == table.num_rows:
+        return 0
+    if len(kept):
+        replacement = _next_part(path.parent)
+        if vectors is not None:
+            _write_array(replacement.with_suffix(".npy"), vectors[kept])
+        _write_parquet(replacement, table.take(kept).replace_schema_metadata(pq.read_schema(path).metadata))
+    path.unlink()
+    path.with_suffix(".npy").unlink(missing_ok=True)
+    return table.num_rows - len(kept)
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    try:
+        with replacing(path) as stream:
+            np.save(stream, array, allow_pickle=False)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    try:
+        with replacing(path) as stream:
+            pq.write_table(table, stream, write_page_checksum=True)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> TableError:
+    return TableError(
+        f"cannot write {path} ({error}): make room or choose another table folder; what was written before is kept"
+    )

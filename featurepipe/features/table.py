@@ -1,0 +1,415 @@
+"""The feature table: the current SOURCE, boxes and vectors in one folder, and the matrix read back from it.
+
+table.json          format version; per feature store the two recipe halves of its last extract; the current one
+samples.parquet     one row per sample of the last finished extract
+faces/<detector>-<digest>/       boxes per content (FaceStore)
+vectors/<backbone>-<digest>/     vectors per face (VectorStore)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurepipe.errors import TableError
+from featurepipe.features.stores import (
+    CutFace,
+    FaceStore,
+    VectorStore,
+    make_store,
+    read_recipe,
+    store_folder,
+)
+from featurepipe.files import replacing, write_json
+from featurepipe.recipe import Half, box_recipe
+from featurepipe.records import STATUSES, Policy, Sample, choose
+
+FORMAT = 1
+
+_SAMPLES_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("path", "label", "raw_label", "subject", "split", "sequence")),
+        ("frame", pa.int64()),
+        *((name, pa.string()) for name in ("content", "status", "error")),
+    ]
+)
+_ROW_GROUP = 16_384
+_SCAN_FAILURES = ("missing", "unreadable", "too_large")
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A sample as samples.parquet holds it: `content` is None where the file could not be read."""
+
+    sample: Sample
+    content: str | None
+    status: str
+    error: str
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A matrix of vectors, one row per face in the order of SOURCE, and what belongs to each row.
+
+    Attributes
+    ----------
+    X : (n, d) float32, or uint8 (n, *shape) for a store of crops; read-only where it is a view on the file
+    path, content : str (n,), dtype object
+    label, subject, split : str or None (n,), dtype object
+    sample : int64 (n,), row in `FeatureTable.samples()`
+    face : int64 (n,), index among the photo's faces
+    box : int64 (n, 4), left, top, right, bottom; right and bottom inclusive
+    score : float64 (n,), the detector's own
+    coverage : number of samples of SOURCE per status; every sample counts once
+    feature_half, face_half : the recipe of these vectors
+    """
+
+    X: np.ndarray
+    path: np.ndarray
+    content: np.ndarray
+    label: np.ndarray
+    subject: np.ndarray
+    split: np.ndarray
+    sample: np.ndarray
+    face: np.ndarray
+    box: np.ndarray
+    score: np.ndarray
+    coverage: dict[str, int]
+    feature_half: dict[str, Any]
+    face_half: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+
+class FeatureTable:
+    """A finished feature table, for reading. Needs no lock: parts and files are replaced whole."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path = path
+        self._document = document
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> FeatureTable:
+        """Open the table in a folder.
+
+        Raises
+        ------
+        TableError : no table is there, no extract has finished on it, or it is of an unknown format
+        """
+        folder = Path(path)
+        document = _read_document(folder)
+        if document is None:
+            raise TableError(f"{folder} is not a feature table: make one with `extract SOURCE --table {folder}`")
+        if document["current"] is None:
+            raise TableError(f"no extract has finished on {folder} yet: run extract again, it continues")
+        return cls(folder, document)
+
+    @property
+    def feature_half(self) -> dict[str, Any]:
+        """The feature half of the last extract."""
+        half: dict[str, Any] = self._document["features"][self._document["current"]]["feature_half"]
+        return half
+
+    @property
+    def face_half(self) -> dict[str, Any]:
+        """The face half of the last extract."""
+        half: dict[str, Any] = self._document["features"][self._document["current"]]["face_half"]
+        return half
+
+    def stores(self) -> list[str]:
+        """Names of the vector stores that a finished extract has written, the current one first."""
+        current = self._document["current"]
+        return [current, *sorted({*self._document["features"]} - {current})]
+
+    def samples(self) -> pa.Table:
+        """The current SOURCE: one row per sample with path, label, raw_label, subject, split, sequence, frame,
+        content, status, error.
+
+        Raises
+        ------
+        TableError : samples.parquet is missing or damaged
+        """
+        return _read_samples(self.path)
+
+    def matrix(
+        self,
+        features: str | Half | None = None,
+        face_half: Half | None = None,
+        policy: Policy | None = None,
+    ) -> Features:
+        """The vectors of the current SOURCE with row-aligned labels and subjects.
+
+        Parameters
+        ----------
+        features : which vectors: a backbone's name, a store's name (`stores()`), or a whole feature half; None:
+            those of the last extract
+        face_half : which faces; None: those of the last extract with these features
+        policy : `largest` or `all`; None: that of the face half
+
+        Raises
+        ------
+        TableError : such vectors are not there or not for every photo, the choice is ambiguous, or a part is
+            damaged
+        """
+        entry = self._document["features"][self._store_named(features)]
+        face_half = dict(entry["face_half"] if face_half is None else face_half)
+        face_half["policy"] = policy or face_half["policy"]
+        return _matrix(self.path, self.samples(), entry["feature_half"], face_half)
+
+    def _store_named(self, features: str | Half | None) -> str:
+        if features is None:
+            return self.stores()[0]
+        entries = self._document["features"]
+        if isinstance(features, str):
+            found = [name for name in self.stores() if features in (name, entries[name]["feature_half"]["backbone"])]
+        else:
+            found = [name for name in self.stores() if entries[name]["feature_half"] == dict(features)]
+        if len(found) != 1:
+            what = "does not hold" if not found else "holds more than one store of"
+            raise TableError(f"{self.path} {what} {features!r}: choose one of {', '.join(self.stores())}")
+        return found[0]
+
+
+class TableWriter:
+    """The one writer of a table, inside `writing(...)`: holds the lock, repairs, appends, finishes."""
+
+    def __init__(self, folder: Path, face_half: Half, feature_half: Half) -> None:
+        self.folder = folder
+        self.face_half, self.feature_half = dict(face_half), dict(feature_half)
+        faces, vectors = _face_folder(folder, face_half), _vector_folder(folder, feature_half)
+        make_store(faces, box_recipe(face_half))
+        make_store(vectors, self.feature_half)
+        self.faces, face_notes = FaceStore.repaired(faces)
+        self.vectors, vector_notes = VectorStore.repaired(vectors)
+        self.notes = [*face_notes, *vector_notes]
+
+    def complete(self, content: str) -> bool:
+        """Whether a content has its boxes, and vectors of all faces that the policy selects."""
+        if content not in self.faces:
+            return False
+        margin = self.face_half["margin"]
+        faces = self.faces[content].faces
+        chosen = choose(faces, self.face_half["policy"])
+        return all(CutFace(content, index, faces[index], margin).key in self.vectors for index in chosen)
+
+    def finish(self, rows: Iterator[SampleRow]) -> None:
+        """Put `rows` in the place of samples.parquet, then make this writer's recipe the current one."""
+        _write_samples(self.folder / "samples.parquet", rows)
+        document = _read_document(self.folder) or _new_document()
+        name = self.vectors.folder.name
+        document["features"][name] = {"face_half": self.face_half, "feature_half": self.feature_half}
+        document["current"] = name
+        write_json(self.folder / "table.json", document)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], face_half: Half, feature_half: Half) -> Iterator[TableWriter]:
+    """Open or make a table for writing, as its only writer.
+
+    Raises
+    ------
+    TableError : another process writes to it, or the folder holds something else than a table
+    """
+    folder = Path(path)
+    with _locked(folder):
+        if _read_document(folder) is None:
+            write_json(folder / "table.json", _new_document())
+        yield TableWriter(folder, face_half, feature_half)
+
+
+def prune(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Drop boxes and vectors of contents that the current SOURCE no longer uses, of every recipe.
+
+    Safe to kill at any moment. Returns how many rows went from `faces` and from `vectors`.
+
+    Raises
+    ------
+    TableError : another process writes to the table, or it is not whole
+    """
+    table = FeatureTable.open(path)
+    with _locked(table.path):
+        keep = set(table.samples()["content"].to_pylist())
+        dropped = {"faces": 0, "vectors": 0}
+        for kind, store in (("faces", FaceStore), ("vectors", VectorStore)):
+            for folder in sorted((table.path / kind).iterdir()):
+                make_store(folder, read_recipe(folder))
+                dropped[kind] += store.open(folder).prune(keep)
+    return dropped
+
+
+def _face_folder(folder: Path, face_half: Half) -> Path:
+    return store_folder(folder / "faces", str(face_half["detector"]), box_recipe(face_half))
+
+
+def _vector_folder(folder: Path, feature_half: Half) -> Path:
+    return store_folder(folder / "vectors", str(feature_half["backbone"]), feature_half)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    _refuse_other_folders(folder)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise TableError(
+            f"another process is writing to {folder}: wait until it ends, or give another --table. "
+            "(The lock of a process that was killed is free at once.)"
+        ) from None
+    try:
+        for stray in (*folder.glob(".samples.parquet.*.tmp"), *folder.glob(".table.json.*.tmp")):
+            stray.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_other_folders(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError as error:
+        raise TableError(f"cannot use {folder} as a feature table ({error}): give another folder") from error
+    if others and "table.json" not in others:
+        raise TableError(
+            f"{folder} is not a feature table and not empty (it holds {sorted(others)[0]}): give a new folder"
+        )
+
+
+def _new_document() -> dict[str, Any]:
+    return {"format": FORMAT, "current": None, "features": {}}
+
+
+def _read_document(folder: Path) -> dict[str, Any] | None:
+    """table.json, or None where there is none."""
+    path = folder / "table.json"
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path} cannot be read ({error}): delete it and run extract again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise TableError(
+            f"{path} is not of format {FORMAT}, the one this version reads: extract into a new folder, or use the "
+            "version of featurepipe that wrote it"
+        )
+    return document
+
+
+def _write_samples(path: Path, rows: Iterator[SampleRow]) -> None:
+    try:
+        with replacing(path) as stream, pq.ParquetWriter(stream, _SAMPLES_SCHEMA) as writer:
+            writer.write_table(_SAMPLES_SCHEMA.empty_table())
+            while group := [_sample_row(row) for row in islice(rows, _ROW_GROUP)]:
+                writer.write_table(pa.Table.from_pylist(group, schema=_SAMPLES_SCHEMA))
+    except OSError as error:
+        raise TableError(f"cannot write {path} ({error}): make room and run extract again") from error
+
+
+def _sample_row(row: SampleRow) -> dict[str, Any]:
+    sample = row.sample
+    own = {name: getattr(sample, name) for name in _SAMPLES_SCHEMA.names[:7]}
+    return {**own, "content": row.content, "status": row.status, "error": row.error}
+
+
+def _read_samples(folder: Path) -> pa.Table:
+    try:
+        return pq.read_table(folder / "samples.parquet", partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(
+            f"{folder / 'samples.parquet'} cannot be read ({error}): run extract again, it writes the file anew and "
+            "computes nothing twice"
+        ) from error
+
+
+def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half) -> Features:
+    vectors = VectorStore.open(_vector_folder(folder, feature_half))
+    faces = FaceStore.open(_face_folder(folder, face_half))
+    rows = _Rows()
+    statuses: Counter[str] = Counter()
+    lacking = 0
+    for index, (content, status) in enumerate(zip(*_columns(samples, "content", "status"), strict=True)):
+        if status in _SCAN_FAILURES or content not in faces:
+            lacking += status not in _SCAN_FAILURES
+            statuses[status] += 1
+            continue
+        found = faces[content]
+        statuses[found.status] += 1
+        for chosen in choose(found.faces, face_half["policy"]):
+            cut = CutFace(content, chosen, found.faces[chosen], face_half["margin"])
+            if cut.key in vectors:
+                rows.add(index, cut, vectors[cut.key])
+            else:
+                lacking += 1
+    if lacking:
+        raise TableError(
+            f"{lacking} faces or photos of the current SOURCE have no {feature_half['backbone']} vectors cut as asked "
+            f"(detector {face_half['detector']}, margin {face_half['margin']}, policy {face_half['policy']}) in "
+            f"{folder}: run extract with these settings"
+        )
+    return rows.features(vectors, samples, statuses, feature_half, face_half)
+
+
+class _Rows:
+    """Collects the rows of a matrix."""
+
+    def __init__(self) -> None:
+        self.sample: list[int] = []
+        self.face: list[int] = []
+        self.box: list[tuple[int, int, int, int]] = []
+        self.score: list[float] = []
+        self.vector: list[int] = []
+
+    def add(self, sample: int, cut: CutFace, vector: int) -> None:
+        self.sample.append(sample)
+        self.face.append(cut.face)
+        self.box.append((cut.box.left, cut.box.top, cut.box.right, cut.box.bottom))
+        self.score.append(cut.box.score)
+        self.vector.append(vector)
+
+    def features(
+        self,
+        vectors: VectorStore,
+        samples: pa.Table,
+        statuses: Mapping[str, int],
+        feature_half: Half,
+        face_half: Half,
+    ) -> Features:
+        names = ("path", "content", "label", "subject", "split")
+        picked = samples.select(names).take(pa.array(self.sample, pa.int64()))
+        aligned = {name: _objects(picked[name].to_pylist()) for name in names}
+        return Features(
+            X=vectors.take(np.array(self.vector, np.int64)),
+            sample=np.array(self.sample, np.int64),
+            face=np.array(self.face, np.int64),
+            box=np.array(self.box, np.int64).reshape(-1, 4),
+            score=np.array(self.score, np.float64),
+            coverage={status: statuses[status] for status in STATUSES if status in statuses},
+            feature_half=dict(feature_half),
+            face_half=dict(face_half),
+            **aligned,
+        )
+
+
+def _columns(table: pa.Table, *names: str) -> list[list[Any]]:
+    return [table[name].to_pylist() for name in names]
+
+
+def _objects(values: Sequence[str | None]) -> np.ndarray:
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column

@@ -1,0 +1,146 @@
+"""Runs the face stage in worker processes: in order, bounded, and past workers that die.
+
+Workers are spawned, never forked: forking after dlib or torch has run hangs (mmod.md section 8).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from featurepipe.errors import FeaturepipeError
+from featurepipe.records import FaceResult, FaceTask
+
+Find = Callable[[FaceTask], FaceResult]
+
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DLIB_NUM_THREADS")
+
+_find: Find
+"""In a worker: the face stage, sent once, so that its detector is built once per process."""
+
+
+class Workers:
+    """A pool of `workers` processes that each hold a copy of `find`; 0: `find` runs in this process.
+
+    Use it as a context manager. At most `window` photos are under way, so memory does not grow with their number.
+    """
+
+    def __init__(self, find: Find, workers: int, window: int) -> None:
+        self._find, self._workers, self._window = find, workers, window
+        self._queue: deque[tuple[FaceTask, Future[FaceResult]]] = deque()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def results(self, tasks: Iterable[FaceTask]) -> Iterator[tuple[FaceTask, FaceResult | None]]:
+        """Each task with its answer, in the order of the tasks; None where the worker process died of it.
+
+        Raises
+        ------
+        FeaturepipeError : worker processes cannot be started, or `find` itself raised it
+        """
+        if not self._workers:
+            yield from ((task, self._find(task)) for task in tasks)
+            return
+        for task in tasks:
+            # Only now: a run with nothing to do starts no process.
+            self._pool = self._pool or self._fresh_pool()
+            self._queue.append((task, _submit(self._pool, task)))
+            if len(self._queue) >= self._window:
+                yield self._oldest()
+        while self._queue:
+            yield self._oldest()
+
+    def _oldest(self) -> tuple[FaceTask, FaceResult | None]:
+        task, future = self._queue[0]
+        if isinstance(future.exception(), BrokenProcessPool):
+            self._recover()
+            task, future = self._queue[0]
+        self._queue.popleft()
+        return task, _answer(future)
+
+    def _recover(self) -> None:
+        """Ask for the unanswered photos again, one at a time: where only one is under way, it is the one at fault."""
+        pool = self._replaced_pool()
+        for position, (task, future) in enumerate(self._queue):
+            if isinstance(future.exception(), BrokenProcessPool):
+                alone = _submit(pool, task)
+                self._queue[position] = (task, alone)
+                if isinstance(alone.exception(), BrokenProcessPool):
+                    pool = self._replaced_pool()
+
+    def _replaced_pool(self) -> ProcessPoolExecutor:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = self._fresh_pool()
+        return self._pool
+
+    def _fresh_pool(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(
+            self._workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self._find,)
+        )
+        try:
+            # Workers that die at birth would otherwise look like photos that kill their worker.
+            pool.submit(_ready).result()
+        except BrokenProcessPool as error:
+            raise FeaturepipeError(
+                "worker processes cannot be started (their own message stands above). In a script, call extract "
+                'under `if __name__ == "__main__":`; or use --workers 0 to work in this process'
+            ) from error
+        return pool
+
+
+def _submit(pool: ProcessPoolExecutor, task: FaceTask) -> Future[FaceResult]:
+    try:
+        return pool.submit(_run, task)
+    except BrokenProcessPool as error:
+        broken: Future[FaceResult] = Future()
+        broken.set_exception(error)
+        return broken
+
+
+def _answer(future: Future[FaceResult]) -> FaceResult | None:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
+
+
+def _begin(find: Find) -> None:
+    """Set up a worker: it leaves Ctrl-C to its parent, dies with it, and computes on one thread."""
+    global _find
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    for name in _THREAD_LIMITS:
+        os.environ[name] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    _find = find
+
+
+def _leave_with_parent() -> None:
+    # A killed parent cannot say goodbye, and workers hold both ends of its pipes: they would wait for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _ready() -> None:
+    """Answers when a worker stands."""
+
+
+def _run(task: FaceTask) -> FaceResult:
+    return _find(task)
