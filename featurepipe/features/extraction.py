@@ -207,8 +207,11 @@ class _Tasks:
 
     def __init__(self, samples: Sequence[Sample], scanned: _ScannedSource, writer: TableWriter) -> None:
         self._samples, self._contents, self._faces = samples, scanned.contents, writer.faces
-        first = {content: row for row, content in reversed(list(enumerate(scanned.contents))) if content is not None}
-        self._rows = sorted(row for content, row in first.items() if not writer.complete(content))
+        first: dict[str, int] = {}
+        for row, content in enumerate(scanned.contents):
+            if content is not None:
+                first.setdefault(content, row)
+        self._rows = [row for content, row in first.items() if not writer.complete(content)]
 
     def __len__(self) -> int:
         return len(self._rows)

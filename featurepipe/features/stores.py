@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,7 +83,8 @@ def store_folder(parent: Path, name: str, recipe: Mapping[str, Any]) -> Path:
 def make_store(folder: Path, recipe: Mapping[str, Any]) -> None:
     """Make a store's folder with its recipe.json, sweep what a killed writer left. Only under the table's lock."""
     if not (folder / "recipe.json").exists():
-        write_json(folder / "recipe.json", dict(recipe))
+        with disk(folder):
+            write_json(folder / "recipe.json", dict(recipe))
     sweep(folder)
 
 
@@ -103,6 +105,18 @@ def read_recipe(folder: Path) -> dict[str, Any]:
     return recipe
 
 
+@contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses while `path` is written into a TableError."""
+    try:
+        yield
+    except OSError as error:
+        raise TableError(
+            f"cannot write {path} ({error}): make room or choose another table folder, and run the command again; "
+            "what was written before is kept"
+        ) from error
+
+
 def sweep(folder: Path) -> None:
     """Remove temporary files, and .npy files whose Parquet never came."""
     for stray in folder.glob(".*.tmp"):
@@ -119,10 +133,11 @@ class FaceStore:
     does not decode those photos again.
     """
 
-    def __init__(self, folder: Path, table: pa.Table) -> None:
+    def __init__(self, folder: Path, parts: list[tuple[Path, pa.Table]]) -> None:
         self.folder = folder
-        self._table = table.combine_chunks()
-        self._row_of = {content: row for row, content in enumerate(table["content"].to_pylist())}
+        self._parts = parts
+        self._table = pa.concat_tables([_FACES_SCHEMA.empty_table(), *(table for _, table in parts)]).combine_chunks()
+        self._row_of = {content: row for row, content in enumerate(self._table["content"].to_pylist())}
 
     @classmethod
     def open(cls, folder: Path) -> FaceStore:
@@ -132,8 +147,7 @@ class FaceStore:
         ------
         DamagedPart : a part cannot be read
         """
-        tables = [_read_faces(path) for path in _parts(folder)]
-        return cls(folder, pa.concat_tables([_FACES_SCHEMA.empty_table(), *tables]))
+        return cls(folder, [(path, _read_faces(path)) for path in _parts(folder)])
 
     @classmethod
     def repaired(cls, folder: Path) -> tuple[FaceStore, list[str]]:
@@ -166,10 +180,16 @@ class FaceStore:
     def prune(self, keep: set[str]) -> int:
         """Drop contents that are not in `keep`, part by part; how many rows went. Only under the table's lock.
 
-        A part's remaining rows are written as a new part before the old one is removed: killed in between, some
-        rows are there twice, which reading does not mind.
+        A part's remaining rows are written as a new part before the old one is removed. Killed in between, they are
+        there twice: reading takes the later, and the next prune drops the earlier.
         """
-        return sum(_shrink(path, _read_faces(path), keep, None) for path in _parts(self.folder))
+        start = dropped = 0
+        for path, table in self._parts:
+            rows = enumerate(table["content"].to_pylist(), start)
+            kept = [content in keep and self._row_of[content] == row for row, content in rows]
+            dropped += _shrink(path, table, np.flatnonzero(kept))
+            start += table.num_rows
+        return dropped
 
 
 class VectorStore:
@@ -177,6 +197,7 @@ class VectorStore:
 
     def __init__(self, folder: Path, parts: list[tuple[Path, pa.Table]]) -> None:
         self.folder = folder
+        self._parts = parts
         self._paths = [path.with_suffix(".npy") for path, _ in parts]
         self._starts = np.cumsum([0, *(table.num_rows for _, table in parts)])
         self._row_of = {key: row for row, key in enumerate(key for _, table in parts for key in _keys(table))}
@@ -237,9 +258,12 @@ class VectorStore:
 
     def prune(self, keep: set[str]) -> int:
         """Drop vectors of contents that are not in `keep`, as FaceStore.prune does; how many went."""
-        return sum(
-            _shrink(path, _read_vectors(path), keep, _mapped(path.with_suffix(".npy"))) for path in _parts(self.folder)
-        )
+        dropped = 0
+        for (path, table), start in zip(self._parts, self._starts[:-1], strict=True):
+            rows = enumerate(zip(table["content"].to_pylist(), _keys(table), strict=True), start)
+            kept = [content in keep and self._row_of[key] == row for row, (content, key) in rows]
+            dropped += _shrink(path, table, np.flatnonzero(kept))
+        return dropped
 
     def _gather(self, rows: np.ndarray, parts: np.ndarray) -> np.ndarray:
         first = _mapped(self._paths[parts[0]])
@@ -306,7 +330,7 @@ def _mapped_or_damaged(path: Path) -> np.ndarray:
         raise DamagedPart(path, f"{path.with_suffix('.npy').name}: {error}") from error
 
 
-def _damaged(folder: Path, read: Any) -> list[Path]:
+def _damaged(folder: Path, read: Callable[[Path], pa.Table]) -> list[Path]:
     damaged = []
     for path in _parts(folder):
         try:
@@ -317,44 +341,35 @@ def _damaged(folder: Path, read: Any) -> list[Path]:
 
 
 def _remove_part(path: Path) -> str:
-    # The mark goes first: killed in between, the .npy is swept away by the next writer.
-    path.unlink()
-    path.with_suffix(".npy").unlink(missing_ok=True)
+    _unlink_part(path)
     return f"{path} was damaged and is removed; its faces are computed again"
 
 
-def _shrink(path: Path, table: pa.Table, keep: set[str], vectors: np.ndarray | None) -> int:
-    """Replace a part by one with the rows whose content is kept; how many rows went."""
-    kept = np.flatnonzero([content in keep for content in table["content"].to_pylist()])
+def _shrink(path: Path, table: pa.Table, kept: np.ndarray) -> int:
+    """Put a new part with the rows `kept` in the place of an old one; how many rows went."""
     if len(kept) == table.num_rows:
         return 0
+    vectors = path.with_suffix(".npy")
     if len(kept):
         replacement = _next_part(path.parent)
-        if vectors is not None:
-            _write_array(replacement.with_suffix(".npy"), vectors[kept])
+        if vectors.exists():
+            _write_array(replacement.with_suffix(".npy"), _mapped(vectors)[kept])
         _write_parquet(replacement, table.take(kept).replace_schema_metadata(pq.read_schema(path).metadata))
-    path.unlink()
-    path.with_suffix(".npy").unlink(missing_ok=True)
+    _unlink_part(path)
     return table.num_rows - len(kept)
 
 
+def _unlink_part(path: Path) -> None:
+    # The mark goes first: killed in between, the .npy is swept away by the next writer.
+    path.unlink()
+    path.with_suffix(".npy").unlink(missing_ok=True)
+
+
 def _write_array(path: Path, array: np.ndarray) -> None:
-    try:
-        with replacing(path) as stream:
-            np.save(stream, array, allow_pickle=False)
-    except OSError as error:
-        raise _refused(path, error) from error
+    with disk(path), replacing(path) as stream:
+        np.save(stream, array, allow_pickle=False)
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:
-    try:
-        with replacing(path) as stream:
-            pq.write_table(table, stream, write_page_checksum=True)
-    except OSError as error:
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: OSError) -> TableError:
-    return TableError(
-        f"cannot write {path} ({error}): make room or choose another table folder; what was written before is kept"
-    )
+    with disk(path), replacing(path) as stream:
+        pq.write_table(table, stream, write_page_checksum=True)

@@ -28,6 +28,7 @@ from featurepipe.features.stores import (
     CutFace,
     FaceStore,
     VectorStore,
+    disk,
     make_store,
     read_recipe,
     store_folder,
@@ -207,12 +208,13 @@ class TableWriter:
 
     def finish(self, rows: Iterator[SampleRow]) -> None:
         """Put `rows` in the place of samples.parquet, then make this writer's recipe the current one."""
-        _write_samples(self.folder / "samples.parquet", rows)
         document = _read_document(self.folder) or _new_document()
         name = self.vectors.folder.name
         document["features"][name] = {"face_half": self.face_half, "feature_half": self.feature_half}
         document["current"] = name
-        write_json(self.folder / "table.json", document)
+        with disk(self.folder):
+            _write_samples(self.folder / "samples.parquet", rows)
+            write_json(self.folder / "table.json", document)
 
 
 @contextmanager
@@ -226,7 +228,8 @@ def writing(path: str | os.PathLike[str], face_half: Half, feature_half: Half) -
     folder = Path(path)
     with _locked(folder):
         if _read_document(folder) is None:
-            write_json(folder / "table.json", _new_document())
+            with disk(folder):
+                write_json(folder / "table.json", _new_document())
         yield TableWriter(folder, face_half, feature_half)
 
 
@@ -311,13 +314,10 @@ def _read_document(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_samples(path: Path, rows: Iterator[SampleRow]) -> None:
-    try:
-        with replacing(path) as stream, pq.ParquetWriter(stream, _SAMPLES_SCHEMA) as writer:
-            writer.write_table(_SAMPLES_SCHEMA.empty_table())
-            while group := [_sample_row(row) for row in islice(rows, _ROW_GROUP)]:
-                writer.write_table(pa.Table.from_pylist(group, schema=_SAMPLES_SCHEMA))
-    except OSError as error:
-        raise TableError(f"cannot write {path} ({error}): make room and run extract again") from error
+    with replacing(path) as stream, pq.ParquetWriter(stream, _SAMPLES_SCHEMA) as writer:
+        writer.write_table(_SAMPLES_SCHEMA.empty_table())
+        while group := [_sample_row(row) for row in islice(rows, _ROW_GROUP)]:
+            writer.write_table(pa.Table.from_pylist(group, schema=_SAMPLES_SCHEMA))
 
 
 def _sample_row(row: SampleRow) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 
 from featurepipe.errors import FeaturepipeError
 from featurepipe.records import FaceResult, FaceTask
@@ -45,14 +46,14 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
     def results(self, tasks: Iterable[FaceTask]) -> Iterator[tuple[FaceTask, FaceResult | None]]:
-        """Each task with its answer, in the order of the tasks; None where the worker process died of it.
+        """Each task with its answer, in the order of the tasks; None where memory ran out or the process died of it.
 
         Raises
         ------
         FeaturepipeError : worker processes cannot be started, or `find` itself raised it
         """
         if not self._workers:
-            yield from ((task, self._find(task)) for task in tasks)
+            yield from ((task, _or_none(partial(self._find, task))) for task in tasks)
             return
         for task in tasks:
             # Only now: a run with nothing to do starts no process.
@@ -69,7 +70,7 @@ class Workers:
             self._recover()
             task, future = self._queue[0]
         self._queue.popleft()
-        return task, _answer(future)
+        return task, _or_none(future.result)
 
     def _recover(self) -> None:
         """Ask for the unanswered photos again, one at a time: where only one is under way, it is the one at fault."""
@@ -111,10 +112,10 @@ def _submit(pool: ProcessPoolExecutor, task: FaceTask) -> Future[FaceResult]:
         return broken
 
 
-def _answer(future: Future[FaceResult]) -> FaceResult | None:
+def _or_none(answer: Callable[[], FaceResult]) -> FaceResult | None:
     try:
-        return future.result()
-    except BrokenProcessPool:
+        return answer()
+    except (BrokenProcessPool, MemoryError):
         return None
 
 
