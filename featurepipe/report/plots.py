@@ -1,0 +1,93 @@
+"""Plots of an evaluation as PNG files, by matplotlib's Figure objects alone: no window, no global state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featurepipe.errors import MissingPackageError
+from featurepipe.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+"""Okabe and Ito's eight, which colour-blind readers tell apart."""
+
+FIGURES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
+
+
+def plot_confusion(path: str | os.PathLike[str], counts: np.ndarray, labels: Sequence[str], title: str) -> None:
+    """Draw a confusion matrix: share of each true class in colour and per cent, the count below.
+
+    Parameters
+    ----------
+    counts : int (k, k + 1) as `metrics.count` makes them; the last column is drawn only where it is not empty
+    labels : (k,)
+    """
+    counts = np.asarray(counts)
+    columns = [*labels, "no face"]
+    if not counts[:, -1].any():
+        counts, columns = counts[:, :-1], columns[:-1]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = _figure(2.2 + 0.85 * len(columns), 1.6 + 0.7 * len(labels))
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{100 * share:.0f} %\n{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="w" if share > 0.55 else "k")
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    figure.colorbar(image, ax=axes, label="share of the true class")
+    _save(figure, path)
+
+
+def plot_comparison(path: str | os.PathLike[str], evaluations: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    """Draw accuracy, UAR and macro-F1 of several methods as bars with their bootstrap intervals.
+
+    Parameters
+    ----------
+    evaluations : method to one part ("all" or "found") of `metrics.evaluate`; a figure that is None has no bar
+    """
+    figure = _figure(2.5 + 0.8 * len(FIGURES) * max(1, len(evaluations) / 2), 4)
+    axes = figure.add_subplot()
+    width = 0.8 / max(1, len(evaluations))
+    for at, (method, part) in enumerate(evaluations.items()):
+        places = np.arange(len(FIGURES)) + (at - (len(evaluations) - 1) / 2) * width
+        _bars(axes, places, width, part, method, COLOURS[at % len(COLOURS)])
+    axes.set_xticks(range(len(FIGURES)), list(FIGURES.values()))
+    axes.set(ylim=(0, 1.08), ylabel="fraction", title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
+    _save(figure, path)
+
+
+def _bars(axes: Axes, places: np.ndarray, width: float, part: Mapping[str, Any], label: str, colour: str) -> None:
+    """One method's bars; the whiskers are the ends of its intervals, the number stands above them."""
+    values = np.array([np.nan if part[key] is None else part[key] for key in FIGURES])
+    ends = np.array([part["intervals"][key] for key in FIGURES], dtype=float).T
+    axes.bar(places, values, width * 0.92, label=label, color=colour)
+    reach = np.nan_to_num(np.clip([values - ends[0], ends[1] - values], 0, None))
+    axes.errorbar(places, values, reach, fmt="none", ecolor="k", elinewidth=1, capsize=3)
+    for place, value, above in zip(places, values, reach[1], strict=True):
+        if np.isfinite(value):
+            axes.text(place, value + above + 0.01, f"{value:.2f}", ha="center", va="bottom", fontsize=8)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError("plots need matplotlib: pip install featurepipe[plots]") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    with replacing(path) as stream:
+        figure.savefig(stream, format="png", dpi=150)
