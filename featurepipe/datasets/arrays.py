@@ -90,7 +90,7 @@ def _load(source: str) -> dict[str, np.ndarray]:
             f"{printable(source)}: {error}. Arrays of Python objects are never loaded, as they can run code; "
             f"save text with dtype=str. {_EXPECTED}"
         ) from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted
         raise InputError(f"{printable(source)} cannot be read as NPZ: {error}; {_EXPECTED}") from error
 
 

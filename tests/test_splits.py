@@ -1,0 +1,261 @@
+"""Folds and held-out parts: nobody on both sides, every class spread, frozen to a file."""
+
+import json
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from sklearn.model_selection import StratifiedGroupKFold
+
+from featurepipe.datasets.splits import DROPPED, Folds, grouped_holdout, groups_of, make_folds, rows_by_use
+from featurepipe.errors import InputError
+
+CLASSES = ("anger", "happiness", "neutral")
+
+
+def people(n_subjects=40, seed=0):
+    """(labels, arguments of make_folds): 2 to 9 photos of each person, the third class rare."""
+    rng = random.Random(seed)
+    subjects = [f"S{person:03d}" for person in range(n_subjects) for _ in range(rng.randint(2, 9))]
+    labels = rng.choices(CLASSES, weights=(5, 5, 1), k=len(subjects))
+    contents = [f"{rng.getrandbits(64):016x}" for _ in subjects]
+    return labels, {"subjects": subjects, "contents": contents, "paths": [f"{c}.jpg" for c in contents]}
+
+
+def strangers(labels):
+    """Arguments of make_folds for samples of unknown subject, all of different content."""
+    contents = [f"c{row}" for row in range(len(labels))]
+    return {"subjects": [None] * len(labels), "contents": contents, "paths": [f"{c}.jpg" for c in contents]}
+
+
+def worst_imbalance(labels, parts):
+    """Largest relative difference between a class's samples in a test part and its fair share."""
+    totals = Counter(labels)
+    tests = [Counter(labels[row] for row in test) for _, test in parts]
+    return max(abs(test[label] * len(parts) / totals[label] - 1) for test in tests for label in totals)
+
+
+# Folds
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_sample_is_tested_once_and_no_subject_is_on_both_sides(seed):
+    labels, about = people(seed=seed)
+    folds = make_folds(labels, **about, n_folds=5, seed=seed)
+    assert folds.identity == "known"
+    assert sorted(np.concatenate([test for _, test in folds.parts()])) == list(range(len(labels)))
+    for train, test in folds.parts():
+        assert sorted([*train, *test]) == list(range(len(labels)))
+        assert not {about["subjects"][row] for row in train} & {about["subjects"][row] for row in test}
+        assert {labels[row] for row in train} == set(CLASSES)
+    folds.check(about["subjects"])
+
+
+def test_classes_are_spread_as_evenly_as_scikit_learn_spreads_them():
+    ours, theirs = [], []
+    for seed in range(10):
+        labels, about = people(seed=seed)
+        ours.append(worst_imbalance(labels, make_folds(labels, **about, n_folds=5, seed=seed).parts()))
+        splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        theirs.append(worst_imbalance(labels, list(splitter.split(labels, labels, about["subjects"]))))
+    assert np.mean(ours) <= 1.1 * np.mean(theirs)
+
+
+def test_single_pictures_are_spread_exactly():
+    labels = ["happiness"] * 20 + ["fear"] * 10 + ["anger"] * 5
+    folds = make_folds(labels, **strangers(labels), n_folds=5)
+    for _, test in folds.parts():
+        assert Counter(labels[row] for row in test) == {"happiness": 4, "fear": 2, "anger": 1}
+
+
+def test_one_seed_gives_the_same_folds_everywhere():
+    labels = ["happiness"] * 6 + ["fear"] * 4
+    folds = make_folds(labels, **strangers(labels), n_folds=2, seed=7)
+    assert folds.fold_of.tolist() == [1, 0, 1, 1, 0, 0, 1, 1, 0, 0]  # a change here changes every published figure
+
+
+def test_folds_depend_on_the_seed_but_not_on_the_order_or_place_of_samples():
+    labels, about = people()
+    folds = make_folds(labels, **about, seed=1)
+    assert folds.fold_of.tolist() != make_folds(labels, **about, seed=2).fold_of.tolist()
+    order = random.Random(3).sample(range(len(labels)), len(labels))
+    moved = {name: [values[row] for row in order] for name, values in about.items()}
+    moved["paths"] = [f"/elsewhere/{path}" for path in moved["paths"]]
+    shuffled = make_folds([labels[row] for row in order], **moved, seed=1)
+    assert shuffled.fold_of.tolist() == folds.fold_of[order].tolist()
+
+
+def test_one_unknown_subject_makes_identity_unknown_and_copies_still_stay_together():
+    labels, about = people()
+    about["subjects"][3] = ""
+    about["contents"][10:14] = [about["contents"][10]] * 4
+    folds = make_folds(labels, **about)
+    assert folds.identity == "unknown"
+    assert len(set(folds.fold_of[10:14])) == 1
+
+
+def test_copies_under_two_subjects_keep_both_subjects_together():
+    labels, about = people()
+    one, other = about["subjects"].index("S000"), about["subjects"].index("S001")
+    about["contents"][one] = about["contents"][other]
+    for seed in range(10):
+        folds = make_folds(labels, **about, seed=seed)
+        assert len({folds.fold_of[row] for row, who in enumerate(about["subjects"]) if who in ("S000", "S001")}) == 1
+
+
+def test_subject_folds_are_refused_where_subjects_are_unknown():
+    labels, about = people()
+    about["subjects"][3] = None
+    with pytest.raises(InputError, match=f"subject of 1 of {len(labels)} samples is unknown"):
+        make_folds(labels, **about, by="subject")
+
+
+def test_class_too_small_is_named_with_its_count():
+    labels = ["happiness"] * 10 + ["fear"] * 4 + ["anger"] * 10
+    with pytest.raises(InputError, match=r"different pictures for 5 folds in class fear \(4\).*--min-per-class 5"):
+        make_folds(labels, **strangers(labels), n_folds=5)
+
+
+def test_small_classes_count_people_not_photos():
+    labels, about = people()
+    for row, who in enumerate(about["subjects"]):
+        labels[row] = "fear" if who in ("S000", "S001") else labels[row]
+    with pytest.raises(InputError, match=r"too few subjects for 5 folds in class fear \(2\)"):
+        make_folds(labels, **about, n_folds=5)
+
+
+def test_min_per_class_leaves_small_classes_out_and_counts_them():
+    labels = ["happiness"] * 10 + ["fear"] * 4 + ["anger"] * 10
+    folds = make_folds(labels, **strangers(labels), n_folds=5, min_per_class=5)
+    assert folds.dropped == {"fear": 4}
+    assert folds.fold_of[10:14].tolist() == [DROPPED] * 4
+    used = {row for train, test in folds.parts() for row in (*train, *test)}
+    assert used == set(range(24)) - {10, 11, 12, 13}
+
+
+@pytest.mark.parametrize(
+    ("labels", "n_folds", "message"),
+    [
+        (["happiness"] * 10, 5, "1 classes are left"),
+        ([], 5, "0 classes are left"),
+        (["happiness", "fear"] * 10, 1, "1 folds are too few"),
+        (["happiness", None, "fear", None], 2, "2 samples have no label"),
+    ],
+)
+def test_impossible_folds(labels, n_folds, message):
+    with pytest.raises(InputError, match=message):
+        make_folds(labels, **strangers(labels), n_folds=n_folds)
+
+
+# The frozen file
+
+
+def test_saved_folds_come_back_equal(tmp_path):
+    labels, about = people()
+    labels[0] = "fear"
+    about["paths"][1] = "é\udce9.jpg"  # a name that is not UTF-8
+    folds = make_folds(labels, **about, n_folds=4, seed=9, min_per_class=4)
+    folds.save(tmp_path / "folds.json")
+    back = Folds.load(tmp_path / "folds.json")
+    assert (back.keys, back.n_folds, back.seed, back.identity, back.dropped) == (folds.keys, 4, 9, "known", {"fear": 1})
+    for (train, test), (train_back, test_back) in zip(folds.parts(), back.parts(), strict=True):
+        np.testing.assert_array_equal(train, train_back)
+        np.testing.assert_array_equal(test, test_back)
+    back.check_samples(about["contents"], about["paths"])
+
+
+def test_folds_are_refused_for_other_samples():
+    labels, about = people()
+    folds = make_folds(labels, **about)
+    contents, paths = about["contents"], about["paths"]
+    with pytest.raises(InputError, match="1 of theirs are missing, 0 are not known"):
+        folds.check_samples(contents[1:], paths[1:])
+    with pytest.raises(InputError, match="1 of theirs are missing, 1 are not known"):
+        folds.check_samples([*contents[:-1], "changed"], paths)
+    with pytest.raises(InputError, match="the order differs"):
+        folds.check_samples(contents[::-1], paths[::-1])
+
+
+def test_a_subject_in_two_folds_is_caught(tmp_path):
+    labels, about = people()
+    make_folds(labels, **about).save(tmp_path / "folds.json")
+    document = json.loads((tmp_path / "folds.json").read_text(encoding="utf-8"))
+    row = about["subjects"].index("S007")
+    document["samples"][row][1] = (document["samples"][row][1] + 1) % 5
+    (tmp_path / "folds.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(InputError, match=r"1 subjects are in more than one fold \(S007\)"):
+        Folds.load(tmp_path / "folds.json").check(about["subjects"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        "[]",
+        "{}",
+        '{"format": 2}',
+        '{"format": 1, "n_folds": 2, "seed": 0, "identity": "known", "dropped": {}, "samples": [["a", 2]]}',
+        '{"format": 1, "n_folds": 2, "seed": 0, "identity": "known", "dropped": {}, "samples": [["a"]]}',
+        '{"format": 1, "n_folds": 2, "seed": 0, "identity": "maybe", "dropped": {}, "samples": [["a", 1]]}',
+    ],
+)
+def test_a_file_that_holds_no_folds(tmp_path, text):
+    (tmp_path / "folds.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"folds\.json"):
+        Folds.load(tmp_path / "folds.json")
+
+
+def test_no_file_of_folds(tmp_path):
+    with pytest.raises(InputError, match=r"folds\.json cannot be read"):
+        Folds.load(tmp_path / "folds.json")
+
+
+# Groups, the held-out part and official splits
+
+
+def test_groups_chain_subjects_and_copies():
+    groups = groups_of(["c3", "c1", "c1", "c2", "c4", "c4"], ["ann", "ann", "bob", None, None, ""])
+    assert groups == ["c1", "c1", "c1", "c2", "c4", "c4"]
+
+
+def test_a_subject_named_like_a_content_key_ties_nothing():
+    assert groups_of(["x", "y"], ["y", "z"]) == ["x", "y"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holdout_takes_the_fraction_of_each_class_and_parts_no_group(seed):
+    labels, about = people(n_subjects=200, seed=seed)
+    groups = groups_of(about["contents"], about["subjects"])
+    train, held = grouped_holdout(labels, groups, 0.2, seed)
+    assert sorted([*train, *held]) == list(range(len(labels)))
+    assert not {groups[row] for row in train} & {groups[row] for row in held}
+    totals, taken = Counter(labels), Counter(labels[row] for row in held)
+    assert all(abs(taken[label] / totals[label] - 0.2) < 0.03 for label in CLASSES)
+
+
+def test_holdout_leaves_every_class_to_train_on():
+    labels = ["happiness"] * 50 + ["fear"] * 50 + ["contempt"]
+    groups = [f"{row}" for row in range(100)] + ["0"]
+    for seed in range(20):
+        train, held = grouped_holdout(labels, groups, 0.5, seed)
+        assert {labels[row] for row in train} == {"happiness", "fear", "contempt"}
+        assert len(held) > 40
+
+
+def test_holdout_is_refused_where_nothing_can_be_held_out():
+    with pytest.raises(InputError, match="1 independent groups"):
+        grouped_holdout(["fear", "anger"], ["ann", "ann"], 0.2, 0)
+    with pytest.raises(InputError, match="fraction of 1"):
+        grouped_holdout(["fear", "anger"], ["ann", "bob"], 1.0, 0)
+
+
+def test_splits_say_what_rows_are_for():
+    rows = rows_by_use(["train", None, "val", "test", "train", ""])
+    assert (rows.fit.tolist(), rows.choose.tolist(), rows.report.tolist()) == ([0, 1, 4, 5], [2], [3])
+
+
+def test_no_rows_at_all():
+    rows = rows_by_use([])
+    assert [len(part) for part in (rows.fit, rows.choose, rows.report)] == [0, 0, 0]
