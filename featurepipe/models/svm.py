@@ -271,7 +271,7 @@ class Temperature:
     def warnings(self) -> list[str]:
         """A sentence where the temperature ran into one of its bounds."""
         low, high = TEMPERATURES
-        if low * 1.01 < self.value < high / 1.01:
+        if low * 1.25 < self.value < high / 1.25:
             return []
         return [f"the temperature {self.value:.3g} lies at a bound of {low:g}..{high:g}: confidences mean little"]
 

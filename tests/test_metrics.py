@@ -1,0 +1,170 @@
+"""Figures against scikit-learn, SciPy and numbers worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn import metrics as reference
+
+from featurepipe.report import metrics
+
+CLASSES = ["anger", "fear", "joy"]
+
+
+@pytest.fixture
+def drawn():
+    """truth, predicted as columns, and probabilities whose arg max is the prediction."""
+    rng = np.random.default_rng(1)
+    probabilities = rng.dirichlet([0.5] * 4, 300)
+    predicted = probabilities.argmax(axis=1)
+    truth = np.where(rng.random(300) < 0.5, predicted, rng.integers(0, 4, 300))
+    return truth, predicted, probabilities
+
+
+def test_figures_equal_scikit_learn(drawn):
+    truth, predicted, probabilities = drawn
+    counts = metrics.count(truth, predicted, 4)
+    assert np.array_equal(counts[:, :-1], reference.confusion_matrix(truth, predicted))
+    assert metrics.accuracy(counts) == pytest.approx(reference.accuracy_score(truth, predicted))
+    assert metrics.uar(counts) == pytest.approx(reference.balanced_accuracy_score(truth, predicted))
+    assert metrics.macro_f1(counts) == pytest.approx(reference.f1_score(truth, predicted, average="macro"))
+    assert metrics.recall(counts) == pytest.approx(reference.recall_score(truth, predicted, average=None))
+    assert metrics.precision(counts) == pytest.approx(reference.precision_score(truth, predicted, average=None))
+    one_vs_rest = [reference.accuracy_score(truth == c, predicted == c) for c in range(4)]
+    assert metrics.binary_accuracy(counts) == pytest.approx(one_vs_rest)
+    assert metrics.top_accuracy(probabilities, truth) == pytest.approx(
+        reference.top_k_accuracy_score(truth, probabilities, k=2)
+    )
+
+
+def test_squared_errors_of_known_guessers():
+    truth = np.array([0, 1, 2, 3, 4, 5, 6, 7])
+    flat = np.full((8, 8), 0.5)  # baselines.md 1.5: an untrained sigmoid output scores 1.0
+    assert metrics.squared_errors(flat, truth) == pytest.approx((1.0, 0.25))
+    prior = np.full((8, 8), 1 / 8)  # ... and the class prior about 0.4
+    assert metrics.squared_errors(prior, truth)[0] == pytest.approx((49 / 64 + 7 / 64) / 2)
+    assert metrics.squared_errors(np.eye(8), truth) == (0.0, 0.0)
+
+
+def test_squared_errors_are_a_multiple_of_the_brier_score(drawn):
+    truth, _, probabilities = drawn
+    half, mean = metrics.squared_errors(probabilities, truth)
+    brier = np.mean([reference.brier_score_loss(truth == c, probabilities[:, c]) for c in range(4)])
+    assert mean == pytest.approx(brier)
+    assert half == pytest.approx(2 * brier)
+
+
+def test_calibration_error_by_hand():
+    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.7, 0.7])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    truth = np.array([0, 0, 0, 1, 1, 1])  # 3 of 4 right at 0.9, 0 of 2 at 0.7
+    expected = 4 / 6 * (0.9 - 0.75) + 2 / 6 * 0.7
+    assert metrics.calibration_error(probabilities, truth) == pytest.approx(expected)
+
+
+def test_calibration_error_bins_include_their_upper_end():
+    edge = np.array([[0.6, 0.4], [0.59, 0.41]])
+    truth = np.array([0, 1])  # 0.6 = 9 / 15 belongs to the bin below it, together with 0.59
+    assert metrics.calibration_error(edge, truth) == pytest.approx(abs(1.19 - 1) / 2)
+
+
+def test_mcnemar_equals_the_binomial_test():
+    truth = np.zeros(200, dtype=int)
+    first, second = np.zeros(200, dtype=int), np.zeros(200, dtype=int)
+    first[:10], second[10:35] = 1, 1  # 25 only the first gets right, 10 only the second
+    found = metrics.mcnemar(truth, first, second)
+    assert (found["only_first"], found["only_second"]) == (25, 10)
+    assert found["p"] == pytest.approx(binomtest(10, 35).pvalue)
+    assert metrics.mcnemar(truth, first, first)["p"] == 1.0
+
+
+def test_mcnemar_of_many_photos_does_not_overflow():
+    truth = np.zeros(6000, dtype=int)
+    first, second = np.repeat([0, 1], 3000), np.repeat([1, 0], 3000)
+    assert metrics.mcnemar(truth, first, second) == {"only_first": 3000, "only_second": 3000, "p": 1.0}
+    assert metrics.mcnemar(truth, truth, np.ones(6000, dtype=int))["p"] == 0.0
+
+
+def test_interval_over_photos_is_the_binomial_one():
+    truth, predicted = np.zeros(400, dtype=int), np.repeat([0, 1], [300, 100])
+    low, high = metrics.bootstrap(truth, predicted, 2, resamples=4000)["accuracy"]
+    half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.006)
+
+
+def test_interval_over_subjects_is_wider_where_a_persons_photos_agree():
+    rng = np.random.default_rng(0)
+    truth, predicted = np.zeros(400, dtype=int), np.repeat(rng.random(20) < 0.3, 20).astype(int)
+    subjects = np.repeat([f"s{i}" for i in range(20)], 20)
+    by_photo = metrics.bootstrap(truth, predicted, 2)["accuracy"]
+    by_subject = metrics.bootstrap(truth, predicted, 2, subjects)["accuracy"]
+    assert np.ptp(by_subject) > 3 * np.ptp(by_photo)
+    assert by_subject == metrics.bootstrap(truth, predicted, 2, subjects)["accuracy"]  # seeded
+    assert by_subject != metrics.bootstrap(truth, predicted, 2, subjects, seed=1)["accuracy"]
+
+
+def test_missing_predictions_are_wrong_on_all_photos_and_absent_on_found_ones():
+    truth = ["anger", "anger", "fear", "joy"]
+    predicted = ["anger", None, "joy", "joy"]
+    probabilities = np.array([[0.8, 0.1, 0.1], [np.nan] * 3, [0.1, 0.3, 0.6], [0.0, 0.0, 1.0]])
+    result = metrics.evaluate(truth, predicted, probabilities, CLASSES)
+    everything, found = result["all"], result["found"]
+    assert result["coverage"] == 0.75
+    assert (everything["photos"], everything["accuracy"]) == (4, 0.5)
+    assert everything["uar"] == pytest.approx((0.5 + 0 + 1) / 3)
+    assert (found["photos"], found["accuracy"]) == (3, pytest.approx(2 / 3))
+    assert found["uar"] == pytest.approx((1 + 0 + 1) / 3)
+    assert everything["per_class"]["anger"]["precision"] == 1.0
+    assert everything["macro_f1"] == pytest.approx((2 / 3 + 0 + 2 / 3) / 3)
+    assert found["mse_half_sum"] == pytest.approx((0.06 + 0.86 + 0) / 6)
+    assert everything["mse_half_sum"] == pytest.approx((0.06 + 1 + 0.86 + 0) / 8)
+    assert everything["mse_per_output"] == pytest.approx((0.06 + 1 + 0.86 + 0) / 12)
+    assert everything["rms"] == pytest.approx(everything["mse_per_output"] ** 0.5)
+    assert (everything["top2"], found["top2"]) == (0.75, 1.0)
+    assert result["confusion"] == {
+        "labels": CLASSES,
+        "counts": [[1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 1, 0]],
+    }
+
+
+def test_a_label_the_classifier_does_not_know_is_always_wrong():
+    result = metrics.evaluate(["anger", "disgust"], ["anger", "joy"], np.eye(3)[[0, 2]], CLASSES)
+    assert result["confusion"]["labels"] == [*CLASSES, "disgust"]
+    assert result["all"]["accuracy"] == 0.5
+    assert result["all"]["uar"] == 0.5
+    assert result["all"]["per_class"]["disgust"]["recall"] == 0.0
+    assert result["all"]["top2"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted"),
+    [([], []), (["joy"], [None]), (["joy", "joy"], ["joy", "joy"])],
+)
+def test_degenerate_cases_give_none_and_never_nan(truth, predicted):
+    probabilities = np.full((len(truth), 3), np.nan)
+    probabilities[[label is not None for label in predicted]] = [0, 0, 1]
+    result = metrics.evaluate(truth, predicted, probabilities, CLASSES, resamples=20)
+    json.dumps(result, allow_nan=False)
+    assert result["all"]["per_class"]["anger"]["recall"] is None
+    if not any(predicted):
+        assert result["found"]["accuracy"] is None
+        assert result["found"]["intervals"]["uar"] == [None, None]
+        assert result["found"]["calibration_error"] is None
+
+
+def test_subjects_are_resampled_only_where_all_are_known():
+    truth, predicted = ["joy", "joy", "fear"], ["joy", "fear", "fear"]
+    known = metrics.evaluate(truth, predicted, None, CLASSES, ["a", "a", "b"], resamples=10)
+    partly = metrics.evaluate(truth, predicted, None, CLASSES, ["a", None, "b"], resamples=10)
+    assert (known["resampled"], partly["resampled"]) == ("subjects", "photos")
+    assert known["all"]["mse_half_sum"] is None
+
+
+def test_calibration_error_tells_calibrated_from_overconfident():
+    rng = np.random.default_rng(0)
+    top = rng.uniform(0.5, 1, 20000)
+    truth = (rng.random(20000) > top).astype(int)
+    honest, bold = (metrics.calibration_error(np.stack([p, 1 - p], axis=1), truth) for p in (top, top**0.5))
+    assert honest < 0.015
+    assert bold > 0.08
