@@ -144,11 +144,12 @@ class TestLinks:
         assert "1 names of photos are pipes" in read.notes[0]
 
 
-@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list all")
 def test_folder_without_permission_is_noted(tmp_path):
     source = touch(tmp_path, "a.jpg", "closed/b.jpg")
     (tmp_path / "closed").chmod(0)
     try:
+        if os.access(tmp_path / "closed", os.R_OK):
+            pytest.skip("this user may list everything")
         read = read_source(source)
     finally:
         (tmp_path / "closed").chmod(0o755)
@@ -320,7 +321,7 @@ def test_manifest_split_words(tmp_path, word, split):
         ("a\0.jpg,happy,train,1", "line 2: no path"),
         ("a,b.jpg,happy,train,1", "line 2: 5 fields.*header names 4.*quotes"),
         ("a.jpg", "line 2: 1 fields"),
-        ('"a.jpg,happy,train,1', "line 2"),
+        ('"a.jpg,happy,train,1', "line 2: unexpected end of data"),
         ("", "names no photos"),
     ],
 )
@@ -405,7 +406,7 @@ def test_fer2013_csv_without_labels_or_usage(tmp_path):
         (f"0,{pixels()} 0,Training", r"row 1 \(line 3\): pixels.*17 values"),
         ("0,,Training", r"row 1 \(line 3\): pixels.*0 values"),
         (f"0,{pixels(1)}", "line 3: 2 fields"),
-        ('0,"1 2 3', "line 3"),
+        ('0,"1 2 3', "line 3: unexpected end of data"),
     ],
 )
 def test_fer2013_csv_errors_name_the_row(tmp_path, row, message):
