@@ -32,7 +32,10 @@ from featurepipe.recipe import Half
 from featurepipe.records import STATUSES, FaceResult, FaceTask, Framing, Sample
 
 PART_ROWS = 1024
-"""Largest number of vectors in a part: what a kill can lose."""
+"""Largest number of vectors in a part."""
+
+PART_SECONDS = 60
+"""A part is written after so many seconds even if it is not full: what a kill can lose."""
 
 PART_BYTES = 32 << 20
 """Largest size of a part, so that parts of crops do not grow memory."""
@@ -252,6 +255,7 @@ class _Run:
         self._vectors: list[np.ndarray] = []
         self._background = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self._flushed = time.monotonic()
 
     def __enter__(self) -> _Run:
         return self
@@ -279,7 +283,8 @@ class _Run:
             cut = CutFace(task.content, index, result.faces[index], self._writer.face_half["margin"])
             if cut.key not in self._writer.vectors:
                 self._add(cut, crop)
-        if len(self._found) >= self._part_rows:
+        # Where few photos have a face, or photos are slow, what was found is not kept waiting for a full part.
+        if len(self._found) >= 2 * self._part_rows or time.monotonic() - self._flushed > PART_SECONDS:
             self._flush()
 
     def forward_rest(self) -> None:
@@ -331,6 +336,7 @@ class _Run:
         self._wait()
         self._writing = self._background.submit(self._write, self._found, self._vectors, self._cuts)
         self._found, self._vectors, self._cuts = {}, [], []
+        self._flushed = time.monotonic()
 
     def _wait(self) -> None:
         if self._writing is not None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 
 from featurepipe.errors import FeaturepipeError
@@ -56,37 +57,41 @@ class Workers:
             yield from ((task, _or_none(partial(self._find, task))) for task in tasks)
             return
         for task in tasks:
-            # Only now: a run with nothing to do starts no process.
-            self._pool = self._pool or self._fresh_pool()
-            self._queue.append((task, _submit(self._pool, task)))
-            if len(self._queue) >= self._window:
+            while len(self._queue) >= self._window or any(_is_broken(future) for _, future in self._queue):
                 yield self._oldest()
+            self._queue.append((task, self._submitted(task)))
         while self._queue:
             yield self._oldest()
 
+    def _submitted(self, task: FaceTask) -> Future[FaceResult]:
+        # Only now: a run with nothing to do starts no process.
+        self._pool = self._pool or self._fresh_pool()
+        try:
+            return _submit(self._pool, task)
+        except BrokenProcessPool as error:
+            broken: Future[FaceResult] = Future()
+            broken.set_exception(error)
+            return broken
+
     def _oldest(self) -> tuple[FaceTask, FaceResult | None]:
-        task, future = self._queue[0]
+        task, future = self._queue.popleft()
         if isinstance(future.exception(), BrokenProcessPool):
-            self._recover()
-            task, future = self._queue[0]
-        self._queue.popleft()
+            future = self._alone(task)
         return task, _or_none(future.result)
 
-    def _recover(self) -> None:
-        """Ask for the unanswered photos again, one at a time: where only one is under way, it is the one at fault."""
-        pool = self._replaced_pool()
-        for position, (task, future) in enumerate(self._queue):
-            if isinstance(future.exception(), BrokenProcessPool):
-                alone = _submit(pool, task)
-                self._queue[position] = (task, alone)
-                if isinstance(alone.exception(), BrokenProcessPool):
-                    pool = self._replaced_pool()
+    def _alone(self, task: FaceTask) -> Future[FaceResult]:
+        """Ask again for a photo that was under way when the pool broke.
 
-    def _replaced_pool(self) -> ProcessPoolExecutor:
-        if self._pool is not None:
+        Nothing new is submitted until all those are answered, one at a time: a pool that breaks again breaks of
+        this photo.
+        """
+        assert self._pool is not None
+        try:
+            return _submit(self._pool, task)
+        except BrokenProcessPool:
             self._pool.shutdown()
-        self._pool = self._fresh_pool()
-        return self._pool
+            self._pool = self._fresh_pool()
+            return _submit(self._pool, task)
 
     def _fresh_pool(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(
@@ -94,7 +99,9 @@ class Workers:
         )
         try:
             # Workers that die at birth would otherwise look like photos that kill their worker.
-            pool.submit(_ready).result()
+            with _sigint_held():
+                standing = pool.submit(_ready)
+            standing.result()
         except BrokenProcessPool as error:
             raise FeaturepipeError(
                 "worker processes cannot be started (their own message stands above). In a script, call extract "
@@ -104,12 +111,25 @@ class Workers:
 
 
 def _submit(pool: ProcessPoolExecutor, task: FaceTask) -> Future[FaceResult]:
-    try:
+    with _sigint_held():
         return pool.submit(_run, task)
-    except BrokenProcessPool as error:
-        broken: Future[FaceResult] = Future()
-        broken.set_exception(error)
-        return broken
+
+
+@contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Processes born within do not see a terminal's Ctrl-C before they can ignore it; here it arrives afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_broken(future: Future[FaceResult]) -> bool:
+    return future.done() and isinstance(future.exception(), BrokenProcessPool)
 
 
 def _or_none(answer: Callable[[], FaceResult]) -> FaceResult | None:

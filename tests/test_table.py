@@ -1,0 +1,482 @@
+"""The feature table on disk: its files, its one writer, damage, pruning, reading back and exporting."""
+
+import csv
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from extraction_helpers import FACE_HALF, FRAMING, FakeBackbone, FakeFinder, write_photo, write_photos
+from scipy.io import loadmat
+
+from featurepipe.errors import InputError, RecipeMismatch, TableError
+from featurepipe.features.export import WRITERS, export
+from featurepipe.features.extraction import extract
+from featurepipe.features.pixels import Pixels
+from featurepipe.features.stores import DamagedPart
+from featurepipe.features.table import FeatureTable, prune, writing
+from featurepipe.names import EXPORTS
+from featurepipe.recipe import BOX_KEYS, FACE_KEYS, compare_feature_halves, face_half_notes
+from featurepipe.records import Face, Framing, Sample, choose
+
+
+def fill(folder, samples, backbone=None, **options):
+    half = {**FACE_HALF, **options.pop("half", {})}
+    finder = FakeFinder(str(folder / "log"), half["policy"], half["margin"])
+    options = {"batch_size": 4, "part_rows": 8, **options}
+    return extract(samples, folder / "table", finder, backbone or FakeBackbone(), half, **options)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A folder with 20 photos in a table of three parts (17 faces)."""
+    samples = write_photos(tmp_path / "photos", 20)
+    fill(tmp_path, samples)
+    return tmp_path, samples
+
+
+def part(folder, store, number=1, suffix=".parquet"):
+    (path,) = (folder / "table" / store).glob(f"*/part-{number:05d}{suffix}")
+    return path
+
+
+# The files, as design.md says
+
+
+def test_the_folder_is_as_documented(filled):
+    folder, _ = filled
+    table = folder / "table"
+    files = sorted(str(path.relative_to(table)) for path in table.rglob("*") if path.is_file())
+    (faces,) = {Path(name).parts[1] for name in files if name.startswith("faces")}
+    (vectors,) = {Path(name).parts[1] for name in files if name.startswith("vectors")}
+    assert faces.startswith("fake-")
+    assert vectors.startswith("fake-")
+    assert [name for name in files if name.startswith("vectors")] == [
+        *(f"vectors/{vectors}/part-0000{i}.{kind}" for i in range(3) for kind in ("npy", "parquet")),
+        f"vectors/{vectors}/recipe.json",
+    ]
+    assert json.loads((table / "vectors" / vectors / "recipe.json").read_text()) == FakeBackbone().recipe()
+    assert json.loads((table / "faces" / faces / "recipe.json").read_text()) == {k: FACE_HALF[k] for k in BOX_KEYS}
+
+
+def test_a_part_opens_with_numpy_and_parquet_alone(filled):
+    folder, _ = filled
+    vectors = np.load(part(folder, "vectors", 2, ".npy"), mmap_mode="r")
+    rows = pq.read_table(part(folder, "vectors", 2))
+    assert (vectors.dtype, vectors.shape) == (np.float32, (1, 6))
+    assert rows.column_names == ["content", "face", "left", "top", "right", "bottom", "margin"]
+    assert rows.num_rows == 1
+
+
+def test_what_a_part_was_made_with_is_recorded(tmp_path):
+    fill(tmp_path, write_photos(tmp_path / "photos", 1), made_with={"device": "cpu"})
+    metadata = pq.read_schema(part(tmp_path, "vectors", 0)).metadata
+    assert json.loads(metadata[b"made_with"]) == {"device": "cpu"}
+
+
+def test_samples_hold_the_current_source(tmp_path):
+    photo = replace(write_photo(tmp_path / "é.jpg", 1), split="train", sequence="S1", frame=7)
+    fill(tmp_path, [photo, Sample(str(tmp_path / "absent.jpg"))])
+    rows = FeatureTable.open(tmp_path / "table").samples().to_pylist()
+    content = rows[0].pop("content")
+    assert len(content) == 64
+    assert rows[0] == {
+        "path": photo.path,
+        "label": "anger",
+        "raw_label": "Angry",
+        "subject": "s1",
+        "split": "train",
+        "sequence": "S1",
+        "frame": 7,
+        "status": "ok",
+        "error": "",
+    }
+    assert rows[1]["status"] == "missing"
+    assert rows[1]["content"] is None
+    fill(tmp_path, [photo])
+    assert FeatureTable.open(tmp_path / "table").samples().num_rows == 1
+
+
+# Reading back
+
+
+def test_one_part_in_order_is_memory_mapped(tmp_path):
+    fill(tmp_path, write_photos(tmp_path / "photos", 20), part_rows=100)
+    features = FeatureTable.open(tmp_path / "table").matrix()
+    assert isinstance(features.X, np.memmap)
+    np.testing.assert_array_equal(features.X, np.load(part(tmp_path, "vectors", 0, ".npy")))
+
+
+def test_rows_follow_source_whatever_the_order_of_parts(filled):
+    folder, samples = filled
+    before = FeatureTable.open(folder / "table").matrix()
+    order = np.random.default_rng(1).permutation(20)
+    fill(folder, [samples[i] for i in order])
+    after = FeatureTable.open(folder / "table").matrix()
+    by_path = dict(zip(before.path, before.X, strict=True))
+    assert after.path.tolist() == [samples[i].path for i in order if samples[i].path in by_path]
+    for path, vector, sample in zip(after.path, after.X, after.sample, strict=True):
+        np.testing.assert_array_equal(vector, by_path[path])
+        assert samples[order[sample]].path == path
+
+
+def test_vectors_are_chosen_by_name_store_or_recipe(filled):
+    folder, samples = filled
+    fill(folder, samples, FakeBackbone(3, "other"))
+    table = FeatureTable.open(folder / "table")
+    assert [name.partition("-")[0] for name in table.stores()] == ["other", "fake"]
+    assert table.feature_half["backbone"] == "other"
+    for choice in ("fake", table.stores()[1], FakeBackbone().recipe()):
+        assert table.matrix(choice).X.shape == (17, 6)
+    with pytest.raises(TableError, match=r"does not hold 'vgg-face': choose one of other-\w+, fake-\w+$"):
+        table.matrix("vgg-face")
+
+
+def test_a_name_that_fits_two_stores_is_not_guessed(filled):
+    folder, samples = filled
+    for size in (4, 5):
+        fill(folder, samples[:0], Pixels(Framing(size, "RGB", margin=0.25)))
+    table = FeatureTable.open(folder / "table")
+    with pytest.raises(TableError, match=r"more than one store of 'pixels': .*pixels-\w+.*pixels-\w+"):
+        table.matrix("pixels")
+    assert len(table.matrix(Pixels(FRAMING).recipe())) == 0
+
+
+def test_vectors_that_are_not_there_for_every_photo_are_refused(filled):
+    folder, samples = filled
+    extra = [*samples, write_photo(folder / "new.jpg", 99)]
+    fill(folder, extra, FakeBackbone(3, "other"))
+    with pytest.raises(TableError, match=r"1 faces or photos .* run extract"):
+        FeatureTable.open(folder / "table").matrix("fake")
+    with pytest.raises(TableError, match=r"18 faces or photos .*margin 0.5"):
+        FeatureTable.open(folder / "table").matrix(face_half={**FACE_HALF, "margin": 0.5})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 999}'])
+def test_a_table_of_another_format_is_refused(filled, text):
+    folder, samples = filled
+    (folder / "table" / "table.json").write_text(text)
+    with pytest.raises(TableError, match=r"table\.json"):
+        FeatureTable.open(folder / "table")
+    with pytest.raises(TableError, match=r"table\.json"):
+        fill(folder, samples)
+
+
+def test_what_is_no_table_is_said(tmp_path):
+    with pytest.raises(TableError, match="not a feature table: make one"):
+        FeatureTable.open(tmp_path)
+    with pytest.raises(TableError, match="not a feature table"):
+        FeatureTable.open(tmp_path / "nowhere")
+
+
+def test_a_folder_of_other_things_is_not_written_to(tmp_path):
+    photo = write_photo(tmp_path / "table" / "holiday.jpg", 1)
+    with pytest.raises(TableError, match=r"holiday\.jpg"):
+        fill(tmp_path, [photo])
+    assert [path.name for path in (tmp_path / "table").iterdir()] == ["holiday.jpg"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TableError, match="cannot use"), writing(tmp_path / "file", FACE_HALF, {"backbone": "b"}):
+        pass
+
+
+# Damage
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _garble(path):
+    path.write_bytes(b"garbage" * 50)
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("store", "suffix", "damage"),
+    [
+        ("vectors", ".npy", _cut),
+        ("vectors", ".npy", _garble),
+        ("vectors", ".npy", _empty),
+        ("vectors", ".npy", Path.unlink),
+        ("vectors", ".parquet", _cut),
+        ("vectors", ".parquet", _garble),
+        ("vectors", ".parquet", _flip),
+        ("faces", ".parquet", _cut),
+        ("faces", ".parquet", _empty),
+        ("faces", ".parquet", _flip),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)).strip("_"),
+)
+def test_a_damaged_part_is_named_and_the_next_extract_mends_it(filled, store, suffix, damage):
+    folder, samples = filled
+    before = FeatureTable.open(folder / "table").matrix()
+    path = part(folder, store, 1, suffix)
+    damage(path)
+    with pytest.raises(DamagedPart, match=rf"{path.parent.name}/part-00001\.parquet is damaged .*[Rr]un extract"):
+        FeatureTable.open(folder / "table").matrix()
+    summary = fill(folder, samples)
+    after = FeatureTable.open(folder / "table").matrix()
+    assert [path.stem in note for note in summary.notes] == [True]
+    np.testing.assert_array_equal(after.X, before.X)
+    if store == "vectors":
+        assert (summary.detections, summary.vectors) == (0, 8)
+    else:
+        assert summary.vectors == 0
+        assert 0 < summary.detections < 20
+
+
+def test_two_halves_of_different_parts_do_not_pass_for_one(filled):
+    folder, _ = filled
+    shutil.copy(part(folder, "vectors", 2, ".npy"), part(folder, "vectors", 1, ".npy"))
+    with pytest.raises(DamagedPart, match="1 vectors for 8 faces"):
+        FeatureTable.open(folder / "table").matrix()
+
+
+def test_what_a_killed_writer_left_is_swept_away(filled):
+    folder, samples = filled
+    store = part(folder, "vectors", 0).parent
+    (store / "part-00003.npy").write_bytes(b"no Parquet beside it")
+    (store / ".part-00004.npy.abc.tmp").write_bytes(b"half")
+    (folder / "table" / ".samples.parquet.abc.tmp").write_bytes(b"half")
+    assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
+    fill(folder, [*samples, write_photo(folder / "new.jpg", 99)])
+    assert not list((folder / "table").rglob("*.tmp"))
+    assert len(np.load(store / "part-00003.npy")) == 1
+
+
+def test_lost_samples_are_written_anew(filled):
+    folder, samples = filled
+    (folder / "table" / "samples.parquet").unlink()
+    with pytest.raises(TableError, match=r"samples\.parquet cannot be read .* run extract again"):
+        FeatureTable.open(folder / "table").matrix()
+    assert fill(folder, samples).detections == 0
+    assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
+
+
+def test_a_store_without_its_recipe_is_not_pruned_blindly(filled):
+    folder, _ = filled
+    (part(folder, "vectors").parent / "recipe.json").write_text("{")
+    with pytest.raises(TableError, match=r"recipe\.json cannot be read"):
+        prune(folder / "table")
+
+
+# One writer
+
+_HOLDER = """
+import sys, time
+from featurepipe.features.table import writing
+with writing(sys.argv[1], {half!r}, {recipe!r}):
+    print("holding", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_and_a_killed_one_holds_nothing(filled):
+    folder, samples = filled
+    code = _HOLDER.format(half=FACE_HALF, recipe=FakeBackbone().recipe())
+    holder = subprocess.Popen([sys.executable, "-c", code, folder / "table"], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"holding\n"
+    try:
+        for second in (lambda: fill(folder, samples), lambda: prune(folder / "table")):
+            with pytest.raises(TableError, match="another process is writing"):
+                second()
+        assert len(FeatureTable.open(folder / "table").matrix()) == 17
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert fill(folder, samples).detections == 0
+
+
+def test_a_second_writer_in_the_same_process_is_refused_too(filled):
+    folder, samples = filled
+    with (
+        writing(folder / "table", FACE_HALF, FakeBackbone().recipe()),
+        pytest.raises(TableError, match="another process"),
+    ):
+        fill(folder, samples)
+
+
+# Pruning
+
+
+def _stored(folder, store):
+    paths = (folder / "table" / store).glob("*/part-*.parquet")
+    return [content for path in sorted(paths) for content in pq.read_table(path)["content"].to_pylist()]
+
+
+def test_prune_drops_what_source_no_longer_uses(filled):
+    folder, samples = filled
+    fill(folder, samples, FakeBackbone(3, "other"))
+    before = FeatureTable.open(folder / "table").matrix("fake")
+    kept = [*samples[:3], samples[9]]
+    fill(folder, kept)
+    assert prune(folder / "table") == {"faces": 16, "vectors": 26}
+    after = FeatureTable.open(folder / "table").matrix("fake")
+    np.testing.assert_array_equal(after.X, before.X[[0, 1, 2, 8]])
+    assert sorted(_stored(folder, "faces")) == sorted(after.content)
+    assert sorted(_stored(folder, "vectors")) == sorted([*after.content, *after.content])
+    assert prune(folder / "table") == {"faces": 0, "vectors": 0}
+    summary = fill(folder, samples)
+    assert (summary.detections, summary.vectors) == (16, 13)
+
+
+def test_prune_keeps_what_a_part_was_made_with(tmp_path):
+    samples = write_photos(tmp_path / "photos", 3)
+    fill(tmp_path, samples, made_with={"device": "cpu"})
+    fill(tmp_path, samples[:1])
+    prune(tmp_path / "table")
+    assert json.loads(pq.read_schema(part(tmp_path, "vectors")).metadata[b"made_with"]) == {"device": "cpu"}
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+def test_prune_may_be_killed_at_any_deletion(filled, monkeypatch):
+    folder, samples = filled
+    kept = [*samples[:3], samples[9], samples[18]]
+    fill(folder, kept)
+    expected = FeatureTable.open(folder / "table").matrix()
+    unlink, kills = Path.unlink, 0
+    for allowed in range(20):
+        calls = []
+
+        def dying(path, missing_ok=False, calls=calls, allowed=allowed):
+            calls.append(path)
+            if len(calls) > allowed:
+                raise Killed
+            unlink(path, missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", dying)
+            try:
+                prune(folder / "table")
+            except Killed:
+                kills += 1
+        features = FeatureTable.open(folder / "table").matrix()
+        np.testing.assert_array_equal(features.X, expected.X)
+    assert kills >= 2
+    assert prune(folder / "table") == {"faces": 0, "vectors": 0}
+    assert sorted(_stored(folder, "vectors")) == sorted(expected.content)
+
+
+# Export
+
+
+@pytest.fixture
+def features(tmp_path):
+    """Four faces, one photo without, one label unknown, a name that is not ASCII."""
+    samples = write_photos(tmp_path / "phötos, 1", 5)
+    samples[1] = replace(samples[1], label=None)
+    fill(tmp_path, samples)
+    return FeatureTable.open(tmp_path / "table").matrix()
+
+
+def test_the_formats_are_those_the_command_offers():
+    assert tuple(WRITERS) == EXPORTS
+
+
+def test_export_parquet(features, tmp_path):
+    export(features, tmp_path / "f.parquet", "parquet")
+    table = pq.read_table(tmp_path / "f.parquet")
+    names = ["path", "label", "subject", "split", "content", "face", "left", "top", "right", "bottom", "score"]
+    assert table.column_names == [*names, *(f"f{i}" for i in range(6))]
+    for name in names[:6]:
+        assert table[name].to_pylist() == getattr(features, name).tolist()
+    np.testing.assert_array_equal(np.stack([table[f"f{i}"] for i in range(6)], axis=1), features.X)
+    assert json.loads(table.schema.metadata[b"featurepipe"])["feature_half"] == FakeBackbone().recipe()
+
+
+def test_export_csv(features, tmp_path):
+    export(features, tmp_path / "f.csv", "csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "f.csv").read_text(encoding="utf-8"))))
+    assert [row["path"] for row in rows] == features.path.tolist()
+    assert [row["label"] for row in rows] == ["anger", "", "anger", "anger"]
+    assert [int(row["bottom"]) for row in rows] == features.box[:, 3].tolist()
+    numbers = np.array([[row[f"f{i}"] for i in range(6)] for row in rows], np.float32)
+    np.testing.assert_array_equal(numbers, features.X)
+
+
+def test_export_npz(features, tmp_path):
+    export(features, tmp_path / "f.npz", "npz")
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["X"], features.X)
+        np.testing.assert_array_equal(arrays["box"], features.box)
+        assert arrays["path"].tolist() == features.path.tolist()
+        assert arrays["label"].tolist() == ["anger", "", "anger", "anger"]
+        assert json.loads(str(arrays["recipe"]))["face_half"] == FACE_HALF
+
+
+def test_export_mat(features, tmp_path):
+    export(features, tmp_path / "f.mat", "mat")
+    arrays = loadmat(tmp_path / "f.mat", squeeze_me=True)
+    np.testing.assert_array_equal(arrays["X"], features.X)
+    assert arrays["path"].tolist() == features.path.tolist()
+    assert arrays["subject"].tolist() == ["s0", "s1", "s2", "s4"]
+    assert loadmat(tmp_path / "f.mat")["face"].shape == (4, 1)
+    assert arrays["label"][1].size == 0
+
+
+def test_export_refuses_what_it_cannot_do(features, tmp_path):
+    with pytest.raises(InputError, match="expected one of parquet, csv, npz, mat"):
+        export(features, tmp_path / "f.xls", "xls")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="cannot write"):
+        export(features, tmp_path / "folder", "csv")
+    huge = replace(features, X=np.lib.stride_tricks.as_strided(features.X, (1 << 16, 1 << 14), (0, 4)))
+    with pytest.raises(InputError, match="export to parquet"):
+        export(huge, tmp_path / "f.mat", "mat")
+    assert not (tmp_path / "f.mat").exists()
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+# Recipes and policy
+
+
+def test_feature_halves_must_match():
+    ours = FakeBackbone().recipe()
+    compare_feature_halves(ours, dict(ours))
+    with pytest.raises(
+        RecipeMismatch, match=r"\(layer: 'fc7' here, 'fc6' in the model; views: 1 here, 10 in the model\)"
+    ):
+        compare_feature_halves(ours, {**ours, "layer": "fc6", "views": 10})
+    with pytest.raises(RecipeMismatch, match="int8: None here, True in the model"):
+        compare_feature_halves(ours, {**ours, "int8": True})
+
+
+def test_face_halves_may_differ_and_are_told():
+    assert set(FACE_HALF) == set(FACE_KEYS)
+    assert face_half_notes(FACE_HALF, dict(FACE_HALF)) == []
+    (line,) = face_half_notes({**FACE_HALF, "policy": "all"}, {**FACE_HALF, "margin": 0.0})
+    assert "margin 0.25 (model: 0.0), policy 'all' (model: 'largest')" in line
+
+
+@pytest.mark.parametrize(
+    ("faces", "largest"),
+    [
+        ([], ()),
+        ([Face(0, 0, 9, 9)], (0,)),
+        ([Face(0, 0, 9, 9, 5.0), Face(0, 0, 19, 9, 1.0)], (1,)),
+        ([Face(0, 0, 9, 9, 1.0), Face(5, 5, 14, 14, 2.0)], (1,)),
+        ([Face(0, 0, 9, 9, 1.0), Face(5, 5, 14, 14, 1.0)], (0,)),
+    ],
+)
+def test_policies(faces, largest):
+    assert choose(faces, "largest") == largest
+    assert choose(faces, "all") == tuple(range(len(faces)))
