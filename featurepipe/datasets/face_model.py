@@ -26,7 +26,7 @@ Shape = Mapping[str, tuple[float, float]]
 """Every shape parameter for the left and the right half of the picture."""
 
 EFFECTS: dict[str, dict[str, float]] = {
-    "AU1": {"brow_inner": 0.15, "brow_middle": 0.04, "forehead": 0.55},
+    "AU1": {"brow_inner": 0.15, "brow_middle": 0.04, "forehead": 0.3},
     "AU2": {"brow_inner": 0.03, "brow_middle": 0.12, "brow_outer": 0.14, "forehead": 0.5},
     "AU4": {"brow_inner": -0.11, "brow_middle": -0.07, "brow_gap": -0.07, "glabella": 1.0, "lid_upper": -0.12},
     "AU5": {"lid_upper": 0.5},
@@ -35,7 +35,7 @@ EFFECTS: dict[str, dict[str, float]] = {
     "AU9": {
         "nose_wrinkle": 1.0,
         "ala": 0.06,
-        "lip_raise": 0.07,
+        "lip_raise": 0.05,
         "nasolabial": 0.7,
         "brow_inner": -0.07,
         "brow_middle": -0.04,
@@ -44,12 +44,12 @@ EFFECTS: dict[str, dict[str, float]] = {
     },
     "AU12": {"corner_y": -0.17, "corner_x": 0.12, "nasolabial": 0.85, "lip_thickness": -0.15, "cheek": 0.35},
     "AU14": {"corner_y": -0.05, "corner_x": 0.03, "dimple": 1.0, "nasolabial": 0.3},
-    "AU15": {"corner_y": 0.15, "corner_x": -0.01, "chin_boss": 0.6, "marionette": 0.8},
-    "AU16": {"lip_drop": 0.08, "part": 0.05, "chin_boss": 0.3},
+    "AU15": {"corner_y": 0.15, "corner_x": -0.01, "chin_boss": 0.6, "marionette": 0.5},
+    "AU16": {"lip_drop": 0.06, "part": 0.05, "chin_boss": 0.3},
     "AU20": {"corner_x": 0.13, "corner_y": 0.05, "lip_thickness": -0.2},
     "AU23": {"lip_thickness": -0.55, "corner_x": -0.07, "chin_boss": 0.5},
     "AU25": {"part": 0.11},
-    "AU26": {"jaw": 0.2, "part": 0.26, "corner_x": -0.05},
+    "AU26": {"jaw": 0.2, "part": 0.27, "corner_x": -0.14, "pucker": 1.0},
     "AU43": {"lid_upper": -1.0},
 }
 """What one full action adds to the shape: face units, or shares of the resting size for lids and lips."""
@@ -75,29 +75,30 @@ ONE_SIDED = ("contempt",)
 
 TRAITS: dict[str, tuple[float, float]] = {
     "face_width": (0.98, 0.035),
-    "crown_y": (-1.52, 0.05),
-    "chin_y": (1.6, 0.055),
-    "jaw": (2.5, 0.18),
+    "crown_y": (-1.42, 0.05),
+    "chin_y": (1.52, 0.05),
+    "jaw": (2.6, 0.25),
     "ear": (0.3, 0.03),
     "eye_x": (0.445, 0.018),
-    "eye_width": (0.215, 0.012),
-    "eye_open": (0.115, 0.013),
+    "eye_width": (0.225, 0.012),
+    "eye_open": (0.11, 0.012),
     "eye_tilt": (0.015, 0.014),
     "iris": (0.1, 0.004),
     "brow_y": (-0.3, 0.025),
     "brow_length": (0.56, 0.03),
     "brow_arch": (0.05, 0.02),
     "brow_thickness": (0.05, 0.011),
-    "nose_y": (0.66, 0.035),
+    "nose_y": (0.62, 0.03),
     "nose_width": (0.2, 0.018),
     "nose_height": (1.0, 0.15),
-    "mouth_y": (1.06, 0.03),
+    "mouth_y": (1.0, 0.025),
     "mouth_width": (0.39, 0.028),
     "lip_upper": (0.07, 0.014),
     "lip_lower": (0.1, 0.016),
     "lip_redness": (0.5, 0.2),
-    "hairline": (-0.98, 0.07),
+    "hairline": (-0.92, 0.06),
     "hair_part": (0.0, 0.3),
+    "stubble": (-0.02, 0.13),
     "age": (0.35, 0.2),
 }
 """Mean and standard deviation of what stays the same in every photo of a subject."""
@@ -136,7 +137,7 @@ HAIR: tuple[Colour, ...] = (
     (0.29, 0.18, 0.11),
     (0.42, 0.27, 0.15),
     (0.68, 0.51, 0.28),
-    (0.54, 0.26, 0.12),
+    (0.43, 0.21, 0.11),
     (0.60, 0.59, 0.58),
 )
 IRIS: tuple[Colour, ...] = (

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from featurepipe.datasets.face_layers import Layer, Sitter, mottle
 from featurepipe.datasets.face_model import (
     Colour,
     Identity,
@@ -27,7 +28,7 @@ from featurepipe.datasets.face_model import (
     generator,
     shape_of,
 )
-from featurepipe.datasets.face_paint import Layer, Sitter, mottle, paint_person
+from featurepipe.datasets.face_paint import paint_person
 from featurepipe.errors import InputError
 from featurepipe.files import replacing
 from featurepipe.labels import EMOTIONS
@@ -40,8 +41,12 @@ RENDERER = 1
 """Version of the pictures: raised whenever equal arguments give other pixels, so that old files are redrawn."""
 
 SMALLEST = 16
-BOX_CENTRE = 0.46
-BOX_HALF = 1.06
+WIDEST, TOP = 3.2, -2.1
+"""How far a painted person reaches to the sides and upwards, in face units."""
+MOST_DETAIL = 200.0
+"""Pixels per face unit beyond which people are painted smaller and enlarged: larger photos get smoother, not slower."""
+BOX_CENTRE = 0.42
+BOX_HALF = 1.02
 """Centre (below the eyes) and half side, in face units, of the box that dlib's HOG detector gives a frontal face."""
 
 IMAGE_DESCRIPTION, SOFTWARE = 0x010E, 0x0131
@@ -89,8 +94,8 @@ class _Room:
         return cls(
             light=Light.draw(rng),
             colours=(
-                colour_of(rng, saturation=0.35, low=0.35, high=0.95),
-                colour_of(rng, saturation=0.35, low=0.3, high=0.9),
+                colour_of(rng, saturation=0.22, low=0.35, high=0.95),
+                colour_of(rng, saturation=0.22, low=0.3, high=0.9),
             ),
             angle=float(rng.uniform(0, 2 * np.pi)),
             panels=panels,
@@ -202,16 +207,17 @@ def _wall(room: _Room, size: tuple[int, int]) -> np.ndarray:
 
 
 def _place(picture: np.ndarray, sitter: Sitter) -> None:
-    """Paint a person upright at the picture's resolution, turn the layer into its pose, and lay it over."""
+    """Paint a person upright, turn and scale the layer into the pose, and lay it over the picture."""
     pose, (height, width) = sitter.pose, picture.shape[:2]
-    c, s = cos(pose.roll), sin(pose.roll)
-    bottom = (height - pose.y) / pose.scale + 0.5
-    reach = min(3.2, max(pose.x, width - pose.x) / pose.scale + 0.5)
-    layer = Layer.empty(-reach, -2.1, reach, bottom, 1 / pose.scale)
+    detail = min(pose.scale, MOST_DETAIL)
+    reach = min(WIDEST, max(pose.x, width - pose.x) / pose.scale + 0.5)
+    layer = Layer.empty(-reach, TOP, reach, (height - pose.y) / pose.scale + 0.5, 1 / detail)
     paint_person(layer, sitter)
-    bytes_ = (np.clip(layer.rgba, 0, 1) * 255 + 0.5).astype(np.uint8)
-    flat = Image.frombuffer("RGBX", (len(layer.x), len(layer.y)), bytes_.tobytes(), "raw", "RGBX", 0, 1)
-    origin_x, origin_y = -layer.x[0] * pose.scale + 0.5, -layer.y[0] * pose.scale + 0.5
+    pixels = (np.clip(layer.rgba, 0, 1) * 255 + 0.5).astype(np.uint8)
+    # RGBX: four plain channels; Pillow would divide and multiply RGBA by its alpha.
+    flat = Image.frombuffer("RGBX", (len(layer.x), len(layer.y)), pixels.tobytes(), "raw", "RGBX", 0, 1)
+    c, s = detail / pose.scale * cos(pose.roll), detail / pose.scale * sin(pose.roll)
+    origin_x, origin_y = 0.5 - float(layer.x[0]) * detail, 0.5 - float(layer.y[0]) * detail
     affine = (c, s, origin_x - c * pose.x - s * pose.y, -s, c, origin_y + s * pose.x - c * pose.y)
     turned = flat.transform((width, height), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
     over = np.asarray(turned, np.float32) / 255
