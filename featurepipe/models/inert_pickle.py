@@ -15,6 +15,7 @@ import pickle
 import pickletools
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,13 @@ ALLOWED = frozenset(
 )
 """The only (module, name) pairs that a model's pickle may mention, compared whole."""
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 64 << 20
 """A linear SVM on 25,088 numbers with 100 classes has 20 MB; a larger file is not one of ours."""
 
 _OPCODES = (
     "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE",
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE", "EMPTY_DICT",
-    "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2",
-    "TUPLE3", "STACK_GLOBAL",
+    "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "STACK_GLOBAL",
 )  # fmt: skip
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -56,7 +56,7 @@ _COMPRESSED = {
 }
 _DTYPE = re.compile(r"f8|U[1-9][0-9]{0,3}")
 _DAMAGE = (
-    pickle.UnpicklingError, EOFError, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError,
+    pickle.UnpicklingError, EOFError, RecursionError, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError,
     struct.error,
 )  # fmt: skip
 
@@ -90,9 +90,10 @@ def read_inert(path: str | os.PathLike[str]) -> Any:
     try:
         return _Reader(io.BytesIO(data)).read()
     except ModelError as error:
-        raise ModelError(f"{path}: {error}. The file was not written by featurepipe; nothing in it was run") from None
+        raise ModelError(f"{path} is refused: {error}; nothing in it was run") from None
     except _DAMAGE as error:
-        raise ModelError(f"{path} is damaged ({error}): fit or fetch the model again") from error
+        reason = str(error)[:100] or "it ends too soon"
+        raise ModelError(f"{path} is damaged ({reason}): fit or fetch the model again") from error
 
 
 def _refuse_other_formats(path: str | os.PathLike[str], data: bytes) -> None:
@@ -119,6 +120,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
     """joblib's pickle format over an in-memory stream, so that a claimed length never allocates more than there is."""
 
     stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
@@ -134,13 +136,14 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def find_class(self, module: str, name: str) -> Name:
         """A mark for an allowed name; nothing is imported."""
         if (module, name) not in ALLOWED:
-            raise ModelError(f"it asks for {module}.{name}, which is not on the list of what a model may hold")
+            asked = f"{module}.{name}"[:100]
+            raise ModelError(f"it asks for {asked}, which is not on the list of what a model may hold")
         return Name((module, name))
 
     def new_object(self) -> None:
         """NEWOBJ: an inert node takes the place of the object."""
         arguments, name = self.stack.pop(), self.stack.pop()
-        if type(name) is not Name or arguments != () or name.pair[0] == "numpy":
+        if type(name) is not Name or type(arguments) is not tuple or arguments or name.pair[0] == "numpy":
             raise ModelError("it builds an object in a way that no model needs")
         self.stack.append(Node(name.pair[1]))
 
@@ -150,7 +153,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
         if function != Name(("numpy", "dtype")) or type(arguments) is not tuple or len(arguments) != 3:
             raise ModelError("it calls something that no model needs")
         if type(arguments[0]) is not str or not _DTYPE.fullmatch(arguments[0]):
-            raise ModelError(f"it holds an array of dtype {arguments[0]!r}; a model has float64 and text only")
+            raise ModelError("it holds an array of other things than float64 numbers and text")
         self.stack.append(Node("dtype", {"code": arguments[0]}))
 
     def set_state(self) -> None:
@@ -181,12 +184,30 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
             raise ModelError(f"it is cut short: an array of {size} bytes is missing some")
         return np.frombuffer(data, dtype).reshape(shape, order=order).astype(dtype.newbyteorder("="))
 
+    def set_item(self) -> None:
+        """SETITEM: one entry of a dict."""
+        value, key = self.stack.pop(), self.stack.pop()
+        self._enter([key, value])
+
+    def set_items(self) -> None:
+        """SETITEMS: entries of a dict, keys and values in turn."""
+        self._enter(self.pop_mark())
+
+    def _enter(self, entries: list[Any]) -> None:
+        """Text keys only: hashing a deeply nested tuple would overflow the interpreter's own stack."""
+        keys, target = entries[::2], self.stack[-1]
+        if type(target) is not dict or not all(type(key) is str for key in keys):
+            raise ModelError("it holds a dict with keys other than text")
+        target.update(zip(keys, entries[1::2], strict=True))
+
     dispatch = _Instructions(
         {code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in _OPCODES)}  # type: ignore[attr-defined]
     )
     dispatch[pickle.NEWOBJ[0]] = new_object
     dispatch[pickle.REDUCE[0]] = call
     dispatch[pickle.BUILD[0]] = set_state
+    dispatch[pickle.SETITEM[0]] = set_item
+    dispatch[pickle.SETITEMS[0]] = set_items
 
 
 def _byte_order(state: Any) -> str:

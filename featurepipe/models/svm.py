@@ -273,7 +273,7 @@ class Temperature:
         low, high = TEMPERATURES
         if low * 1.25 < self.value < high / 1.25:
             return []
-        return [f"the temperature {self.value:.3g} lies at a bound of {low:g}..{high:g}: confidences mean little"]
+        return [f"the temperature {self.value:.3g} lies near a bound of {low:g}..{high:g}: confidences mean little"]
 
 
 def fit_temperature(decisions: np.ndarray, truth: np.ndarray) -> Temperature:
