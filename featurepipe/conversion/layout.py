@@ -16,8 +16,9 @@ from featurepipe.errors import WeightsError
 from featurepipe.files import replacing
 from featurepipe.networks.vgg16 import FULL, VGG16, Widths, shapes
 
-FORMAT = "1"
+FORMAT = 1
 LAYOUT = "vgg16-rgb"
+METADATA_KEY = "featurepipe"
 
 
 def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
@@ -33,28 +34,17 @@ def check_state(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[
         raise WeightsError(f"{where}: {len(extra)} tensors more than expected, the first is {extra[0]}")
 
 
-def write_vgg16(
-    path: str | os.PathLike[str],
-    state: Mapping[str, torch.Tensor],
-    *,
-    source_format: str,
-    source_sha256: str,
-    widths: Widths = FULL,
-) -> None:
+def write_vgg16(path: str | os.PathLike[str], state: Mapping[str, torch.Tensor], widths: Widths = FULL) -> None:
     """Check `state` (torchvision's names, float32, RGB) and write it to `path`.
 
-    The metadata says where the tensors came from. Equal input gives equal bytes.
+    Equal tensors give equal bytes, whichever release they came from: the sha256 of the file goes into recipes, and
+    vectors made from two releases of one network belong together.
     """
     check_state(state, shapes(widths), str(path))
-    metadata = {
-        "format": FORMAT,
-        "layout": LAYOUT,
-        "source_format": source_format,
-        "source_sha256": source_sha256,
-        "widths": json.dumps(asdict(widths)),
-    }
+    header = json.dumps({"format": FORMAT, "layout": LAYOUT, "widths": asdict(widths)}, sort_keys=True)
     with replacing(path) as stream:
-        stream.write(save(dict(state), metadata))
+        # one key only: safetensors writes several in random order
+        stream.write(save(dict(state), {METADATA_KEY: header}))
 
 
 def read_vgg16(path: str | os.PathLike[str]) -> tuple[VGG16, Widths]:
@@ -80,17 +70,15 @@ def read_vgg16(path: str | os.PathLike[str]) -> tuple[VGG16, Widths]:
 
 
 def _widths(metadata: Mapping[str, str], path: str | os.PathLike[str]) -> Widths:
-    found = (metadata.get("layout"), metadata.get("format"))
-    if found != (LAYOUT, FORMAT):
-        raise WeightsError(
-            f"{path} has layout {found[0]!r}, format {found[1]!r}; expected {LAYOUT!r}, {FORMAT!r}: "
-            "make the file with `bin/weights convert`"
-        )
+    wanted = f"{path} is not a {LAYOUT} file of format {FORMAT}: make it with `bin/weights convert`"
     try:
-        document = json.loads(metadata["widths"])
-        widths = Widths(tuple(map(int, document["blocks"])), int(document["fc"]))  # type: ignore[arg-type]
+        header = json.loads(metadata[METADATA_KEY])
+        if (header["layout"], header["format"]) != (LAYOUT, FORMAT):
+            raise WeightsError(f"{wanted}; it is {header['layout']} of format {header['format']}")
+        widths = Widths(tuple(header["widths"]["blocks"]), header["widths"]["fc"])
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its header does not say the widths of the layers") from error
-    if len(widths.blocks) != len(FULL.blocks) or not all(0 < w <= 4096 for w in (*widths.blocks, widths.fc)):
-        raise WeightsError(f"{path}: its header names impossible widths {document}")
+        raise WeightsError(wanted) from error
+    counts = (*widths.blocks, widths.fc)
+    if len(counts) != len(FULL.blocks) + 1 or not all(isinstance(n, int) and 0 < n <= FULL.fc for n in counts):
+        raise WeightsError(f"{path}: its header names impossible widths {widths}")
     return widths
