@@ -321,11 +321,12 @@ def _write_photo(folder: Path, photo: _Photo) -> None:
 
 
 def _description_in(path: Path) -> str | None:
-    """What the file says it shows, or None where there is no such picture."""
+    """What the file says it shows, or None where there is no such picture or it does not decode to its end."""
     try:
         with Image.open(path) as image:
+            image.load()
             return image.getexif().get(IMAGE_DESCRIPTION)
-    except OSError:
+    except (OSError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG chunk
         return None
 
 
