@@ -56,8 +56,8 @@ _COMPRESSED = {
 }
 _DTYPE = re.compile(r"f8|U[1-9][0-9]{0,3}")
 _DAMAGE = (
-    pickle.UnpicklingError, EOFError, RecursionError, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError,
-    struct.error,
+    pickle.UnpicklingError, EOFError, RecursionError, IndexError, KeyError, TypeError, ValueError, AttributeError,
+    OverflowError, struct.error,
 )  # fmt: skip
 
 
