@@ -416,3 +416,33 @@ def test_ctrl_c_at_a_terminal_disturbs_no_worker(folder):
     assert done < 100
     # Boxes are kept though no batch of vectors was full.
     assert run(folder, write_photos(folder / "photos", 2)).detections == 0
+
+
+_MEASURED = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_extraction import FakeBackbone, Sample, run
+if __name__ == "__main__":
+    folder = Path({folder!r})
+    samples = [Sample(str(path)) for path in sorted((folder / "photos").iterdir())]
+    run(folder, samples, FakeBackbone(4096), workers=1)
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        print(resource.getrusage(who).ru_maxrss)
+"""
+
+
+def _peak_memory(folder, photos):
+    """Peak resident memory (of the process, of a worker) over an extraction of fc7-sized vectors."""
+    write_photos(folder / "photos", photos)
+    script = folder / "measured.py"
+    script.write_text(_MEASURED.format(tests=str(Path(__file__).parent), folder=str(folder)))
+    done = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True)
+    return np.array(done.stdout.split(), float)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_photos(tmp_path):
+    small, large = _peak_memory(tmp_path / "small", 500), _peak_memory(tmp_path / "large", 5000)
+    print("peak KiB (process, worker):", small, large)
+    assert (large < 1.1 * small).all()

@@ -23,7 +23,7 @@ import numpy as np
 
 from featurepipe.content import content_of_pixels, content_with_box
 from featurepipe.errors import InputError
-from featurepipe.features.stores import CutFace, FaceStore, Found
+from featurepipe.features.stores import CutFace, Found
 from featurepipe.features.table import SampleRow, TableWriter, writing
 from featurepipe.features.workers import Find, Workers
 from featurepipe.files import sha256_of
@@ -37,7 +37,7 @@ PART_ROWS = 1024
 PART_SECONDS = 60
 """A part is written after so many seconds even if it is not full: what a kill can lose."""
 
-PART_BYTES = 32 << 20
+PART_BYTES = 8 << 20
 """Largest size of a part, so that parts of crops do not grow memory."""
 
 _SCAN_BATCH = 1024
@@ -150,7 +150,7 @@ def extract(
                 scanned = _scan(samples, scan, interrupted)
             with run, Workers(find, workers, 2 * (batch_size + workers)) as pool:
                 _loop(run, pool, _Tasks(samples, scanned, writer), interrupted)
-            statuses = _finish(writer, samples, scanned, run.failed)
+            statuses = _finish(writer, samples, scanned, run.answers)
     return run.summary(scanned, statuses)
 
 
@@ -244,7 +244,7 @@ class _Run:
         made_with: Mapping[str, Any],
     ) -> None:
         self.clock = _Clock()
-        self.failed: dict[str, tuple[str, str]] = {}
+        self.answers: dict[str, tuple[str, str]] = {}
         self._counts: Counter[str] = Counter()
         self._writer, self._backbone, self._scan = writer, backbone, scan
         self._part_rows, self._made_with = part_rows, made_with
@@ -270,14 +270,15 @@ class _Run:
     def take(self, task: FaceTask, result: FaceResult | None) -> None:
         """Keep what was found, and forward the crops that have no vector yet."""
         if result is None:
-            self.failed[task.content] = ("unreadable", _DIED)
+            self.answers[task.content] = ("unreadable", _DIED)
             return
         self.clock.add(result.seconds)
-        if result.status not in ("ok", "no_face") and (task.known is not None or not self._unchanged(task)):
-            self.failed[task.content] = (result.status, result.error)
+        self.answers[task.content] = (result.status, result.error)
+        looked_at = result.status in ("ok", "no_face")
+        if not looked_at and not self._unchanged(task):
             return
         if task.known is None:
-            self._counts["detections"] += result.status in ("ok", "no_face")
+            self._counts["detections"] += looked_at
             self._found[task.content] = Found(result.status, result.error, result.faces)
         for index, crop in zip(result.chosen, result.crops, strict=True):
             cut = CutFace(task.content, index, result.faces[index], self._writer.face_half["margin"])
@@ -352,20 +353,19 @@ class _Run:
 
 
 def _finish(
-    writer: TableWriter, samples: Sequence[Sample], scanned: _ScannedSource, failed: Mapping[str, tuple[str, str]]
+    writer: TableWriter, samples: Sequence[Sample], scanned: _ScannedSource, answers: Mapping[str, tuple[str, str]]
 ) -> dict[str, int]:
     """Write samples.parquet and table.json; how many samples have each status."""
-    faces = FaceStore.open(writer.faces.folder)
     statuses: Counter[str] = Counter()
 
     def rows() -> Iterator[SampleRow]:
         for row, (sample, content) in enumerate(zip(samples, scanned.contents, strict=True)):
             if content is None:
                 status, error = scanned.failures[row]
-            elif content in failed:
-                status, error = failed[content]
+            elif content in answers:
+                status, error = answers[content]
             else:
-                status, error, _ = faces[content]
+                status, error, _ = writer.faces[content]
             statuses[status] += 1
             yield SampleRow(sample, content, status, error)
 

@@ -46,7 +46,7 @@ _SAMPLES_SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("content", "status", "error")),
     ]
 )
-_ROW_GROUP = 16_384
+_ROW_GROUP = 2048
 _SCAN_FAILURES = ("missing", "unreadable", "too_large")
 
 
