@@ -1,0 +1,146 @@
+"""Annotated photos, contact sheets and plots: what is drawn where, at every size."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featurepipe.errors import MissingPackageError
+from featurepipe.records import Face
+from featurepipe.report.metrics import evaluate
+from featurepipe.report.pictures import BOX, INK, annotate, contact_sheet
+from featurepipe.report.plots import plot_comparison, plot_confusion
+
+GREY = 100
+
+
+def photo(height, width):
+    return np.full((height, width, 3), GREY, dtype=np.uint8)
+
+
+def of_colour(picture, colour):
+    return (picture == np.array(colour)).all(axis=-1)
+
+
+def extent(mask):
+    """(left, top, right, bottom) of the True pixels, inclusive."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return columns[0], rows[0], columns[-1], rows[-1]
+
+
+def test_the_box_lies_where_the_face_is_and_the_photo_is_untouched_elsewhere():
+    image = photo(600, 800)
+    face = Face(200, 250, 420, 470)
+    drawn = annotate(image, [face], ["x"])
+    assert drawn.shape == image.shape
+    left, _, right, bottom = extent(of_colour(drawn, BOX))
+    assert (left, right, bottom) == (face.left, face.right, face.bottom)
+    assert (image == GREY).all()
+    assert (drawn[300:440, 250:380] == GREY).all()
+    assert (drawn[500:] == GREY).all()
+    assert np.array_equal(annotate(image, [], []), image)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(48, 48), (100, 60), (480, 640), (3000, 4000), (50, 4000), (1, 1), (1, 900)]
+)
+def test_text_is_drawn_and_legible_at_any_size(height, width):
+    face = Face(0, 0, width - 1, height - 1)
+    drawn = annotate(photo(height, width), [face], ["happiness 97 %"])
+    assert drawn.shape[0] % height == 0
+    assert max(drawn.shape) >= 480
+    if min(height, width) > 1:
+        blank = annotate(photo(height, width), [face], [""])
+        text = of_colour(drawn, INK) & ~of_colour(blank, INK)
+        left, top, right, bottom = extent(text)
+        assert bottom - top >= 0.015 * min(max(drawn.shape), 10 * min(drawn.shape[:2]))
+        assert right - left > 4 * (bottom - top)
+
+
+@pytest.mark.parametrize(
+    "face", [Face(-50, -50, 40, 40), Face(560, 440, 700, 560), Face(600, 0, 639, 30), Face(-30, 470, 5, 479)]
+)
+def test_text_of_a_face_at_the_border_stays_inside_the_photo(face):
+    whole = ink(Face(250, 200, 400, 350))
+    assert ink(face) == pytest.approx(whole, rel=0.1)
+
+
+def ink(face):
+    """Dark pixels that the text alone adds to a photo of 480 x 640."""
+    dark = [annotate(photo(480, 640), [face], [text]).max(axis=-1) < 90 for text in ("contempt 33 %", "")]
+    return int((dark[0] & ~dark[1]).sum())
+
+
+def test_each_face_needs_its_text():
+    with pytest.raises(ValueError, match="zip"):
+        annotate(photo(50, 50), [Face(0, 0, 9, 9)], [])
+
+
+def test_contact_sheet_holds_every_face_undistorted():
+    red, wide = np.zeros((40, 40, 3), np.uint8), np.full((20, 80), 128, np.uint8)
+    red[...] = (255, 0, 0)
+    sheet = contact_sheet([red, wide, red], ["a", "two\nlines", "c"], columns=2, side=100)
+    left, top, right, bottom = extent(of_colour(sheet, (255, 0, 0)))
+    assert (right - left + 1) == 100
+    assert bottom - top + 1 > 200  # the third is in the second row, under the first
+    left, top, right, bottom = extent(of_colour(sheet, (128, 128, 128)) & (np.arange(sheet.shape[1]) > 105))
+    assert (right - left + 1, bottom - top + 1) == (100, 25)
+    assert (sheet[-30:].max(axis=-1) < 120).sum() > 10  # the caption of the last row
+
+
+def test_contact_sheet_of_nothing_is_blank():
+    assert (contact_sheet([], []) == 255).all()
+
+
+def results(n=200, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = ["anger", "fear", "joy"]
+    truth = [labels[i] for i in rng.integers(0, 3, n)]
+    predicted = [label if rng.random() < 0.7 else rng.choice([*labels, None]) for label in truth]
+    return evaluate(truth, predicted, None, labels, resamples=50)
+
+
+def test_plots_are_png_files_and_leave_no_state(tmp_path):
+    confusion = results()["confusion"]
+    plot_confusion(tmp_path / "confusion.png", confusion["counts"], confusion["labels"], "SVM")
+    parts = {"svm": results()["all"], "seed_cnn": results(seed=1)["all"]}
+    plot_comparison(tmp_path / "bars.png", parts, "Unseen subjects")
+    for name in ("confusion.png", "bars.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.format == "PNG"
+            assert min(picture.size) > 300
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.png", "confusion.png"]
+
+
+def test_plots_show_what_they_are_given(tmp_path):
+    def pixels(counts):
+        plot_confusion(tmp_path / "plot.png", np.array(counts), ["a", "b"], "t")
+        return np.asarray(Image.open(io.BytesIO((tmp_path / "plot.png").read_bytes())).convert("RGB"))
+
+    good, bad = pixels([[9, 0, 0], [0, 9, 0]]), pixels([[0, 9, 0], [9, 0, 0]])
+    dark = (good.sum(axis=-1) < 330) & (good[..., 2] > good[..., 0] + 50)
+    swapped = (bad.sum(axis=-1) < 330) & (bad[..., 2] > bad[..., 0] + 50)
+    half = good.shape[1] * 2 // 5
+    assert dark[: good.shape[0] // 3, :half].sum() > 5 * max(1, swapped[: good.shape[0] // 3, :half].sum())
+    assert pixels([[9, 0, 3], [0, 9, 0]]).shape[1] > good.shape[1]  # a column more: no face
+
+
+def test_figures_that_do_not_exist_have_no_bar(tmp_path):
+    empty = evaluate(["a"], [None], None, ["a", "b"], resamples=5)
+    plot_comparison(tmp_path / "bars.png", {"svm": empty["found"], "cnn": empty["all"]}, "t")
+    assert (tmp_path / "bars.png").stat().st_size > 1000
+
+
+def test_plots_without_matplotlib_name_the_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingPackageError, match=r"pip install featurepipe\[plots\]"):
+        plot_comparison(tmp_path / "bars.png", {}, "t")
+    assert not (tmp_path / "bars.png").exists()
+
+
+def test_importing_the_report_loads_no_matplotlib():
+    code = "import sys, featurepipe.report.plots, featurepipe.report.pictures; print('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
