@@ -25,6 +25,8 @@ def augment(faces: torch.Tensor, how: Augmentation, view: int, generator: torch.
     float (n, c, view, view) in 0..1, bilinear, borders repeated
     """
     count, channels = faces.shape[:2]
+    if how == Augmentation() and view == faces.shape[-1]:
+        return faces
     theta = _affine(count, faces.shape[-1], view, how, generator).to(faces)
     grid = functional.affine_grid(theta, [count, channels, view, view], align_corners=False)
     moved = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)

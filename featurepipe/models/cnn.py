@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,10 +17,12 @@ from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
+from featurepipe.models.persistence import load_tensors, save_tensors
 from featurepipe.models.training import Trainer, predict_scores
 from featurepipe.models.training_recipe import TrainingRecipe
 
-FORMAT = 1
+NETWORK = "network."
+TRAINED_ON = "trained_on"
 
 
 class CNNClassifier:
@@ -36,9 +39,13 @@ class CNNClassifier:
     Attributes
     ----------
     classes_ : str (k,), sorted; set by fit
-    history_ : one row per epoch; set by fit
     network_ : the fitted torch module; set by fit
+    recipe : feature half and face half of the crops, as given to fit
+    training : summary of the fit, JSON-able; `history` has one row per epoch
+    trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     """
+
+    kind: ClassVar[str] = "cnn"
 
     def __init__(
         self,
@@ -51,7 +58,7 @@ class CNNClassifier:
         views: int = 1,
     ) -> None:
         self.arch, self.seed, self.device, self.precision, self.views = arch, seed, device, precision, views
-        self.recipe = recipe
+        self.recipe_ = recipe
 
     @property
     def baseline(self) -> Baseline:
@@ -66,6 +73,8 @@ class CNNClassifier:
         validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
+        recipe: Mapping[str, Any] | None = None,
+        trained_on: np.ndarray | None = None,
         after_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> CNNClassifier:
         """Train from random weights, or go on from a checkpoint.
@@ -78,6 +87,8 @@ class CNNClassifier:
         checkpoint : file to write after every epoch; needed by `resume`
         resume : go on from `checkpoint` where it exists; it restores weights, moving average, optimiser, epoch
             and history, and the result equals an uninterrupted run on the same machine
+        recipe : how the crops were made; kept with the model
+        trained_on : int64 (n,), codes of the photos; kept with the model, so that nobody tests on them unawares
 
         Raises InputError for faces of another shape, fewer than two classes, or a validation label never
         trained on; ModelError for a checkpoint of another run.
@@ -89,7 +100,7 @@ class CNNClassifier:
             raise InputError(f"training needs at least two classes, got {', '.join(self.classes_) or 'none'}")
         trainer = Trainer(
             self.baseline,
-            self.recipe or self.baseline.recipe,
+            self.recipe_ or self.baseline.recipe,
             len(self.classes_),
             device=resolve_device(self.device),
             precision=self.precision,
@@ -106,7 +117,15 @@ class CNNClassifier:
                 after_epoch(row)
 
         trainer.run(faces, targets, validation=self._encode(validation), after_epoch=finished)
-        self.network_, self.history_ = trainer.result, trainer.history
+        self.network_ = trainer.result
+        self.recipe = dict(recipe or {})
+        self.trained_on = np.unique(np.asarray(() if trained_on is None else trained_on, np.int64))
+        names, counts = np.unique(labels, return_counts=True)
+        self.training = {
+            "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+            "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
+            "history": trainer.history,
+        }
         return self
 
     def decision_function(self, faces: np.ndarray) -> np.ndarray:
@@ -152,41 +171,53 @@ class CNNClassifier:
         data = hashlib.sha256()
         for start in range(0, len(faces), 4096):
             data.update(np.ascontiguousarray(faces[start : start + 4096]).data)
-        recipe = (self.recipe or self.baseline.recipe).document()
+        recipe = (self.recipe_ or self.baseline.recipe).document()
         labels_digest = digest_of(labels.tolist())
         return digest_of([self.arch, recipe, self.seed, self.precision, data.hexdigest(), labels_digest])
 
-    def document(self) -> dict[str, Any]:
-        """What a model file says beside its tensors: architecture, labels, training recipe and history."""
-        return {
-            "format": FORMAT,
-            "kind": "cnn",
-            "arch": self.arch,
-            "labels": self.classes_.tolist(),
-            "training_recipe": (self.recipe or self.baseline.recipe).document(),
-            "seed": self.seed,
-            "history": self.history_,
-        }
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, in the order of the columns of `predict_proba`."""
+        return self.classes_.tolist()
 
-    @classmethod
-    def from_parts(
-        cls, document: dict[str, Any], tensors: dict[str, torch.Tensor], *, device: str, precision: str
-    ) -> CNNClassifier:
-        """Build a fitted classifier from what `document` and the network's state dictionary hold.
+    def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
+        """Write the fitted network as safetensors, with labels, recipes and history as JSON beside the tensors.
 
-        Raises ModelError where names or shapes are not the architecture's.
+        `half` stores float16: half the size; the loaded network computes with exactly the stored values.
         """
+        kind = torch.float16 if half else torch.float32
+        tensors = {
+            NETWORK + name: tensor.to(kind) if tensor.is_floating_point() else tensor
+            for name, tensor in self.network_.state_dict().items()
+        }
+        tensors[TRAINED_ON] = torch.from_numpy(self.trained_on)
+        document = {
+            "kind": self.kind,
+            "arch": self.arch,
+            "labels": self.labels,
+            "seed": self.seed,
+            "training_recipe": (self.recipe_ or self.baseline.recipe).document(),
+            "recipe": self.recipe,
+            "training": self.training,
+        }
+        save_tensors(path, tensors, document)
+
+
+def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: str = "fp32") -> CNNClassifier:
+    """Read what `CNNClassifier.save` wrote. Raises ModelError where it is not the architecture it claims to be."""
+    tensors, document = load_tensors(path, "pt")
+    try:
         recipe = TrainingRecipe.from_document(document["training_recipe"])
-        model = cls(document["arch"], recipe, seed=document["seed"], device=device, precision=precision)
+        model = CNNClassifier(document["arch"], recipe, seed=document["seed"], device=device, precision=precision)
         model.classes_ = np.asarray(document["labels"], dtype=str)
-        model.history_ = document["history"]
+        model.recipe, model.training = document["recipe"], document["training"]
         network = model.baseline.build(len(model.classes_), **recipe.network)
-        try:
-            network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        except RuntimeError as error:
-            raise ModelError(f"the tensors are not those of {document['arch']}: {error}") from error
-        model.network_ = network.eval()
-        return model
+        model.trained_on = tensors.pop(TRAINED_ON).numpy()
+        network.load_state_dict({name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, InputError) as error:
+        raise ModelError(f"{path} is not a whole CNN model: {error!r}; fit or fetch it again") from error
+    model.network_ = network.eval()
+    return model
 
 
 def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:
