@@ -100,13 +100,12 @@ def test_a_sequence_keeps_the_place_and_moves_the_face_only():
     assert change[:, :12].mean() < 0.5 * change[first.box.top : first.box.bottom, 60:100].mean()
 
 
-def test_the_first_frame_of_every_emotion_is_the_face_at_rest():
-    """At intensity 0 the emotion leaves no trace: all eight look the same but for what the generator drew since."""
-    rest = [face_at(emotion, 0.0).image for emotion in ("happiness", "neutral")]
-    again = face_at("happiness", 0.0).image
-    assert (rest[0] == again).all()
-    sequence = render_sequence(Identity.draw(1, 0), "happiness", 2, size=(160, 160), rng=rng_of(0))
-    assert (sequence[0].image == rest[0]).all()
+def test_a_sequence_runs_from_the_face_at_rest_to_the_apex():
+    frames = render_sequence(Identity.draw(1, 0), "happiness", 2, size=(160, 160), rng=rng_of(0))
+    assert (frames[0].image == face_at("happiness", 0.0).image).all()
+    apex = face_at("happiness", 1.0).image
+    # The last frame differs from a single photo by its grain alone.
+    assert np.abs(frames[1].image.astype(float) - apex).mean() < np.abs(frames[0].image.astype(float) - apex).mean()
 
 
 def crops_of(subjects):

@@ -72,6 +72,8 @@ Lips part in a full smile (AU25).
 """
 
 ONE_SIDED = ("contempt",)
+BLINKS = 0.02
+"""Share of photos taken in a blink."""
 
 TRAITS: dict[str, tuple[float, float]] = {
     "face_width": (0.98, 0.035),
@@ -234,8 +236,10 @@ def draw_actions(emotion: str, rng: np.random.Generator) -> dict[str, tuple[floa
 
 
 def draw_idle(rng: np.random.Generator) -> dict[str, tuple[float, float]]:
-    """What a face does besides its emotion: traces of every action, weak and the same on both sides."""
+    """What a face does besides its emotion: traces of every action, the same on both sides, and rarely a blink."""
     strengths = {action: abs(_bounded(rng, 0, 0.06)) for action in EFFECTS}
+    if rng.random() < BLINKS:
+        strengths["AU43"] = float(rng.uniform(0.7, 1))
     return {action: (strength, strength) for action, strength in strengths.items()}
 
 

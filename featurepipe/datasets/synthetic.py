@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import cos, sin
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class _Room:
 def render_face(
     identity: Identity, emotion: str, intensity: float, *, size: tuple[int, int] = (256, 256), rng: np.random.Generator
 ) -> Rendered:
-    """Photograph one person showing `emotion` at `intensity` (0 neutral to 1 apex).
+    """Photograph one person showing `emotion` at `intensity` (0 neutral to 1 apex; without effect on "neutral").
 
     Parameters
     ----------
@@ -285,18 +286,27 @@ def write_faces(
         raise InputError(f"intensity must be a range (low, high) within 0..1, got {intensity}")
     if suffix not in SUFFIXES:
         raise InputError(f"unknown suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}")
-    photos = []
-    for subject in range(subjects):
-        for number, emotion in enumerate(EMOTIONS):
-            for take in range(per_emotion):
-                key = (seed, subject, number, take)
-                strength = 0.0 if emotion == "neutral" else float(generator(*key, 1).uniform(*intensity))
-                name = f"subject-{subject:03d}/{emotion}-{take}{suffix}"
-                photos.append(_Photo(name, subject, emotion, strength, key, size))
+    takes = product(range(subjects), EMOTIONS, range(per_emotion))
+    photos = [_plan(seed, *take, size, intensity, suffix) for take in takes]
     for photo in photos:
         _write_photo(Path(folder), photo)
     _write_samples(Path(folder) / "samples.csv", photos)
     return [Path(folder) / photo.path for photo in photos]
+
+
+def _plan(
+    seed: int,
+    subject: int,
+    emotion: str,
+    take: int,
+    size: tuple[int, int],
+    intensity: tuple[float, float],
+    suffix: str,
+) -> _Photo:
+    """Name and content of one photo; what it draws at random depends on its own place alone."""
+    key = (seed, subject, EMOTIONS.index(emotion), take)
+    strength = 0.0 if emotion == "neutral" else float(generator(*key, 1).uniform(*intensity))
+    return _Photo(f"subject-{subject:03d}/{emotion}-{take}{suffix}", subject, emotion, strength, key, size)
 
 
 def _write_photo(folder: Path, photo: _Photo) -> None:
