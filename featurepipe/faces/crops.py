@@ -44,8 +44,15 @@ def crop_face(image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
 
 def _with_edges(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     """image[y0:y1, x0:x1], its edge pixels repeated where that leaves the image."""
-    height, width = image.shape[:2]
-    if min(x0, y0) >= 0 and x1 <= width and y1 <= height:
-        return np.ascontiguousarray(image[y0:y1, x0:x1])
-    rows = np.take(image, np.arange(y0, y1), axis=0, mode="clip")
-    return np.take(rows, np.arange(x0, x1), axis=1, mode="clip")
+    rows = _lines(image, y0, y1)
+    return np.ascontiguousarray(_lines(rows.swapaxes(0, 1), x0, x1).swapaxes(0, 1))
+
+
+def _lines(image: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """image[start:stop], the first and the last line repeated for indices outside the image."""
+    before = min(max(-start, 0), stop - start)
+    after = min(max(stop - len(image), 0), stop - start)
+    inside = image[max(start, 0) : max(stop, 0)]
+    if before == after == 0:
+        return inside
+    return np.concatenate([image[:1].repeat(before, axis=0), inside, image[-1:].repeat(after, axis=0)])

@@ -1,4 +1,9 @@
-"""One photo in, its faces and crops out: the work of one worker process of the extraction."""
+"""One photo in, its faces and crops out: the work of one worker process of the extraction.
+
+Peak resident memory of a process with HOG and RGB crops of 224: 49 MiB after a small JPEG, 139 MiB after one of 12
+megapixels, 394 MiB after one of 48 (Pillow's pixels take 4 bytes each, ours 3; nothing else of that size exists at one
+time). `pytest -s -k peak_memory tests/test_faces.py` measures it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from featurepipe.content import content_of_file, content_of_pixels
 from featurepipe.faces.crops import crop_face
 from featurepipe.faces.detectors import Detect, DetectorSpec, find_faces
 from featurepipe.faces.images import PIXEL_LIMIT, PhotoError, UnreadablePhotoError, decode, read_photo
-from featurepipe.records import Face, FaceResult, FaceTask, Framing, Policy, Sample
+from featurepipe.records import Face, FaceResult, FaceTask, Framing, Policy, Sample, choose
 
 
 class FaceFinder:
@@ -26,7 +31,7 @@ class FaceFinder:
     ----------
     spec : the detector
     framing : how crops are cut; None for boxes alone
-    policy : `largest` chooses the face of the largest area (ties: higher score, then the earlier), `all` every one
+    policy : which of the faces are cropped (records.choose)
     pixel_limit : photos of more pixels are not decoded
     """
 
@@ -101,14 +106,6 @@ class FaceFinder:
     def _stacked(self, crops: list[np.ndarray]) -> np.ndarray:
         shape = self.framing.shape if self.framing else (0,)
         return np.stack(crops) if crops else np.empty((0, *shape), np.uint8)
-
-
-def choose(faces: tuple[Face, ...], policy: Policy) -> tuple[int, ...]:
-    """Indices of the faces that `policy` selects, in the order of `faces`."""
-    indices = range(len(faces))
-    if policy == "all" or not faces:
-        return tuple(indices)
-    return (max(indices, key=lambda i: (faces[i].width * faces[i].height, faces[i].score, -i)),)
 
 
 def _check_box(box: Face, image: np.ndarray) -> None:

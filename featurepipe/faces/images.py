@@ -51,7 +51,8 @@ _SIGNATURES: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"MM\0+", TiffImagePlugin.TiffImageFile),
 )
 
-# What Pillow's plugins let through when a file's structure is damaged (seen by flipping and cutting bytes).
+# What Pillow's plugins raise where a file's structure is damaged: Image.open's own list (SyntaxError, IndexError,
+# TypeError, struct.error), OSError of the decoders, and what parsing nonsense numbers leads to.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -59,9 +60,7 @@ _DAMAGED = (
     TypeError,
     LookupError,
     ArithmeticError,
-    AttributeError,
     EOFError,
-    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -207,7 +206,7 @@ def _as_rgb(photo: Image.Image) -> Image.Image:
     if photo.mode == "F" or photo.mode.startswith("I"):
         return Image.fromarray(_deep_grey(photo)).convert("RGB")
     if not photo.has_transparency_data:
-        return photo.convert("RGB")
+        return photo if photo.mode == "RGB" else photo.convert("RGB")  # converting RGB would copy it
     seen = Image.new("RGB", photo.size, "white")
     rgba = photo.convert("RGBA")
     seen.paste(rgba, mask=rgba)
