@@ -103,9 +103,12 @@ def test_a_sequence_keeps_the_place_and_moves_the_face_only():
 def test_a_sequence_runs_from_the_face_at_rest_to_the_apex():
     frames = render_sequence(Identity.draw(1, 0), "happiness", 2, size=(160, 160), rng=rng_of(0))
     assert (frames[0].image == face_at("happiness", 0.0).image).all()
-    apex = face_at("happiness", 1.0).image
-    # The last frame differs from a single photo by its grain alone.
-    assert np.abs(frames[1].image.astype(float) - apex).mean() < np.abs(frames[0].image.astype(float) - apex).mean()
+    # 40 x 40 pixels: the last frame differs from a single photo of the apex by its grain alone, which averages out.
+    rest, apex, single = (
+        np.asarray(Image.fromarray(rendered.image).resize((40, 40)), float)
+        for rendered in (*frames, face_at("happiness", 1.0))
+    )
+    assert np.abs(apex - single).max() < 0.5 * np.abs(apex - rest).max()
 
 
 def crops_of(subjects):
