@@ -424,6 +424,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_extraction import FakeBackbone, Sample, run
 if __name__ == "__main__":
+    import torch  # as every real backbone: without it the process is a third of its size, and noise counts thrice
     folder = Path({folder!r})
     samples = [Sample(str(path)) for path in sorted((folder / "photos").iterdir())]
     run(folder, samples, FakeBackbone(4096), workers=1)

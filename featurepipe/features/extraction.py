@@ -37,8 +37,8 @@ PART_ROWS = 1024
 PART_SECONDS = 60
 """A part is written after so many seconds even if it is not full: what a kill can lose."""
 
-PART_BYTES = 8 << 20
-"""Largest size of a part, so that parts of crops do not grow memory."""
+PART_BYTES = 4 << 20
+"""Largest size of a part (256 vectors of fc7): three may be in memory at once, which crops must not make much of."""
 
 _SCAN_BATCH = 1024
 _STAGES = ("scan", "decode", "detect", "crop", "forward", "write", "wall")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,11 +133,22 @@ class FaceStore:
     does not decode those photos again.
     """
 
-    def __init__(self, folder: Path, parts: list[tuple[Path, pa.Table]]) -> None:
+    def __init__(self, folder: Path, tables: Iterable[pa.Table]) -> None:
         self.folder = folder
-        self._parts = parts
-        self._table = pa.concat_tables([_FACES_SCHEMA.empty_table(), *(table for _, table in parts)]).combine_chunks()
-        self._row_of = {content: row for row, content in enumerate(self._table["content"].to_pylist())}
+        self._row_of: dict[str, int] = {}
+        self._answers: list[tuple[str, str]] = []
+        # Boxes of all contents, one after the other; those of row r are ends[r] to ends[r + 1].
+        ends: list[np.ndarray] = [np.zeros(1, np.int64)]
+        boxes: list[np.ndarray] = [np.empty((0, 4), np.int32)]
+        scores: list[np.ndarray] = [np.empty(0)]
+        for table in tables:
+            column = table["faces"].combine_chunks()
+            self._row_of |= {key: row for row, key in enumerate(table["content"].to_pylist(), len(self._answers))}
+            self._answers += _interned(table)
+            ends.append(ends[-1][-1] + column.value_lengths().to_numpy(zero_copy_only=False).cumsum())
+            boxes.append(np.stack([column.flatten().field(side).to_numpy() for side in BOX], axis=1))
+            scores.append(column.flatten().field("score").to_numpy())
+        self._ends, self._boxes, self._scores = np.concatenate(ends), np.concatenate(boxes), np.concatenate(scores)
 
     @classmethod
     def open(cls, folder: Path) -> FaceStore:
@@ -147,7 +158,7 @@ class FaceStore:
         ------
         DamagedPart : a part cannot be read
         """
-        return cls(folder, [(path, _read_faces(path)) for path in _parts(folder)])
+        return cls(folder, (_read_faces(path) for path in _parts(folder)))
 
     @classmethod
     def repaired(cls, folder: Path) -> tuple[FaceStore, list[str]]:
@@ -159,8 +170,10 @@ class FaceStore:
         return content in self._row_of
 
     def __getitem__(self, content: str) -> Found:
-        row = self._table.slice(self._row_of[content], 1).to_pylist()[0]
-        return Found(row["status"], row["error"], tuple(Face(**face) for face in row["faces"]))
+        row = self._row_of[content]
+        here = slice(self._ends[row], self._ends[row + 1])
+        cells = zip(*self._boxes[here].T.tolist(), self._scores[here].tolist(), strict=True)
+        return Found(*self._answers[row], tuple(Face(*face) for face in cells))
 
     def append(self, found: Mapping[str, Found]) -> None:
         """Write one part: what was found, by content. The open store does not see it: open it again.
@@ -171,11 +184,13 @@ class FaceStore:
         """
         if not found:
             return
-        rows = [
-            {"content": content, "status": status, "error": error, "faces": [_box(face) for face in faces]}
-            for content, (status, error, faces) in found.items()
-        ]
-        _write_parquet(_next_part(self.folder), pa.Table.from_pylist(rows, schema=_FACES_SCHEMA))
+        columns = {
+            "content": list(found),
+            "status": [one.status for one in found.values()],
+            "error": [one.error for one in found.values()],
+            "faces": [[_box(face) for face in one.faces] for one in found.values()],
+        }
+        _write_parquet(_next_part(self.folder), pa.Table.from_pydict(columns, schema=_FACES_SCHEMA))
 
     def prune(self, keep: set[str]) -> int:
         """Drop contents that are not in `keep`, part by part; how many rows went. Only under the table's lock.
@@ -184,7 +199,8 @@ class FaceStore:
         there twice: reading takes the later, and the next prune drops the earlier.
         """
         start = dropped = 0
-        for path, table in self._parts:
+        for path in _parts(self.folder):
+            table = _read_faces(path)
             rows = enumerate(table["content"].to_pylist(), start)
             kept = [content in keep and self._row_of[content] == row for row, content in rows]
             dropped += _shrink(path, table, np.flatnonzero(kept))
@@ -195,12 +211,16 @@ class FaceStore:
 class VectorStore:
     """Vectors of one feature recipe, in parts of `.npy` and row-aligned Parquet."""
 
-    def __init__(self, folder: Path, parts: list[tuple[Path, pa.Table]]) -> None:
+    def __init__(self, folder: Path, parts: Iterable[tuple[Path, pa.Table]]) -> None:
         self.folder = folder
-        self._parts = parts
-        self._paths = [path.with_suffix(".npy") for path, _ in parts]
-        self._starts = np.cumsum([0, *(table.num_rows for _, table in parts)])
-        self._row_of = {key: row for row, key in enumerate(key for _, table in parts for key in _keys(table))}
+        self._paths: list[Path] = []
+        self._row_of: dict[str, int] = {}
+        starts = [0]
+        for path, table in parts:
+            self._paths.append(path)
+            self._row_of |= {key: row for row, key in enumerate(_keys(table), starts[-1])}
+            starts.append(starts[-1] + table.num_rows)
+        self._starts = np.array(starts)
 
     @classmethod
     def open(cls, folder: Path) -> VectorStore:
@@ -210,7 +230,7 @@ class VectorStore:
         ------
         DamagedPart : a part cannot be read, or its two files do not fit together
         """
-        return cls(folder, [(path, _read_vectors(path)) for path in _parts(folder)])
+        return cls(folder, ((path, _read_vectors(path)) for path in _parts(folder)))
 
     @classmethod
     def repaired(cls, folder: Path) -> tuple[VectorStore, list[str]]:
@@ -259,7 +279,8 @@ class VectorStore:
     def prune(self, keep: set[str]) -> int:
         """Drop vectors of contents that are not in `keep`, as FaceStore.prune does; how many went."""
         dropped = 0
-        for (path, table), start in zip(self._parts, self._starts[:-1], strict=True):
+        for path, start in zip(self._paths, self._starts[:-1], strict=True):
+            table = _read_vectors(path)
             rows = enumerate(zip(table["content"].to_pylist(), _keys(table), strict=True), start)
             kept = [content in keep and self._row_of[key] == row for row, (content, key) in rows]
             dropped += _shrink(path, table, np.flatnonzero(kept))
@@ -283,6 +304,13 @@ def _keys(table: pa.Table) -> Iterator[str]:
     return (face_key(*row) for row in zip(*columns, strict=True))
 
 
+def _interned(table: pa.Table) -> list[tuple[str, str]]:
+    """Status and error of each row; equal ones are one object, since there are few."""
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    pairs = zip(table["status"].to_pylist(), table["error"].to_pylist(), strict=True)
+    return [seen.setdefault(pair, pair) for pair in pairs]
+
+
 def _box(face: Face) -> dict[str, float]:
     return {**{side: getattr(face, side) for side in BOX}, "score": face.score}
 
@@ -302,7 +330,7 @@ def _read_faces(path: Path) -> pa.Table:
 
 def _read_vectors(path: Path) -> pa.Table:
     table = _read_parquet(path, _VECTORS_SCHEMA)
-    rows = len(_mapped_or_damaged(path))
+    rows = len(_mapped(path))
     if rows != table.num_rows:
         raise DamagedPart(path, f"{rows} vectors for {table.num_rows} faces")
     return table
@@ -319,15 +347,13 @@ def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
-def _mapped_or_damaged(path: Path) -> np.ndarray:
+    """The vectors of the part whose Parquet file is `path`, read-only on the disk."""
+    vectors = path.with_suffix(".npy")
     try:
-        return _mapped(path.with_suffix(".npy"))
+        array: np.ndarray = np.load(vectors, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DamagedPart(path, f"{path.with_suffix('.npy').name}: {error}") from error
+        raise DamagedPart(path, f"{vectors.name}: {error}") from error
+    return array
 
 
 def _damaged(folder: Path, read: Callable[[Path], pa.Table]) -> list[Path]:
@@ -349,11 +375,10 @@ def _shrink(path: Path, table: pa.Table, kept: np.ndarray) -> int:
     """Put a new part with the rows `kept` in the place of an old one; how many rows went."""
     if len(kept) == table.num_rows:
         return 0
-    vectors = path.with_suffix(".npy")
     if len(kept):
         replacement = _next_part(path.parent)
-        if vectors.exists():
-            _write_array(replacement.with_suffix(".npy"), _mapped(vectors)[kept])
+        if path.with_suffix(".npy").exists():
+            _write_array(replacement.with_suffix(".npy"), _mapped(path)[kept])
         _write_parquet(replacement, table.take(kept).replace_schema_metadata(pq.read_schema(path).metadata))
     _unlink_part(path)
     return table.num_rows - len(kept)

@@ -316,14 +316,15 @@ def _read_document(folder: Path) -> dict[str, Any] | None:
 def _write_samples(path: Path, rows: Iterator[SampleRow]) -> None:
     with replacing(path) as stream, pq.ParquetWriter(stream, _SAMPLES_SCHEMA) as writer:
         writer.write_table(_SAMPLES_SCHEMA.empty_table())
-        while group := [_sample_row(row) for row in islice(rows, _ROW_GROUP)]:
-            writer.write_table(pa.Table.from_pylist(group, schema=_SAMPLES_SCHEMA))
+        while group := list(islice(rows, _ROW_GROUP)):
+            writer.write_table(_samples_table(group))
 
 
-def _sample_row(row: SampleRow) -> dict[str, Any]:
-    sample = row.sample
-    own = {name: getattr(sample, name) for name in _SAMPLES_SCHEMA.names[:7]}
-    return {**own, "content": row.content, "status": row.status, "error": row.error}
+def _samples_table(rows: Sequence[SampleRow]) -> pa.Table:
+    of_sample, of_row = _SAMPLES_SCHEMA.names[:7], _SAMPLES_SCHEMA.names[7:]
+    columns = {name: [getattr(row.sample, name) for row in rows] for name in of_sample}
+    columns |= {name: [getattr(row, name) for row in rows] for name in of_row}
+    return pa.Table.from_pydict(columns, schema=_SAMPLES_SCHEMA)
 
 
 def _read_samples(folder: Path) -> pa.Table:
