@@ -6,6 +6,7 @@ import json
 import operator
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -301,6 +302,25 @@ def test_crafted_instructions_are_refused(case, version, tmp_path, monkeypatch):
     with pytest.raises(ModelError):
         load_model(tmp_path / "evil")
     assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("numpy", "load"),
+        ("numpy", "dtype "),
+        ("numpy", "dtype.type"),
+        ("numpy.core", "dtype"),
+        ("sklearn.pipeline", "Pipeline.fit"),
+        ("sklearn.svm", "LinearSVC"),
+        ("", "numpy.dtype"),
+        ("builtins", "dict"),
+    ],
+)
+def test_names_are_compared_whole(module, words, tmp_path):
+    (tmp_path / "evil").write_bytes(b"\x80\x04" + name(module, words) + b".")
+    with pytest.raises(ModelError, match=re.escape(f"it asks for {module}.{words}, which is not on the list")):
+        load_model(tmp_path / "evil")
 
 
 def test_the_crafted_parts_are_well_formed(tmp_path):

@@ -23,7 +23,7 @@ def annotate(image: np.ndarray, faces: Sequence[Face], texts: Sequence[str]) -> 
     Parameters
     ----------
     image : uint8 (h, w, 3) RGB
-    faces : boxes in pixels of `image`; they may reach beyond it
+    faces : boxes in pixels of `image`; they may reach beyond it, not lie outside
     texts : one per face
 
     Returns
@@ -96,7 +96,6 @@ def _tag(
     width, height = pen.textlength(text, font) + 2 * pad, size + 2 * pad
     left = min(max(box[0], 0), photo[0] - width)
     top = box[1] - height if box[1] >= height else max(box[1], 0)
-    top = min(top, photo[1] - height)
     pen.rectangle((left, top, left + width, top + height), fill=BOX)
     pen.text((left + pad, top + height / 2), text, INK, font, anchor="lm")
 
