@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from vgg_formats_helpers import SMALL, seeded_network, write_caffemodel
 from featurepipe import download as transport
 from featurepipe import weights
 from featurepipe.commands import weights as command
+from featurepipe.conversion import convert
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.names import BACKBONES, LAYOUTS
 from featurepipe.weights import WeightsRecord, fetch, find, get_record, records, store_folder, verify
@@ -378,6 +380,12 @@ def test_verify_tells_good_from_changed(server: Server, store: Path) -> None:
 # The command ---------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let convert expect a network that is quick to write."""
+    monkeypatch.setattr(convert, "convert", functools.partial(convert.convert, widths=SMALL))
+
+
 def run(action: str, **options) -> int:
     defaults = {"name": None, "file": None, "layout": None, "out": None, "json": True}
     return command.run(argparse.Namespace(action=action, **{**defaults, **options}))
@@ -393,6 +401,7 @@ def test_list_shows_every_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vgg_face_torch7" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_fetch_of_a_release_also_converts_it(
     server: Server,
     store: Path,
@@ -404,7 +413,6 @@ def test_fetch_of_a_release_also_converts_it(
     server.content = archive_of({"vgg_face_caffe/VGG_FACE.caffemodel": model})
     record = replace(get_record("vgg_face_caffe"), url=server.url, md5=hashlib.md5(server.content).hexdigest())
     monkeypatch.setitem(records(), "vgg_face_caffe", record)
-    monkeypatch.setattr(command, "WIDTHS", SMALL)
     assert run("fetch", name="vgg-face") == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(store / "vgg-face.safetensors")
     assert run("fetch", name="vgg-face") == 0
@@ -419,8 +427,8 @@ def test_fetch_of_a_release_also_converts_it(
     assert run("verify", name="vgg-face") == 2
 
 
-def test_convert_goes_to_the_store_and_is_found_there(store: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(command, "WIDTHS", SMALL)
+@pytest.mark.usefixtures("small_networks")
+def test_convert_goes_to_the_store_and_is_found_there(store: Path, tmp_path: Path) -> None:
     model = write_caffemodel(tmp_path / "VGG_FACE.caffemodel", seeded_network())
     assert run("convert", file=str(model)) == 0
     assert find(get_record("vgg-face")) == store / "vgg-face.safetensors"

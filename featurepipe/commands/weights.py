@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from featurepipe.errors import WeightsError
-from featurepipe.networks.vgg16 import FULL
 from featurepipe.weights import (
     WeightsRecord,
     fetch,
@@ -22,9 +21,6 @@ from featurepipe.weights import (
     store_folder,
     verify,
 )
-
-WIDTHS = FULL
-"""Of the network that a published file should hold."""
 
 CONVERTED = "vgg-face"
 """Record of what every published VGG-Face file is converted into."""
@@ -104,7 +100,7 @@ def _converted(path: Path, layout: str) -> Path:
 def _convert_file(path: Path, target: Path, layout: str | None) -> str:
     from featurepipe.conversion.convert import convert  # loads torch, which list and verify need not
 
-    name = convert(path, target, layout=layout, widths=WIDTHS)
+    name = convert(path, target, layout=layout)
     note_hash(target)
     return name
 
