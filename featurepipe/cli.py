@@ -89,6 +89,7 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("--folds", type=_positive, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")
+    _add_weights(parser)
     _add_running(parser, "workers", "seed", "json")
 
 
@@ -122,7 +123,9 @@ def _fit_cnn(commands: Commands) -> None:
     parser.add_argument("--recipe", metavar="TOML", help="training values that differ from the architecture's own")
     parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
     parser.add_argument("--resume", action="store_true", help="go on from MODEL.ckpt, where an earlier run stopped")
-    _add_faces(parser, policy="largest")
+    parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
+    _add_faces(parser)
+    parser.set_defaults(policy="largest")
     _add_running(parser, "device", "precision", "workers", "seed", "json")
 
 
@@ -145,11 +148,11 @@ def _compare(commands: Commands) -> None:
     parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
     parser.add_argument("--folds", type=_positive, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
-    parser.add_argument("--recipe", metavar="TOML", help="training values for the CNNs that differ from their own")
     parser.add_argument(
         "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
     )
-    _add_faces(parser, policy="largest")
+    _add_faces(parser)
+    parser.set_defaults(policy="largest")
     _add_weights(parser)
     _add_running(parser, "device", "precision", "batch_size", "workers", "seed", "json")
 
@@ -213,13 +216,14 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", choices=DATASETS, help="how to read SOURCE, where it cannot be told")
 
 
-def _add_faces(parser: argparse.ArgumentParser, policy: str) -> None:
+def _add_faces(parser: argparse.ArgumentParser, policy: str | None = None) -> None:
     group = parser.add_argument_group("faces")
     group.add_argument(
         "--detector", choices=DETECTORS, help="default: hog for photos, none for data sets that hold face crops"
     )
     group.add_argument("--max-side", type=_positive, metavar="PX", help="detect on a copy of at most this long side")
-    group.add_argument("--policy", choices=("largest", "all"), default=policy, help="default: %(default)s")
+    if policy:
+        group.add_argument("--policy", choices=("largest", "all"), default=policy, help="default: %(default)s")
     group.add_argument("--margin", type=float, metavar="SHARE", help="default: what the backbone's record says")
 
 

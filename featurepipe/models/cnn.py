@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from scipy.special import expit, softmax
 
 from featurepipe.devices import resolve_device
@@ -121,7 +122,7 @@ class CNNClassifier:
         self.recipe = dict(recipe or {})
         self.trained_on = np.unique(np.asarray(() if trained_on is None else trained_on, np.int64))
         names, counts = np.unique(labels, return_counts=True)
-        self.training = {
+        self.training: dict[str, Any] = {
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
             "history": trainer.history,
@@ -216,8 +217,17 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
         network.load_state_dict({name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError, InputError) as error:
         raise ModelError(f"{path} is not a whole CNN model: {error!r}; fit or fetch it again") from error
-    model.network_ = network.eval()
+    model.network_ = network.eval().to(memory_format=torch.channels_last)  # as it was trained: equal to the last bit
     return model
+
+
+def read_trained_on(path: str | os.PathLike[str]) -> np.ndarray:
+    """Codes of the photos that weights were trained on, int64 (n,), sorted; empty where the file does not say."""
+    try:
+        with safe_open(path, "np") as stream:
+            return stream.get_tensor(TRAINED_ON) if TRAINED_ON in stream.keys() else np.empty(0, np.int64)  # noqa: SIM118
+    except SafetensorError:  # a file of another kind: a pickle of other people's weights, say
+        return np.empty(0, np.int64)
 
 
 def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:

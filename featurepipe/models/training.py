@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -187,7 +188,7 @@ class Trainer:
         """Go on from where `path` was written. Raises ModelError where it is damaged or of another run."""
         try:
             state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise ModelError(f"could not read the checkpoint {path}: {error}; delete it to start anew") from error
         if state.get("fingerprint") != fingerprint:
             raise ModelError(

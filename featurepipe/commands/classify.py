@@ -1,0 +1,194 @@
+"""`classify`: photos to predictions, by an SVM or a CNN."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from featurepipe.commands.predictions import Predictions, write_predictions
+from featurepipe.commands.steps import (
+    fill_table,
+    read_features,
+    samples_of,
+    show,
+    summary_lines,
+    table_of,
+    tell,
+)
+from featurepipe.datasets.source import Source
+from featurepipe.faces.images import decode, read_photo
+from featurepipe.features.backbones import load_backbone
+from featurepipe.features.extraction import Backbone
+from featurepipe.features.pixels import Pixels
+from featurepipe.features.table import FeatureTable
+from featurepipe.files import replacing
+from featurepipe.models.cnn import CNNClassifier
+from featurepipe.models.persistence import Model, load_model
+from featurepipe.recipe import Half, compare_feature_halves, face_half_notes
+from featurepipe.records import Face, Sample
+from featurepipe.report.metrics import evaluate
+from featurepipe.report.pictures import annotate, contact_sheet
+from featurepipe.weights import shipped_svm
+
+SHEET_FACES = 32
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fill a table, predict every face, write the files, print a summary and, where labels are known, scores."""
+    model = load_model(args.model) if args.model else load_model(shipped_svm())
+    source = samples_of(args)
+    keep_faces_of(args, model, source)
+    out = Path(args.out)
+    table = table_of(args, out / "table")
+    features_by = features_for(args, model)
+    summary = fill_table(args, source, table, features_by)
+    features = read_features(table, features_by)
+    tell(_face_notes(features.face_half, model))
+    predictions = Predictions(
+        FeatureTable.open(table).samples(), features, model.labels, model.predict_proba(features.X)
+    )
+    figures = scores(predictions)
+    document = {
+        "model": args.model or "shipped",
+        "classes": model.labels,
+        "recipe": {"features": features.feature_half, "faces": features.face_half},
+        "extraction": dataclasses.asdict(summary),
+        "scores": figures,
+    }
+    rows = predictions.rows()
+    write_predictions(out, rows, predictions.columns(), document)
+    if args.pictures:
+        write_pictures(out, source.samples, predictions)
+    show(args, [*summary_lines(summary), *_lines(rows, figures), *_outputs(args, out)], document)
+    return 0
+
+
+def keep_faces_of(args: argparse.Namespace, model: Model, source: Source) -> None:
+    """Find and cut faces as for the model's training photos, where the user does not say otherwise."""
+    faces = model.recipe.get("faces", {})
+    if source.faces == "crops" or faces.get("detector", "none") == "none":
+        return
+    args.detector = args.detector or faces["detector"]
+    args.max_side = args.max_side or faces["max_side"]
+    args.margin = faces["margin"] if args.margin is None else args.margin
+
+
+def features_for(args: argparse.Namespace, model: Model) -> Backbone:
+    """The backbone whose vectors the SVM was fitted on, or for a CNN the crops themselves.
+
+    Raises RecipeMismatch where the weights here are not those of the model.
+    """
+    if isinstance(model, CNNClassifier):
+        model.device, model.precision = args.device, args.precision
+        return Pixels(model.baseline.framing)
+    half = model.recipe["features"]
+    backbone = load_backbone(
+        half["backbone"],
+        weights=args.weights,
+        layer=half["layer"],
+        preprocessing=half["preprocessing"],
+        views=half["views"],
+        device=args.device,
+        precision=args.precision,
+    )
+    compare_feature_halves(backbone.recipe(), half)
+    return backbone
+
+
+def _face_notes(here: Half, model: Model) -> list[str]:
+    """One line where faces were found or cut otherwise than for the model; the policy is the user's own affair."""
+    then = model.recipe.get("faces", here)
+    return face_half_notes({**here, "policy": None}, {**then, "policy": None})
+
+
+def scores(predictions: Predictions) -> dict[str, Any] | None:
+    """Figures on the labelled photos, by their largest face; None where nothing is labelled."""
+    truth = predictions.samples["label"].to_pylist()
+    rows = [index for index, label in enumerate(truth) if label is not None]
+    if not rows:
+        return None
+    chosen = predictions.largest()[rows]
+    classes = np.array(predictions.classes, object)
+    found = np.where(chosen >= 0, chosen, 0)
+    if len(predictions.probabilities):
+        probabilities = predictions.probabilities[found]
+    else:
+        probabilities = np.zeros((len(rows), len(classes)))
+    predicted = [
+        label if row >= 0 else None for label, row in zip(classes[probabilities.argmax(1)], chosen, strict=True)
+    ]
+    subjects = predictions.samples["subject"].to_pylist()
+    return evaluate(
+        [truth[row] for row in rows], predicted, probabilities, predictions.classes, [subjects[row] for row in rows]
+    )
+
+
+def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -> None:
+    """Annotated photos under OUT/pictures, and OUT/sheet.png with the first faces and their labels."""
+    by_photo: dict[int, list[int]] = {}
+    for row, photo in enumerate(predictions.features.sample.tolist()):
+        by_photo.setdefault(photo, []).append(row)
+    cut: list[np.ndarray] = []
+    captions: list[str] = []
+    for photo, rows in by_photo.items():
+        image = _image(samples[photo])
+        faces = [Face(*predictions.features.box[row].tolist()) for row in rows]
+        texts = [_caption(predictions, row) for row in rows]
+        _write_png(
+            out / "pictures" / f"{photo:05d}-{Path(samples[photo].path).stem}.png", annotate(image, faces, texts)
+        )
+        if len(cut) < SHEET_FACES:
+            cut.append(image)
+            captions.append(_sheet_caption(predictions, samples[photo], rows[0]))
+    if cut:
+        _write_png(out / "sheet.png", contact_sheet(cut, captions))
+
+
+def _image(sample: Sample) -> np.ndarray:
+    return decode(read_photo(sample.path) if sample.pixels is None else sample.pixels)
+
+
+def _caption(predictions: Predictions, row: int) -> str:
+    probabilities = predictions.probabilities[row]
+    return f"{predictions.classes[int(probabilities.argmax())]} {100 * probabilities.max():.0f} %"
+
+
+def _sheet_caption(predictions: Predictions, sample: Sample, row: int) -> str:
+    caption = _caption(predictions, row)
+    return caption if sample.label is None else f"{caption}\n(true: {sample.label})"
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    with replacing(path) as stream:
+        Image.fromarray(image).save(stream, format="PNG")
+
+
+def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None) -> list[str]:
+    counts = Counter(row["label"] for row in rows if row["label"])
+    lines = [f"{counts.total()} faces: " + (", ".join(f"{n} {label}" for label, n in counts.most_common()) or "none")]
+    if figures:
+        lines += [_scored("all photos", figures["all"]), _scored("found faces", figures["found"])]
+        lines.append(f"coverage {figures['coverage']:.4f}; intervals: 95 %, over {figures['resampled']}")
+    return lines
+
+
+def _scored(what: str, part: dict[str, Any]) -> str:
+    def figure(name: str) -> str:
+        low, high = part["intervals"][name]
+        return "none" if part[name] is None else f"{part[name]:.4f} ({low:.4f} to {high:.4f})"
+
+    return (
+        f"scored on {what} ({part['photos']}): accuracy {figure('accuracy')}, UAR {figure('uar')}, "
+        f"macro-F1 {figure('macro_f1')}"
+    )
+
+
+def _outputs(args: argparse.Namespace, out: Path) -> list[str]:
+    lines = [f"predictions: {out / 'predictions.csv'}, {out / 'predictions.json'}"]
+    return [*lines, f"pictures: {out / 'pictures'}, {out / 'sheet.png'}"] if args.pictures else lines

@@ -1,0 +1,32 @@
+"""`extract`: photos to a feature table."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from featurepipe.commands.steps import fill_table, samples_of, show, summary_lines
+from featurepipe.features.backbones import load_backbone
+from featurepipe.features.table import prune
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fill the table and print what was done."""
+    source = samples_of(args)
+    backbone = load_backbone(
+        args.backbone,
+        weights=args.weights,
+        layer=args.layer,
+        preprocessing=args.preprocessing,
+        views=args.views,
+        device=args.device,
+        precision=args.precision,
+    )
+    summary = fill_table(args, source, args.table, backbone)
+    document = {"table": args.table, "backbone": backbone.name, **dataclasses.asdict(summary)}
+    lines = [*summary_lines(summary), f"feature table: {args.table}"]
+    if args.prune:
+        document["pruned"] = prune(args.table)
+        lines.append("pruned: {faces} photos' faces, {vectors} vectors".format(**document["pruned"]))
+    show(args, lines, document)
+    return 0

@@ -1,0 +1,109 @@
+"""`fit_svm`: a feature table to a linear SVM."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from featurepipe.commands.steps import labelled, read_features, seen_in_training, show, tell
+from featurepipe.datasets.splits import groups_of, rows_by_use
+from featurepipe.errors import InputError
+from featurepipe.features.table import Features
+from featurepipe.models.persistence import save_svm, save_svm_arrays
+from featurepipe.models.svm import LinearSVM
+from featurepipe.progress import bar
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit on the table's training rows, choose C on what the backbone has not seen, save, print the summary."""
+    features = read_features(args.table, args.backbone)
+    fit, choose = training_rows(features, args.min_per_class)
+    if not len(fit):
+        raise InputError(f"{args.table} has no labelled face to fit on; give a SOURCE with labels to bin/extract")
+    model = LinearSVM(
+        normaliser=args.normalise,
+        Cs=args.C,
+        class_weight=args.class_weight,
+        folds=args.folds,
+        seed=args.seed,
+        n_jobs=max(1, args.workers or 1),
+    )
+    recipe = {"features": features.feature_half, "faces": features.face_half}
+    seen = seen_in_training(features, args.weights)
+    on_validation = len(choose) > 0 and bool(seen[fit].any())
+    model.fit(
+        features.X[fit],
+        features.label[fit].astype(str),
+        recipe=recipe,
+        **_choosing(features, fit, choose, on_validation=on_validation),
+    )
+    model.training["leak"] = bool(seen[choose if on_validation else fit].any())
+    (save_svm_arrays if args.arrays else save_svm)(args.model, model)
+    tell(_warnings(model))
+    show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
+    return 0
+
+
+def training_rows(features: Features, min_per_class: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled rows to fit on (split train, or none) and to choose on (split val); test rows are never read.
+
+    Classes with fewer than `min_per_class` rows to fit on are left out of both, and said so.
+    """
+    rows = labelled(features)
+    use = rows_by_use([features.split[row] for row in rows])
+    fit, choose = rows[use.fit], rows[use.choose]
+    counts = Counter(features.label[fit])
+    small = sorted(label for label, count in counts.items() if count < (min_per_class or 0))
+    if small:
+        tell([f"left out: {', '.join(f'{label} ({counts[label]} photos)' for label in small)}"])
+    kept = [label for label in counts if label not in small]
+    return fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
+
+
+def _choosing(features: Features, fit: np.ndarray, choose: np.ndarray, *, on_validation: bool) -> dict[str, Any]:
+    """Where C and temperature are chosen: on the val rows where the backbone has seen the others, else by folds."""
+    if on_validation:
+        return {"validation": (features.X[choose], features.label[choose].astype(str))}
+    subjects = features.subject[fit]
+    known = all(subjects)
+    groups = groups_of(features.content[fit], subjects if known else [None] * len(fit))
+    return {"groups": groups, "grouped_by": "subject" if known else "content", "progress": _Bar()}
+
+
+class _Bar:
+    """Shows the fits of the search as a progress bar."""
+
+    def __init__(self) -> None:
+        self._bar = bar(None, "fits", "fit")
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
+
+
+def _warnings(model: LinearSVM) -> list[str]:
+    lines = [f"warning: {text}" for text in model.training["warnings"]]
+    if model.training["leak"]:
+        lines.append(
+            "LEAK: C and temperature were chosen on photos that the backbone was trained on; the scores below are too "
+            "good. Give a SOURCE with a val split of other photos"
+        )
+    return lines
+
+
+def _lines(args: argparse.Namespace, model: LinearSVM) -> list[str]:
+    training = model.training
+    best = next(row["mean"] for row in training["grid"] if row["C"] == training["C"])
+    counts = ", ".join(f"{count} {label}" for label, count in training["samples"].items())
+    return [
+        f"fitted on {sum(training['samples'].values())} faces: {counts}",
+        f"C {training['C']:g} chosen on {training['chosen_on']} (grouped by {training['groups']}), "
+        f"{training['criterion']} {best:.4f}",
+        f"temperature {model.temperature_:.3f}; {training['seconds']:.1f} s",
+        f"model: {args.model}",
+    ]

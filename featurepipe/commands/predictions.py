@@ -1,0 +1,95 @@
+"""Predictions as files: a row per face, and a row with a status for every photo without one."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from featurepipe.features.table import Features
+from featurepipe.files import printable, replacing, write_json
+
+LEADING = ("path", "face", "left", "top", "right", "bottom", "score", "label", "confidence")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of every face of a SOURCE.
+
+    Parameters
+    ----------
+    samples : the table's samples, one row per photo
+    features : rows of faces; `features.sample` points into `samples`
+    classes : names of the columns of `probabilities`
+    probabilities : float64 (faces, classes)
+    """
+
+    samples: pa.Table
+    features: Features
+    classes: list[str]
+    probabilities: np.ndarray
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per face, or per photo without a face, in the order of SOURCE."""
+        of_photo: dict[int, list[int]] = {}
+        for row, photo in enumerate(self.features.sample.tolist()):
+            of_photo.setdefault(photo, []).append(row)
+        names = ("path", "label", "status", "error")
+        photos = zip(*(self.samples[name].to_pylist() for name in names), strict=True)
+        rows = []
+        empty: dict[str, Any] = dict.fromkeys(self.columns())
+        for index, (path, truth, status, error) in enumerate(photos):
+            photo = empty | {"path": path, "status": status, "error": error, "truth": truth}
+            rows += [photo | self._face(face) for face in of_photo.get(index, [])] or [photo]
+        return rows
+
+    def _face(self, row: int) -> dict[str, Any]:
+        probabilities = self.probabilities[row]
+        best = int(probabilities.argmax())
+        box = dict(zip(("left", "top", "right", "bottom"), self.features.box[row].tolist(), strict=True))
+        own = {f"p_{name}": float(p) for name, p in zip(self.classes, probabilities, strict=True)}
+        return {
+            "face": int(self.features.face[row]),
+            **box,
+            "score": float(self.features.score[row]),
+            "label": self.classes[best],
+            "confidence": float(probabilities[best]),
+            **own,
+        }
+
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        return [*LEADING, *(f"p_{name}" for name in self.classes), "status", "error", "truth"]
+
+    def largest(self) -> np.ndarray:
+        """For every photo the row of its largest face, or -1 where it has none; int64 (photos,)."""
+        box = self.features.box
+        area = (box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1)
+        chosen = np.full(self.samples.num_rows, -1, np.int64)
+        for row in np.lexsort((-np.arange(len(area)), area)):  # ends with the largest, and with the first of equals
+            chosen[self.features.sample[row]] = row
+        return chosen
+
+
+def write_predictions(folder: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str], summary: Any) -> None:
+    """Write predictions.csv, and predictions.json with the summary and the same rows; NaN scores become empty."""
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns)
+    table.writeheader()
+    table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    with replacing(folder / "predictions.csv") as stream:
+        stream.write(text.getvalue().encode())
+    plain = [{name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
+    write_json(folder / "predictions.json", {**summary, "predictions": plain})
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return printable(value) if isinstance(value, str) else value

@@ -1,0 +1,158 @@
+"""Steps that several commands share: reading SOURCE, finding faces, filling a table, and telling what happened."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import stat
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import featurepipe
+from featurepipe.content import content_of_pixels, content_with_box
+from featurepipe.datasets.readers import read_source
+from featurepipe.datasets.source import Source
+from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec
+from featurepipe.faces.finder import FaceFinder
+from featurepipe.features.extraction import Backbone, Summary, extract
+from featurepipe.features.table import Features, FeatureTable
+from featurepipe.files import sha256_of
+from featurepipe.models.cnn import read_trained_on
+from featurepipe.records import Framing, Sample
+from featurepipe.weights import weights_file
+
+
+def samples_of(args: argparse.Namespace) -> Source:
+    """Read SOURCE and tell on stderr what its reader noticed."""
+    source = read_source(args.source, args.dataset)
+    tell(source.notes)
+    return source
+
+
+def fill_table(args: argparse.Namespace, source: Source, table: str | Path, backbone: Backbone) -> Summary:
+    """Bring `table` up to date with SOURCE, faces found as the arguments ask, vectors by `backbone`."""
+    spec = DetectorSpec(detector_for(args, source), args.max_side or DEFAULT_MAX_SIDE)
+    framing = framing_for(args, spec, backbone.framing)
+    face_half = {**spec.recipe(), "margin": framing.margin, "policy": args.policy}
+    workers = args.workers if args.workers is not None else (os.cpu_count() or 1)
+    summary = extract(
+        source.samples,
+        table,
+        FaceFinder(spec, framing, args.policy),
+        backbone,
+        face_half,
+        scan=content_of,
+        workers=workers,
+        batch_size=getattr(args, "batch_size", 32),
+        made_with=made_with(args),
+    )
+    tell(summary.notes)
+    tell(hints(source, spec, summary))
+    return summary
+
+
+def detector_for(args: argparse.Namespace, source: Source) -> str:
+    """The detector asked for; else hog, or none where SOURCE holds face crops already."""
+    return args.detector or ("none" if source.faces == "crops" else "hog")
+
+
+def framing_for(args: argparse.Namespace, spec: DetectorSpec, framing: Framing) -> Framing:
+    """The backbone's framing with the margin asked for; none where the photo itself is the crop."""
+    if spec.name == "none":
+        return dataclasses.replace(framing, margin=0.0, shift=0.0)
+    return framing if args.margin is None else dataclasses.replace(framing, margin=args.margin)
+
+
+def content_of(sample: Sample) -> str:
+    """Content key of a sample; OSError where its file cannot be read. Never waits at a pipe or device."""
+    if sample.pixels is not None:
+        return content_of_pixels(sample.pixels, sample.box)
+    if not stat.S_ISREG(os.stat(sample.path).st_mode):
+        raise OSError(f"not a file: {sample.path}")
+    return content_with_box(sha256_of(sample.path), sample.box)
+
+
+def made_with(args: argparse.Namespace) -> dict[str, Any]:
+    """What vectors depend on in their last bits alone: recorded, never compared."""
+    return {
+        "featurepipe": featurepipe.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": args.device,
+        "precision": args.precision,
+    }
+
+
+def hints(source: Source, spec: DetectorSpec, summary: Summary) -> list[str]:
+    """What to try where most photos are small and no face was found in them."""
+    without = summary.statuses.get("no_face", 0)
+    if spec.name == "none" or without * 2 <= summary.photos:
+        return []
+    return [
+        f"hint: no face was found in {without} of {summary.photos} photos. If they are face crops already, use "
+        "--detector none; if faces are small in large photos, raise --max-side"
+    ]
+
+
+def seen_in_training(features: Features, weights: str | None) -> np.ndarray:
+    """Which rows' photos the backbone was trained on, bool (n,); all False where its weights do not say."""
+    path = Path(weights) if weights else weights_file(features.feature_half["backbone"])
+    if path is None or sha256_of(path) != features.feature_half["weights"]:
+        return np.zeros(len(features), bool)
+    return np.isin(content_codes(features.content), read_trained_on(path))
+
+
+def content_codes(contents: Iterable[str]) -> np.ndarray:
+    """Content keys as int64, their first 64 bits: enough to tell photos apart, small enough to keep with weights."""
+    return np.array([int(key[:16], 16) for key in contents], np.uint64).view(np.int64)
+
+
+def labelled(features: Features) -> np.ndarray:
+    """Indices of the rows that have a label."""
+    return np.flatnonzero(np.array([label is not None for label in features.label], bool))
+
+
+def table_of(args: argparse.Namespace, default: Path) -> Path:
+    """The feature table to use: the one asked for, else `default`."""
+    return Path(args.table) if args.table else default
+
+
+def read_features(table: str | Path, backbone: Backbone | str | None = None) -> Features:
+    """The matrix of a table: of one backbone (by name or by its very recipe), or of the last extract."""
+    wanted = backbone if backbone is None or isinstance(backbone, str) else backbone.recipe()
+    return FeatureTable.open(table).matrix(wanted)
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """An extraction's summary for people."""
+    statuses = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none"
+    seconds = ", ".join(f"{stage} {spent:.1f}" for stage, spent in summary.seconds.items() if stage != "wall")
+    return [
+        f"{summary.photos} photos: {statuses}" + (f" ({summary.duplicates} duplicates)" if summary.duplicates else ""),
+        f"detected in {summary.detections}, {summary.vectors} new vectors in {summary.forwards} forward passes, "
+        f"{summary.seconds['wall']:.1f} s ({summary.photos_per_second:.0f} photos/s)",
+        f"seconds per stage: {seconds}",
+    ]
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Notes for people, on stderr."""
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def show(args: argparse.Namespace, lines: Iterable[str], document: Mapping[str, Any]) -> None:
+    """The result on stdout: lines for people, or with --json one document for machines."""
+    if args.json:
+        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    else:
+        print("\n".join(lines))

@@ -1,0 +1,272 @@
+"""CNN baselines: counts known from the papers, training that resumes bit for bit, files that load safely."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from featurepipe.errors import InputError, ModelError
+from featurepipe.models.augment import augment, erase
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
+from featurepipe.models.cnn import CNNClassifier, load_cnn, read_trained_on
+from featurepipe.models.persistence import load_model, save_tensors
+from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
+from featurepipe.networks.fer_vgg import FerVGG, views
+from featurepipe.networks.seed_cnn import SeedCNN
+
+
+def parameters(network):
+    return sum(weights.numel() for weights in network.parameters())
+
+
+def small(name, **changes):
+    """The architecture's recipe, cut down to seconds."""
+    recipe = get_baseline(name).recipe
+    network = {**recipe.network, "width": 0.125} if name == "fer-vgg" else recipe.network
+    return dataclasses.replace(recipe, **{"epochs": 2, "batch_size": 8, "network": network, **changes})
+
+
+def faces_of(name, count=24, seed=0):
+    """Noise with a bright band whose height is the class: top, middle or bottom third."""
+    rng = np.random.default_rng(seed)
+    labels = np.array(["anger", "happiness", "neutral"])[np.arange(count) % 3]
+    shape = get_baseline(name).framing.shape
+    faces = rng.integers(0, 60, (count, *shape))
+    third = shape[0] // 3
+    for row, face in enumerate(faces):
+        face[row % 3 * third : (row % 3 + 1) * third] += 120
+    return faces.astype(np.uint8), labels
+
+
+def fitted(name, **changes):
+    model = CNNClassifier(name, small(name, **changes), device="cpu")
+    return model.fit(*faces_of(name))
+
+
+class TestNetworks:
+    def test_seed_cnn_has_the_papers_layers(self):
+        network = SeedCNN(8)
+        assert [parameters(layer) for layer in (network.c1, network.c2, network.output)] == [156, 1812, 46472]
+        assert parameters(network) == 48_440
+
+    def test_seed_cnn_computes_what_the_toolbox_computes(self):
+        """The same function with sigmoids, as DeepLearnToolbox writes it, weights translated by hand."""
+        torch.manual_seed(0)
+        network, faces = SeedCNN(8).double(), torch.rand(3, 1, 100, 100, dtype=torch.float64)
+        with torch.no_grad():
+            ours = network(faces)
+            c1, c2, out = network.c1, network.c2, network.output
+            first = torch.sigmoid(
+                torch.nn.functional.conv2d(faces, 4 * c1.weight, c1.bias - 2 * c1.weight.sum((1, 2, 3)))
+            )
+            s1 = torch.nn.functional.avg_pool2d(first, 2)
+            second = torch.sigmoid(
+                torch.nn.functional.conv2d(s1, 4 * c2.weight, c2.bias - 2 * c2.weight.sum((1, 2, 3)))
+            )
+            s2 = torch.nn.functional.avg_pool2d(second, 2).flatten(1)
+            toolbox = s2 @ (4 * out.weight).T + out.bias - 2 * out.weight.sum(1)
+        torch.testing.assert_close(ours, toolbox, rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize(("width", "expected"), [(1.0, 11.0), (0.5, 6.45)])
+    def test_fer_vgg_has_the_stated_size(self, width, expected):
+        with torch.device("meta"):
+            network = FerVGG(7, width)
+        assert parameters(network) / 1e6 == pytest.approx(expected, abs=0.05)
+
+    def test_fc7_is_4096_long_and_rectified(self):
+        network = FerVGG(7, 0.125).eval()
+        with torch.inference_mode():
+            fc7 = network.fc7(torch.randn(2, 1, 40, 40))
+        assert fc7.shape == (2, 4096)
+        assert fc7.min() == 0
+
+    def test_views_are_corners_centre_and_mirrors(self):
+        crops = torch.arange(48 * 48, dtype=torch.float32).reshape(1, 1, 48, 48) / (48 * 48)
+        ten = views(crops, 10)
+        assert len(ten) == 10
+        assert [len(views(crops, count)) for count in (1, 2)] == [1, 2]
+        torch.testing.assert_close(views(crops, 1)[0], ten[0])
+        for plain, mirrored in zip(ten[:5], ten[5:], strict=True):
+            torch.testing.assert_close(plain.flip(-1), mirrored)
+        for view in ten:
+            assert view.mean().abs() < 1e-4
+
+
+class TestAugmentation:
+    def test_no_change_is_a_copy(self):
+        faces = torch.rand(2, 1, 20, 20)
+        assert augment(faces, Augmentation(), 20, torch.Generator()) is faces
+
+    def test_the_view_without_change_is_the_centre(self):
+        faces = torch.rand(2, 1, 48, 48)
+        centre = augment(faces, Augmentation(), 40, torch.Generator())
+        torch.testing.assert_close(centre, faces[..., 4:44, 4:44], atol=1e-4, rtol=0)
+
+    def test_flip_mirrors(self):
+        faces = torch.rand(2, 1, 48, 48)
+        mirrored = augment(faces, Augmentation(flip=1.0), 40, torch.Generator())
+        torch.testing.assert_close(mirrored, faces[..., 4:44, 4:44].flip(-1), atol=1e-4, rtol=0)
+
+    def test_shift_stays_within_its_bound(self):
+        """A single bright column moves by at most the shift."""
+        faces = torch.zeros(200, 1, 48, 48)
+        faces[..., 24] = 1
+        moved = augment(faces, Augmentation(shift=3.0), 48, torch.Generator().manual_seed(1))
+        columns = moved[:, 0, 20].argmax(1)
+        assert columns.min() >= 21
+        assert columns.max() <= 27
+        assert len(columns.unique()) > 3
+
+    def test_gamma_keeps_the_range(self):
+        out = augment(torch.rand(50, 1, 8, 8), Augmentation(gamma=2.0), 8, torch.Generator().manual_seed(0))
+        assert out.min() >= 0
+        assert out.max() <= 1
+
+    def test_erase_blanks_a_small_part_of_the_chosen_share(self):
+        images = torch.ones(400, 1, 40, 40)
+        blanked = erase(images, 0.5, torch.Generator().manual_seed(0))
+        share = (blanked == 0).float().mean((1, 2, 3))
+        assert 0.4 < (share > 0).float().mean() < 0.6
+        assert share.max() < 0.25
+        assert images.min() == 1
+
+
+class TestRecipes:
+    def test_a_file_changes_what_it_names(self, tmp_path):
+        file = tmp_path / "r.toml"
+        file.write_text("epochs = 3\n[augmentation]\nflip = 0.25\n[network]\nwidth = 0.5\n")
+        base = get_baseline("fer-vgg").recipe
+        recipe = read_recipe(file, base)
+        assert (recipe.epochs, recipe.augmentation.flip, recipe.network["width"]) == (3, 0.25, 0.5)
+        assert (recipe.lr, recipe.augmentation.shift) == (base.lr, base.augmentation.shift)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("epoch = 3", "unknown key epoch"),
+            ("[augmentation]\nspin = 1", "unknown key spin"),
+            ("lr = -1", "lr"),
+            ("schedule = 'none'", "schedule"),
+            ("lr = ", "TOML"),
+        ],
+    )
+    def test_mistakes_are_named(self, tmp_path, text, said):
+        (tmp_path / "r.toml").write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_recipe(tmp_path / "r.toml", get_baseline("fer-vgg").recipe)
+
+    @pytest.mark.parametrize("name", BASELINES)
+    def test_documents_read_back(self, name):
+        recipe = get_baseline(name).recipe
+        assert TrainingRecipe.from_document(json.loads(json.dumps(recipe.document()))) == recipe
+
+
+@pytest.mark.parametrize("name", BASELINES)
+class TestClassifier:
+    def test_learns(self, name):
+        model = fitted(name, epochs=15, lr=0.05, augmentation=Augmentation(), average=0.0)
+        faces, labels = faces_of(name, seed=1)
+        assert (model.predict(faces) == labels).mean() > 0.9
+
+    def test_same_seed_same_weights(self, name):
+        first, second = (fitted(name).decision_function(faces_of(name)[0]) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+
+    def test_resuming_equals_going_through(self, name, tmp_path):
+        faces, labels = faces_of(name)
+        recipe = small(name, epochs=3)
+        whole = CNNClassifier(name, recipe, device="cpu").fit(faces, labels)
+
+        def stop(row):
+            if row["epoch"] == 2:
+                raise KeyboardInterrupt
+
+        checkpoint = tmp_path / "m.ckpt"
+        with pytest.raises(KeyboardInterrupt):
+            CNNClassifier(name, recipe, device="cpu").fit(faces, labels, checkpoint=checkpoint, after_epoch=stop)
+        seen = []
+        resumed = CNNClassifier(name, recipe, device="cpu").fit(
+            faces, labels, checkpoint=checkpoint, resume=True, after_epoch=lambda row: seen.append(row["epoch"])
+        )
+        assert seen == [3]
+        np.testing.assert_array_equal(whole.decision_function(faces), resumed.decision_function(faces))
+        assert [row["loss"] for row in whole.training["history"]] == [
+            row["loss"] for row in resumed.training["history"]
+        ]
+
+    def test_one_face_equals_a_batch(self, name):
+        model, (faces, _) = fitted(name), faces_of(name)
+        alone = np.concatenate([model.decision_function(faces[i : i + 1]) for i in range(len(faces))])
+        np.testing.assert_allclose(model.decision_function(faces), alone, rtol=1e-4, atol=1e-5)
+        back = model.decision_function(faces[::-1])[::-1]
+        np.testing.assert_allclose(model.decision_function(faces), back, rtol=1e-4, atol=1e-5)
+
+    def test_probabilities_agree_with_labels(self, name):
+        model, (faces, _) = fitted(name), faces_of(name)
+        probabilities = model.predict_proba(faces)
+        np.testing.assert_allclose(probabilities.sum(1), 1)
+        assert (model.classes_[probabilities.argmax(1)] == model.predict(faces)).all()
+        assert model.predict_proba(faces[:0]).shape == (0, 3)
+
+    @pytest.mark.parametrize("half", [False, True])
+    def test_a_file_gives_the_model_back(self, name, half, tmp_path):
+        model, (faces, _) = fitted(name), faces_of(name)
+        model.trained_on = np.array([-5, 7], np.int64)
+        model.save(tmp_path / "m.safetensors", half=half)
+        loaded = load_model(tmp_path / "m.safetensors")
+        assert (loaded.kind, loaded.arch, loaded.labels) == ("cnn", name, ["anger", "happiness", "neutral"])
+        tolerance = 0.05 if half else 0
+        np.testing.assert_allclose(loaded.decision_function(faces), model.decision_function(faces), atol=tolerance)
+        np.testing.assert_array_equal(read_trained_on(tmp_path / "m.safetensors"), [-5, 7])
+        assert loaded.training == model.training
+
+
+class TestRefusals:
+    def test_checkpoints_of_another_run(self, tmp_path):
+        faces, labels = faces_of("seed_cnn")
+        checkpoint = tmp_path / "m.ckpt"
+        CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(faces, labels, checkpoint=checkpoint)
+        other = CNNClassifier("seed_cnn", small("seed_cnn", lr=0.2), device="cpu")
+        with pytest.raises(ModelError, match="another recipe"):
+            other.fit(faces, labels, checkpoint=checkpoint, resume=True)
+
+    def test_damaged_checkpoints(self, tmp_path):
+        faces, labels = faces_of("seed_cnn")
+        (tmp_path / "m.ckpt").write_bytes(b"not a checkpoint")
+        with pytest.raises(ModelError, match="delete it"):
+            CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(
+                faces, labels, checkpoint=tmp_path / "m.ckpt", resume=True
+            )
+
+    def test_faces_of_another_shape(self):
+        with pytest.raises(InputError, match=r"100, 100"):
+            CNNClassifier("seed_cnn").fit(np.zeros((4, 48, 48), np.uint8), ["a", "b", "a", "b"])
+
+    def test_a_single_class(self):
+        with pytest.raises(InputError, match="two classes"):
+            CNNClassifier("seed_cnn").fit(np.zeros((4, 100, 100), np.uint8), ["anger"] * 4)
+
+    def test_fewer_faces_than_a_batch(self):
+        faces, labels = faces_of("seed_cnn", 4)
+        with pytest.raises(InputError, match="batch"):
+            CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(faces, labels)
+
+    def test_unknown_architecture_lists_the_known(self):
+        with pytest.raises(InputError, match="seed_cnn, fer-vgg"):
+            get_baseline("resnet")
+
+    def test_divergence_is_said(self):
+        with pytest.raises(ModelError, match="diverged"):
+            fitted("fer-vgg", lr=1e30, epochs=3)
+
+    def test_tensors_of_another_network(self, tmp_path):
+        model = fitted("seed_cnn")
+        model.save(tmp_path / "m.safetensors")
+        document = {"kind": "cnn", "arch": "seed_cnn", "labels": ["a", "b"], "seed": 0, "recipe": {}, "training": {}}
+        document["training_recipe"] = small("seed_cnn").document()
+        tensors = {"network.c1.weight": torch.zeros(1), "trained_on": torch.zeros(0, dtype=torch.int64)}
+        save_tensors(tmp_path / "bad.safetensors", tensors, document)
+        with pytest.raises(ModelError, match="not a whole CNN model"):
+            load_cnn(tmp_path / "bad.safetensors")

@@ -1,0 +1,104 @@
+"""The rules of the code base that a program can check."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import featurepipe
+from featurepipe import names
+
+PACKAGE = Path(featurepipe.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+STAGES = {"datasets", "faces", "features", "models", "report"}
+COMMANDS = ("extract", "fit_svm", "classify", "fit_cnn", "compare", "weights", "export", "render")
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def functions_of(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def public_functions_of(path):
+    """Functions of the module, and methods of its public classes."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        inner = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else [node]
+        yield from (item for item in inner if isinstance(item, ast.FunctionDef) and not item.name.startswith("_"))
+
+
+def length_of(node):
+    return node.end_lineno - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
+
+
+def name_of(path):
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_stages_do_not_import_one_another(path):
+    own = path.relative_to(PACKAGE).parts[0]
+    allowed = STAGES if own == "commands" else {own}
+    for module in imports_of(path):
+        parts = module.split(".")
+        if parts[0] == "featurepipe" and len(parts) > 1:
+            assert parts[1] not in STAGES - allowed, f"{path} imports {module}"
+            assert parts[1] != "commands" or own == "commands", f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_functions_are_short_and_public_ones_documented(path):
+    for node in functions_of(path):
+        assert length_of(node) <= 60, f"{node.name} has {length_of(node)} lines"
+    for node in public_functions_of(path):
+        assert ast.get_docstring(node) or length_of(node) <= 5, f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_and_loads_nothing_heavy(command):
+    program = (
+        "import sys, runpy\n"
+        f"sys.argv = ['featurepipe', '{command}', '--help']\n"
+        "try:\n    runpy.run_module('featurepipe', run_name='__main__')\n"
+        "finally:\n    print(sorted({m.split('.')[0] for m in sys.modules} & "
+        "{'torch', 'dlib', 'sklearn', 'numpy', 'pyarrow', 'PIL', 'scipy'}), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "example:" in done.stdout
+    assert done.stderr.strip().endswith("[]")
+
+
+def test_names_mirror_their_registries():
+    from featurepipe.conversion.convert import FORMATS
+    from featurepipe.datasets.readers import READERS
+    from featurepipe.faces.detectors import _BUILDERS
+    from featurepipe.features.backbones import REGISTRY
+    from featurepipe.features.export import WRITERS
+    from featurepipe.models.baselines.registry import BASELINES
+
+    registries = (_BUILDERS, REGISTRY, BASELINES, READERS, WRITERS, FORMATS)
+    mirrors = (names.DETECTORS, names.BACKBONES, names.ARCHITECTURES, names.DATASETS, names.EXPORTS, names.LAYOUTS)
+    for registry, mirror in zip(registries, mirrors, strict=True):
+        assert set(registry) == set(mirror)
+
+
+def test_every_dependency_has_its_reason():
+    """In setup.cfg every requirement stands below a comment line or below another line of the same extra."""
+    lines = (PACKAGE.parent / "setup.cfg").read_text(encoding="utf-8").splitlines()
+    start, end = lines.index("install_requires ="), lines.index("[options.extras_require]")
+    required = [
+        number for number in range(start + 1, end) if lines[number].startswith("    ") and "#" not in lines[number]
+    ]
+    assert len(required) > 5
+    for number in required:
+        assert lines[number - 1].strip().startswith("#"), lines[number]
