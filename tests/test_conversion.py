@@ -45,6 +45,8 @@ WRITERS = {
     "torch7": (write_t7, {}, "vgg_face_torch7"),
     "torch7 matrices": (write_t7, {"matrices": True}, "vgg_face_torch7"),
 }
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # of files broken on purpose
+
 ONE_OF_EACH = ("caffe V2 layers", "keras in order", "pth before 1.6", "pth zip", "torch7")
 
 
@@ -146,6 +148,25 @@ def test_truncated_files_are_refused(name: str, share: float, originals: dict[st
     with pytest.raises(WeightsError, match="cut"):
         convert(cut, tmp_path / "out", layout=WRITERS[name][2], widths=SMALL)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_files_with_changed_bytes_are_converted_or_refused(name: str, tmp_path: Path) -> None:
+    """Never another error, a crash, or a hang. Some still convert: the bytes of a weight may be anything."""
+    write, options, layout = WRITERS[name]
+    smallest = Widths((1, 1, 1, 1, 1), 1)
+    whole = np.fromfile(write(tmp_path / "whole", seeded_network(smallest), **options), np.uint8)
+    random, refused = np.random.default_rng(3), 0
+    for _ in range(60):
+        changed = whole.copy()
+        places = random.integers(0, len(whole), 3)
+        changed[places] = random.choice([0, 1, 4, 127, 128, 255], 3)
+        changed.tofile(tmp_path / "changed")
+        try:
+            convert(tmp_path / "changed", tmp_path / "out", layout=layout, widths=smallest)
+        except WeightsError:
+            refused += 1
+    assert refused > 0
 
 
 FOREIGN = {
@@ -309,6 +330,28 @@ def tensor_before_storage(writer: Torch7Writer) -> None:
     writer.parts.append(bytes(16))
 
 
+def huge_stride(writer: Torch7Writer) -> None:
+    writer.torch_class("torch.FloatTensor")
+    writer.int(2)
+    writer.long(2, 2, 2**62, 1, 1)
+    writer.torch_class("torch.FloatStorage")
+    writer.long(4)
+    writer.parts.append(bytes(16))
+
+
+def tensor_for_a_storage(writer: Torch7Writer) -> None:
+    """A tensor that repeats one value four times, as the storage of a tensor that reads four: three lie outside."""
+    writer.torch_class("torch.FloatTensor")
+    writer.int(1)
+    writer.long(4, 1, 1)
+    writer.torch_class("torch.FloatTensor")
+    writer.int(1)
+    writer.long(4, 0, 4)
+    writer.torch_class("torch.FloatStorage")
+    writer.long(4)
+    writer.parts.append(bytes(16))
+
+
 def huge_table(writer: Torch7Writer) -> None:
     writer.head(3)
     writer.int(2**31 - 1)
@@ -342,6 +385,8 @@ def other_class(writer: Torch7Writer) -> None:
         negative_storage,
         tensor_beyond_storage,
         tensor_before_storage,
+        huge_stride,
+        tensor_for_a_storage,
         huge_table,
         huge_string,
         deep_tables,

@@ -74,10 +74,11 @@ def _shaped(values: np.ndarray, expected: tuple[int, ...], where: str) -> np.nda
 def _spellings(shape: tuple[int, ...]) -> set[tuple[int, ...]]:
     """The ways in which published files write one shape.
 
-    Fully connected layers may be convolutions of 1x1, or of pool5's size; a convolution may be a matrix.
+    Fully connected layers may be convolutions of 1x1, or of pool5's size, or, in old Caffe, matrices of four
+    dimensions; a convolution may be a matrix.
     """
     out, *rest = shape
     ways = {shape, (out, int(np.prod(rest)))}
     if len(shape) == 2:
-        ways |= {(out, rest[0], 1, 1), (out, rest[0] // POOLED**2, POOLED, POOLED)}
+        ways |= {(1, 1, *shape), (out, rest[0], 1, 1), (out, rest[0] // POOLED**2, POOLED, POOLED)}
     return ways if rest else {shape}

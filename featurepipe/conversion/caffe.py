@@ -5,6 +5,7 @@ Field numbers are those of Caffe's caffe.proto; the wire format is that of proto
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,8 @@ Field = tuple[int, int, memoryview | int]
 
 
 def read(path: Path) -> Layers:
-    """Layers with weights, by name, as views into the file. Weights are (out, in, height, width) or (out, in).
+    """Layers with weights, by name, as views into the file. Weights are (out, in, height, width), (out, in)
+    or, from old Caffe, (1, 1, out, in).
 
     Raises WeightsError where the file is truncated, or no Caffe model.
     """
@@ -44,7 +46,7 @@ def read(path: Path) -> Layers:
                 raise WeightsError(f"{path}: two layers are called {name}")
             if len(blobs) != 2:
                 raise WeightsError(f"{path}: layer {name} has {len(blobs)} blobs; expected weight and bias")
-            layers[name] = (_without_ones(blobs[0]), blobs[1].reshape(-1))
+            layers[name] = (blobs[0], blobs[1].reshape(-1))
     if not layers:
         raise WeightsError(f"{path} holds no layer with weights; expected a Caffe model (.caffemodel)")
     return layers
@@ -74,8 +76,8 @@ def _blob(message: memoryview, where: str) -> np.ndarray:
                 raise WeightsError(f"{where}: values are not packed into one field, as Caffe packs them")
             data = _numbers(_view(value), "<f8" if number == BLOB_DOUBLES else "<f4", where)
     shape = tuple(legacy.values()) if shape is None else shape
-    if min(shape, default=0) < 1 or _product(shape) != len(data):
-        raise WeightsError(f"{where}: a blob has {len(data)} values; its shape {shape} needs {_product(shape)}")
+    if min(shape, default=0) < 1 or math.prod(shape) != len(data):
+        raise WeightsError(f"{where}: a blob has {len(data)} values; its shape {shape} needs {math.prod(shape)}")
     return data.reshape(shape)
 
 
@@ -101,18 +103,6 @@ def _dimensions(message: memoryview, where: str) -> tuple[int, ...]:
     if len(dimensions) > 8:
         raise WeightsError(f"{where}: a blob has more than 8 dimensions")
     return tuple(dimensions)
-
-
-def _without_ones(weight: np.ndarray) -> np.ndarray:
-    """Old Caffe writes the matrix of a fully connected layer as (1, 1, out, in)."""
-    return weight.reshape(weight.shape[2:]) if weight.ndim == 4 and weight.shape[:2] == (1, 1) else weight
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1  # of Python's integers, which a hostile shape cannot overflow
-    for dimension in shape:
-        product *= dimension
-    return product
 
 
 def _fields(message: memoryview, where: str) -> Iterator[Field]:

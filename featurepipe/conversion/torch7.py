@@ -6,6 +6,7 @@ before each object that may be met again. nn modules come back as the plain tabl
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from collections.abc import Iterator
@@ -128,16 +129,12 @@ class _Reader:
         storage = self.object()
         if storage is None or not sizes:
             return np.empty(0, dtype)
-        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-        inside = min(sizes) >= 1 and min(strides) >= 0 and 0 <= offset <= last
-        if not isinstance(storage, np.ndarray) or storage.dtype != dtype or not inside or last >= len(storage):
+        whole = isinstance(storage, np.ndarray) and storage.ndim == 1 and storage.flags.c_contiguous
+        if not whole or not _fits(sizes, strides, offset, len(storage)):
             raise WeightsError(f"{self._where}: a tensor of sizes {sizes[:8]} does not fit its storage")
-        if dimensions > 8:
-            raise WeightsError(f"{self._where}: a tensor has {dimensions} dimensions")
-        item = storage.dtype.itemsize
-        return np.lib.stride_tricks.as_strided(
-            storage[offset:], sizes, [stride * item for stride in strides], writeable=False
-        )
+        # a dimension of 1 is never stepped along: its stride may be anything
+        steps = [stride * storage.itemsize if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True)]
+        return np.lib.stride_tricks.as_strided(storage[offset:], sizes, steps, writeable=False)
 
     def _string(self) -> str:
         return bytes(self._take(self._count(self._int(), 1))).decode("utf-8", "replace")
@@ -159,3 +156,11 @@ class _Reader:
             raise WeightsError(f"{self._where} ends too early: truncated, or not Torch7")
         self._place += length
         return self._data[self._place - length : self._place]
+
+
+def _fits(sizes: list[int], strides: list[int], offset: int, stored: int) -> bool:
+    """Whether a tensor stays inside its storage, in no more than 8 dimensions and no more values than are stored."""
+    if not 0 < len(sizes) <= 8 or min(sizes) < 1 or min(strides) < 0 or offset < 0:
+        return False
+    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    return last < stored and math.prod(sizes) <= stored

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from featurepipe.conversion.layout import check_state, read_vgg16
+from featurepipe.conversion.pytorch import read_tensors
 from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
 from featurepipe.features.backbone import Backbone, Choice, TorchBackbone, check_crops
@@ -24,7 +24,6 @@ from featurepipe.networks.vgg16 import FULL, LAYERS, VGG16, Widths, shapes
 from featurepipe.weights import fetch, get_record, need
 
 Name = TypeVar("Name", str, int)
-State = dict[str, torch.Tensor]
 
 VGG_FACE_MEANS = (129.1863, 104.7624, 93.5940)
 """Means of R, G and B on the 0..255 scale (Parkhi et al. 2015); nothing is divided."""
@@ -115,7 +114,7 @@ def vgg_face_input(images: torch.Tensor, means: tuple[float, float, float]) -> t
 def _load_vgg16_imagenet(choice: Choice) -> Backbone:
     # The record names the url and the cache of torchvision's weights API: who has used that has the file already.
     path = choice.weights or fetch(get_record(choice.name))
-    state = {name: tensor for name, tensor in read_torch(path).items() if not name.startswith("classifier.6")}
+    state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("classifier.6")}
     check_state(state, shapes(), str(path))
     with torch.device("meta"):
         network = VGG16()
@@ -213,7 +212,7 @@ def _load_facenet(choice: Choice) -> Backbone:
             "facenet-vggface2 needs facenet-pytorch, which is not installed: pip install featurepipe[facenet]"
         ) from error
     path = choice.weights or fetch(get_record(choice.name))
-    state = {name: tensor for name, tensor in read_torch(path).items() if not name.startswith("logits.")}
+    state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("logits.")}
     network = InceptionResnetV1().eval()
     check_state(state, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, str(path))
     network.load_state_dict(state)
@@ -225,18 +224,6 @@ def _load_facenet(choice: Choice) -> Backbone:
         dim=network.last_linear.out_features,
         weights_sha256=sha256_of(path),
     )
-
-
-def read_torch(path: Path) -> State:
-    """The tensors of a PyTorch state dict; nothing else is unpickled. Raises WeightsError where it is none."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(f"{path} is missing, damaged, or no PyTorch file of tensors: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise WeightsError(f"{path} holds something else than named tensors")
-    return state
 
 
 class DlibBackbone:
