@@ -63,8 +63,8 @@ def _hair_outline(layer: Layer, sitter: Sitter, width: float | np.ndarray, lift:
 
 def _paint_back_hair(layer: Layer, sitter: Sitter) -> None:
     """Hair behind the head; where it is long, behind the neck and over the ears too."""
-    window = layer.window(-1.7, -2.2, 1.7, 2.6)
     style = sitter.identity.hair_style
+    window = layer.window(-1.45, -2.0, 1.45, BACK[style] + 0.05)
     bulge = 0.24 + 0.05 * np.sin(2.5 * window.y[:, None]) if style in OVER_EARS else FULLNESS[style]
     width = sitter.trait("face_width") + bulge
     distance = _hair_outline(window, sitter, width, LIFT[style], BACK[style])
@@ -100,8 +100,8 @@ def _paint_ears(layer: Layer, sitter: Sitter) -> None:
 
 def _paint_front_hair(layer: Layer, sitter: Sitter) -> None:
     """Hair over the forehead and temples."""
-    window = layer.window(-1.5, -2.2, 1.5, 2.0)
     style = sitter.identity.hair_style
+    window = layer.window(-1.25, -2.0, 1.25, FRONT[style] + 0.05)
     width = sitter.trait("face_width") + FULLNESS[style]
     outer = _hair_outline(window, sitter, width, LIFT[style], FRONT[style])
     frontal = _frontal_x(window.x, sitter.pose.yaw)
@@ -241,7 +241,8 @@ def _complexion(face: Layer, sitter: Sitter, folds: np.ndarray) -> np.ndarray:
         *both_sides((0.16, 0.25, 0.06, 0.22, 0.05)),
         (0, sitter.chin - 0.3, 0.75, 0.42, max(0.0, sitter.trait("stubble"))),
     ]
-    spots = 0.012 * mottle(face.x, face.y, 0.05, rng) + 0.018 * mottle(face.x, face.y, 0.22, rng)
+    shape = len(face.y), len(face.x)
+    spots = 0.012 * mottle(shape, (72, 52), rng) + 0.018 * mottle(shape, (16, 12), rng)
     tone = (1 - blobs(hollows, face.x, face.y)) * (1 - np.clip(folds, 0, 0.75)) + spots
     skin = tone[..., None] * np.asarray(sitter.identity.skin, np.float32)
     return skin * (1 - blush[..., None] * np.array([-0.4, 1.0, 0.9], np.float32))

@@ -201,7 +201,7 @@ def _wall(room: _Room, size: tuple[int, int]) -> np.ndarray:
     slope = np.clip(0.5 + (x - 0.5) * cos(room.angle) + (y[:, None] - 0.5) * sin(room.angle), 0, 1)[..., None]
     first, second = (np.asarray(colour, np.float32) for colour in room.colours)
     rng = np.random.Generator(np.random.PCG64(room.texture))
-    tone = 1 + 0.035 * mottle(x, y, 0.13, rng)
+    tone = 1 + 0.035 * mottle((height, width), (7, 7), rng)
     for centre, half, amount in room.panels:
         tone += amount / (1 + np.exp((np.abs(x - centre) - half) / 0.012))
     return (first + slope * (second - first)) * tone[..., None] * np.asarray(room.light.colour, np.float32)
