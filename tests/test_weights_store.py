@@ -434,3 +434,7 @@ def test_convert_goes_to_the_store_and_is_found_there(store: Path, tmp_path: Pat
     assert find(get_record("vgg-face")) == store / "vgg-face.safetensors"
     assert run("convert", file=str(model), layout="vgg_face_caffe", out=str(tmp_path / "mine.safetensors")) == 0
     assert (tmp_path / "mine.safetensors").read_bytes() == (store / "vgg-face.safetensors").read_bytes()
+    with pytest.raises(InputError, match="over itself"):
+        run("convert", file=str(model), out=str(model))
+    with pytest.raises(WeightsError, match="cannot read"):
+        run("convert", file=str(tmp_path / "none"))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from featurepipe.errors import WeightsError
+from featurepipe.errors import InputError
 from featurepipe.weights import (
     WeightsRecord,
     fetch,
@@ -117,10 +117,10 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    target = Path(args.out) if args.out else path_of(get_record(CONVERTED))
-    if target.exists() and target.samefile(args.file):
-        raise WeightsError(f"{target} would be written over itself; name another file with --out")
-    layout = _convert_file(Path(args.file), target, args.layout)
+    source, target = Path(args.file), Path(args.out) if args.out else path_of(get_record(CONVERTED))
+    if source.exists() and target.exists() and source.samefile(target):
+        raise InputError(f"{target} would be written over itself; name another file with --out")
+    layout = _convert_file(source, target, args.layout)
     _say(args, {"path": str(target), "layout": layout}, f"{args.file} ({layout}) -> {target}")
     return 0
 
