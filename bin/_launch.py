@@ -36,7 +36,7 @@ def ensure_environment(extra: str = "") -> None:
 
     Exits with code 2 and pip's own message where that fails.
     """
-    if sys.version_info < (3, 11):  # noqa: UP036: an older Python gets as far as here, and is told
+    if sys.version_info < (3, 11):  # noqa: UP036 (an older Python gets as far as here, and is told)
         version = sys.version.split()[0]
         sys.exit(f"featurepipe needs Python 3.11 or newer, this is {version}: run python3.11 {sys.argv[0]}")
     wanted = _wanted(extra)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
     features = {name: _features(args, name, source, table) for name in dict.fromkeys(args.methods)}
     photos = _photos(FeatureTable.open(table), args)
     protocol, parts = _parts(args, photos, out)
+    if args.shuffle_labels:  # after the folds: the control runs on the very folds of the real run
+        shuffled = np.random.default_rng(args.seed).permutation(photos.label)
+        photos = dataclasses.replace(photos, label=shuffled)
     classes = sorted(set(photos.label[np.concatenate([part.fit for part in parts])]))
     results = {name: _cross_validate(args, name, rows, photos, parts, classes) for name, rows in features.items()}
     tested = np.sort(np.concatenate([part.test for part in parts]))
@@ -112,8 +117,6 @@ def _photos(table: FeatureTable, args: argparse.Namespace) -> Photos:
         raise InputError(f"{args.source} has no labelled photo to compare on; see --help for ways to give labels")
     picked = {name: [values[row] for row in rows] for name, values in column.items()}
     labels = np.array(picked["label"], object)
-    if args.shuffle_labels:
-        labels = np.random.default_rng(args.seed).permutation(labels)
     return Photos(np.array(rows), picked["path"], labels, picked["subject"], picked["split"], picked["content"])
 
 
@@ -206,10 +209,16 @@ def _fit(
     subjects = [photos.subject[row] for row in fit]
     known = all(subjects)
     groups = groups_of([photos.content[row] for row in fit], subjects if known else [None] * len(fit))
-    svm = LinearSVM(seed=args.seed, n_jobs=max(1, args.workers or 1))
+    svm = LinearSVM(folds=_inner_folds(labels, groups), seed=args.seed, n_jobs=max(1, args.workers or 1))
     return svm.fit(
         X[face[fit]], labels, groups=groups, grouped_by="subject" if known else "content", validation=validation
     )
+
+
+def _inner_folds(labels: np.ndarray, groups: Sequence[str]) -> int:
+    """Five inner folds to choose C on, or as many as the class of the fewest people allows, but two."""
+    owners = Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
+    return max(2, min(5, *owners.values()))
 
 
 def _refuse_leak(args: argparse.Namespace, name: str, features: Features, face: np.ndarray, parts: list[Part]) -> None:

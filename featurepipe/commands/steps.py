@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import platform
-import stat
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 
 import featurepipe
-from featurepipe.content import content_of_pixels, content_with_box
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec
@@ -26,7 +24,7 @@ from featurepipe.features.extraction import Backbone, Summary, extract
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import sha256_of
 from featurepipe.models.cnn import read_trained_on
-from featurepipe.records import Framing, Sample
+from featurepipe.records import Framing
 from featurepipe.weights import weights_file
 
 
@@ -49,7 +47,6 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
         FaceFinder(spec, framing, args.policy),
         backbone,
         face_half,
-        scan=content_of,
         workers=workers,
         batch_size=getattr(args, "batch_size", 32),
         made_with=made_with(args),
@@ -69,15 +66,6 @@ def framing_for(args: argparse.Namespace, spec: DetectorSpec, framing: Framing) 
     if spec.name == "none":
         return dataclasses.replace(framing, margin=0.0, shift=0.0)
     return framing if args.margin is None else dataclasses.replace(framing, margin=args.margin)
-
-
-def content_of(sample: Sample) -> str:
-    """Content key of a sample; OSError where its file cannot be read. Never waits at a pipe or device."""
-    if sample.pixels is not None:
-        return content_of_pixels(sample.pixels, sample.box)
-    if not stat.S_ISREG(os.stat(sample.path).st_mode):
-        raise OSError(f"not a file: {sample.path}")
-    return content_with_box(sha256_of(sample.path), sample.box)
 
 
 def made_with(args: argparse.Namespace) -> dict[str, Any]:

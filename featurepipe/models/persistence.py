@@ -12,6 +12,7 @@ predictions under every supported scikit-learn.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -241,8 +242,9 @@ def _check_document(document: dict[str, Any]) -> None:
         raise ValueError("its temperature is not a positive number")
     if type(document["recipe"]) is not dict or type(training) is not dict:
         raise ValueError("its recipe or training summary is missing")
-    settings = type(training["C"]), training["normaliser"], training["class_weight"], type(training["seed"])
-    if settings not in {(float, n, w, int) for n in NORMALISERS for w in (None, "balanced")}:
+    types = tuple(type(training[name]) for name in ("C", "seed", "dual"))
+    settings = training["normaliser"], training["class_weight"]
+    if types != (float, int, bool) or settings not in itertools.product(NORMALISERS, (None, "balanced")):
         raise ValueError("its training summary names settings that fit_svm does not have")
 
 

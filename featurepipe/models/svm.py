@@ -29,7 +29,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 NORMALISERS = {"l2": Normalizer, "standard": StandardScaler}
 GRIDS = {
-    "l2": tuple(2.0**power for power in range(-7, 4)),
+    "l2": tuple(2.0**power for power in range(-7, 8, 2)),
     "standard": tuple(10.0**power for power in range(-6, 0)),
 }
 """Values of C tried by default: standardised vectors need a smaller C (baselines.md 13.3)."""
@@ -136,6 +136,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             **search.summary(),
             **temperature.summary(),
             **self._settings(rows),
+            "dual": self.pipeline_[1].dual,
             "warnings": search.warnings() + temperature.warnings(),
             "seconds": round(time.perf_counter() - started, 3),
         }
@@ -202,7 +203,9 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     ) -> LinearSVM:
         """The fitted model that `arrays()` came from; this scikit-learn's own constructors make its objects."""
         model = cls(**{key: training[key] for key in ("normaliser", "class_weight", "seed")})
-        svc = model._svc(training["C"])
+        svc = LinearSVC(
+            C=training["C"], dual=training["dual"], class_weight=model.class_weight, random_state=model.seed
+        )
         svc.coef_, svc.intercept_, svc.classes_ = arrays["coef"], arrays["intercept"], np.array(labels)
         normaliser = NORMALISERS[model.normaliser]()
         if model.normaliser == "standard":
@@ -220,7 +223,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         for (X, y), (X_out, y_out) in parts:
             normaliser = NORMALISERS[self.normaliser]().fit(X)
             X, X_out = normaliser.transform(X), normaliser.transform(X_out)
-            tasks = (delayed(_fit_and_decide)(self._svc(C), X, y, X_out) for C in grid)
+            tasks = (delayed(_fit_and_decide)(self._svc(C, X), X, y, X_out) for C in grid)
             fits = []
             with _quiet():
                 for fit in Parallel(self.n_jobs, prefer="threads", return_as="generator")(tasks):
@@ -231,14 +234,22 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         return search
 
     def _refit(self, rows: Rows, C: float) -> None:
-        steps = [("normalise", NORMALISERS[self.normaliser]()), ("svm", self._svc(C))]
+        normaliser = NORMALISERS[self.normaliser]().fit(rows[0])
+        X = normaliser.transform(rows[0])
         with _quiet():
-            self.pipeline_ = Pipeline(steps).fit(*rows)
+            svc = self._svc(C, X).fit(X, rows[1])
+        self.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svc)])
         if self.normaliser == "standard":  # a NumPy scalar here would need one more callable in the pickle
             self.pipeline_[0].n_samples_seen_ = len(rows[0])
 
-    def _svc(self, C: float) -> LinearSVC:
-        return LinearSVC(C=C, dual="auto", class_weight=self.class_weight, random_state=self.seed)
+    def _svc(self, C: float, X: np.ndarray) -> LinearSVC:
+        """The solver for normalised rows: coordinate descent takes more passes the larger C |x|^2, Newton does not.
+
+        Measured on 154 x 4096 unit rows: at C = 1 0.16 s (dual) and 0.11 s (primal), at C = 32 0.83 s without
+        converging and 0.14 s; on large tables and small C the dual is the faster by far.
+        """
+        dual = C * float(np.einsum("ij,ij->", X[:CHUNK], X[:CHUNK])) <= len(X[:CHUNK])
+        return LinearSVC(C=C, dual=dual, class_weight=self.class_weight, random_state=self.seed)
 
     def _settings(self, rows: Rows) -> dict[str, Any]:
         names, counts = np.unique(rows[1], return_counts=True)

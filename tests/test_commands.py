@@ -1,0 +1,236 @@
+"""The commands, from SOURCE to files on disk, as a user calls them."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from featurepipe.cli import main
+from featurepipe.datasets.synthetic import write_faces
+from featurepipe.models.cnn import CNNClassifier
+from featurepipe.models.persistence import load_model
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """fer-vgg as fit_cnn writes it, untrained: quick, and of no opinion."""
+    rng = np.random.default_rng(0)
+    model = CNNClassifier("fer-vgg", small_recipe(), device="cpu")
+    model.fit(rng.integers(0, 255, (8, 48, 48)).astype(np.uint8), ["anger", "fear"] * 4)
+    path = tmp_path_factory.mktemp("weights") / "fer.safetensors"
+    model.save(path)
+    return str(path)
+
+
+def small_recipe():
+    from featurepipe.models.training_recipe import TrainingRecipe
+
+    return TrainingRecipe(epochs=1, batch_size=4, lr=0.01, network={"width": 0.125})
+
+
+@pytest.fixture(scope="module")
+def table(rendered, weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extracted") / "table"
+    assert run("extract", rendered / "samples.csv", "--table", folder, "--weights", weights, "--workers", 0) == 0
+    return folder
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+def summary_of(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+class TestExtract:
+    def test_a_second_run_computes_nothing(self, rendered, table, weights, capsys):
+        capsys.readouterr()
+        words = ("extract", rendered / "samples.csv", "--table", table, "--weights", weights, "--workers", 0, "--json")
+        assert run(*words) == 0
+        summary = summary_of(capsys)
+        assert summary["statuses"] == {"ok": 64}
+        assert (summary["detections"], summary["forwards"], summary["vectors"]) == (0, 0, 0)
+
+    def test_touching_renaming_and_relabelling_computes_nothing(self, rendered, table, weights, tmp_path, capsys):
+        copy = tmp_path / "copy"
+        shutil.copytree(rendered, copy)
+        photos = sorted(copy.rglob("*.jpg"))
+        for number, photo in enumerate(photos):
+            photo.rename(copy / f"renamed-{number}.jpg")
+        lines = ["path,label", *(f"renamed-{number}.jpg,joy" for number in range(len(photos)))]
+        (copy / "new.csv").write_text("\n".join(lines))
+        own = tmp_path / "table"
+        shutil.copytree(table, own)
+        capsys.readouterr()
+        assert run("extract", copy / "new.csv", "--table", own, "--weights", weights, "--workers", 0, "--json") == 0
+        summary = summary_of(capsys)
+        assert (summary["detections"], summary["forwards"]) == (0, 0)
+        assert run("export", own, "--to", "csv", "--out", tmp_path / "f.csv") == 0
+        assert {row["label"] for row in rows_of(tmp_path / "f.csv")} == {"happiness"}
+
+    def test_a_second_backbone_detects_nothing(self, rendered, table, tmp_path, capsys):
+        own = tmp_path / "table"
+        shutil.copytree(table, own)
+        words = ("fit_cnn", rendered / "samples.csv", "--arch", "seed_cnn", "--model", tmp_path / "m.safetensors")
+        (tmp_path / "r.toml").write_text("epochs = 1")
+        assert run(*words, "--table", own, "--recipe", tmp_path / "r.toml", "--workers", 0) == 0
+        assert "detected in 0, 64 new vectors" in capsys.readouterr().err
+
+    def test_photos_without_a_face_keep_their_rows(self, rendered, weights, tmp_path, capsys):
+        (tmp_path / "empty.jpg").write_bytes(b"")
+        lines = ["path,label", "empty.jpg,anger", "gone.jpg,anger", f"{rendered}/subject-000/anger-0.jpg,anger"]
+        (tmp_path / "s.csv").write_text("\n".join(lines))
+        table = tmp_path / "t"
+        assert run("extract", tmp_path / "s.csv", "--table", table, "--weights", weights, "--workers", 0, "--json") == 0
+        assert summary_of(capsys)["statuses"] == {"ok": 1, "missing": 1, "unreadable": 1}
+
+    def test_face_crops_are_hinted_at(self, weights, tmp_path, capsys):
+        from PIL import Image
+
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 255, (48, 48)).astype(np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"{number}.png")
+        assert run("extract", tmp_path, "--table", tmp_path / "t", "--weights", weights, "--workers", 0) == 0
+        assert "--detector none" in capsys.readouterr().err
+
+
+class TestFitAndClassify:
+    def test_rendered_faces_of_new_people(self, table, weights, tmp_path, capsys):
+        """Even fc7 of an untrained network carries enough for far more than chance (0.125)."""
+        model = tmp_path / "svm.pkl"
+        assert run("fit_svm", table, "--model", model, "--weights", weights, "--folds", 4, "--C", 0.1, 1, 10) == 0
+        write_faces(tmp_path / "new", subjects=3, per_emotion=1, size=(200, 200), seed=5)
+        out = tmp_path / "out"
+        words = ("classify", tmp_path / "new" / "samples.csv", "--model", model, "--weights", weights, "--out", out)
+        capsys.readouterr()
+        assert run(*words, "--workers", 0, "--pictures") == 0
+        said = capsys.readouterr().out
+        assert "accuracy" in said
+        assert "coverage 1.0000" in said
+        rows = rows_of(out / "predictions.csv")
+        assert len(rows) == 24
+        names = [name for name in rows[0] if name.startswith("p_")]
+        for row in rows:
+            values = {name[2:]: float(row[name]) for name in names}
+            assert sum(values.values()) == pytest.approx(1, abs=1e-4)
+            assert max(values, key=values.get) == row["label"]
+        document = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+        assert document["scores"]["all"]["accuracy"] == pytest.approx(
+            sum(row["label"] == row["truth"] for row in rows) / 24
+        )
+        assert len(list((out / "pictures").glob("*.png"))) == 24
+        assert (out / "sheet.png").exists()
+
+    def test_cnn_models_classify_too(self, rendered, tmp_path, capsys):
+        model = tmp_path / "m.safetensors"
+        (tmp_path / "r.toml").write_text("epochs = 2")
+        words = ("fit_cnn", rendered / "samples.csv", "--arch", "seed_cnn", "--model", model, "--workers", 0)
+        assert run(*words, "--recipe", tmp_path / "r.toml") == 0
+        assert not (tmp_path / "m.safetensors.ckpt").exists()
+        assert len((tmp_path / "m.safetensors.log.jsonl").read_text().splitlines()) == 2
+        photo = rendered / "subject-000" / "anger-0.jpg"
+        assert run("classify", photo, "--model", model, "--out", tmp_path / "out", "--workers", 0) == 0
+        (row,) = rows_of(tmp_path / "out" / "predictions.csv")
+        assert row["status"] == "ok"
+        assert row["label"] in load_model(model).labels
+
+    def test_other_weights_than_the_models_are_refused(self, table, weights, rendered, tmp_path, capsys):
+        model = tmp_path / "svm.pkl"
+        assert run("fit_svm", table, "--model", model, "--weights", weights, "--folds", 4, "--C", 1) == 0
+        other = CNNClassifier("fer-vgg", small_recipe(), device="cpu", seed=1)
+        other.fit(np.zeros((8, 48, 48), np.uint8), ["anger", "fear"] * 4)
+        other.save(tmp_path / "other.safetensors")
+        photo = rendered / "subject-000" / "anger-0.jpg"
+        words = ("classify", photo, "--model", model, "--weights", tmp_path / "other.safetensors")
+        assert run(*words, "--out", tmp_path / "out") == 2
+        assert "weights" in capsys.readouterr().err
+
+    def test_choosing_on_photos_the_backbone_has_seen_is_called_a_leak(self, rendered, tmp_path, capsys):
+        """fer-vgg is trained on these very photos, then an SVM chooses C on them."""
+        (tmp_path / "r.toml").write_text("epochs = 1\nbatch_size = 8\n[network]\nwidth = 0.125")
+        model, source = tmp_path / "fer.safetensors", rendered / "samples.csv"
+        words = ("fit_cnn", source, "--arch", "fer-vgg", "--model", model, "--recipe", tmp_path / "r.toml")
+        assert run(*words, "--workers", 0) == 0
+        own = tmp_path / "t"
+        assert run("extract", source, "--table", own, "--weights", model, "--workers", 0) == 0
+        capsys.readouterr()
+        words = ("fit_svm", own, "--model", tmp_path / "svm.pkl", "--weights", model, "--folds", 4, "--C", 1)
+        assert run(*words, "--json") == 0
+        captured = capsys.readouterr()
+        assert "LEAK" in captured.err
+        assert json.loads(captured.out)["leak"] is True
+        words = ("compare", source, "--methods", "svm", "--out", tmp_path / "c", "--table", own, "--weights", model)
+        assert run(*words, "--workers", 0) == 2
+        assert "LEAK" in capsys.readouterr().err
+
+
+class TestCompare:
+    def test_methods_share_frozen_folds(self, rendered, table, weights, tmp_path, capsys, monkeypatch):
+        import dataclasses
+
+        from featurepipe.models.baselines import registry
+
+        seed = registry.BASELINES["seed_cnn"]
+        quick = dataclasses.replace(seed, recipe=dataclasses.replace(seed.recipe, epochs=2))
+        monkeypatch.setitem(registry.BASELINES, "seed_cnn", quick)
+        out = tmp_path / "c"
+        words = ("compare", rendered / "samples.csv", "--methods", "svm", "seed_cnn", "--out", out, "--folds", 4)
+        assert run(*words, "--weights", weights, "--workers", 0) == 0
+        said = capsys.readouterr().out
+        assert "4 folds of subjects" in said
+        document = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+        for name in ("svm", "seed_cnn"):
+            figures = document["methods"][name]
+            assert figures["all"]["photos"] == 64
+            assert np.sum(figures["confusion"]["counts"]) == 64
+            assert (out / f"confusion-{name}.png").stat().st_size > 1000
+        folds = (out / "folds.json").read_text(encoding="utf-8")
+        assert run(*words[:3], "svm", *words[5:], "--weights", weights, "--workers", 0, "--seed", 9) == 0
+        assert (out / "folds.json").read_text(encoding="utf-8") == folds
+
+    def test_shuffled_labels_are_at_chance(self, tmp_path, capsys):
+        write_faces(tmp_path / "faces", subjects=16, per_emotion=1, size=(160, 160), seed=2)
+        words = ("compare", tmp_path / "faces" / "samples.csv", "--methods", "svm", "--out", tmp_path / "c")
+        words = (*words, "--folds", 2, "--workers", 0, "--json")
+        accuracy = {}
+        for control in ((), ("--shuffle-labels",)):
+            assert run(*words, *control) == 0, capsys.readouterr().err
+            accuracy[bool(control)] = summary_of(capsys)["methods"]["svm"]["all"]["accuracy"]
+        spread = np.sqrt(0.125 * 0.875 / 128)
+        assert accuracy[True] < 0.125 + 4 * spread < accuracy[False]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("extract", "nowhere", "--table", "t"), "nowhere"),
+            (("fit_svm", "nowhere", "--model", "m"), "not a feature table"),
+            (("classify", "x.jpg", "--model", "nowhere", "--out", "o"), "no model file"),
+            (("compare", "x.csv", "--methods", "magic", "--out", "o"), "known are svm"),
+            (("fit_cnn", "nowhere", "--arch", "seed_cnn", "--model", "m"), "nowhere"),
+            (("weights", "verify", "nothing"), "nothing"),
+            (("extract", "here.png", "--table", "t", "--device", "tpu"), "tpu"),
+        ],
+    )
+    def test_exit_code_2_and_a_text_that_helps(self, words, said, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "here.png").touch()
+        assert main(list(words)) == 2
+        assert said in capsys.readouterr().err
+
+    def test_unlabelled_tables_cannot_be_fitted_on(self, rendered, weights, tmp_path, capsys):
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        shutil.copy(rendered / "subject-000" / "anger-0.jpg", photos)
+        assert run("extract", photos, "--table", tmp_path / "t", "--weights", weights, "--workers", 0) == 0
+        assert run("fit_svm", tmp_path / "t", "--model", tmp_path / "m") == 2
+        assert "no labelled face" in capsys.readouterr().err
