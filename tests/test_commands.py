@@ -103,6 +103,15 @@ class TestExtract:
 
 
 class TestFitAndClassify:
+    def test_crops_kept_for_cnns_are_passed_over(self, rendered, table, weights, tmp_path, capsys):
+        own = tmp_path / "table"
+        shutil.copytree(table, own)
+        (tmp_path / "r.toml").write_text("epochs = 1")
+        words = ("fit_cnn", rendered / "samples.csv", "--arch", "seed_cnn", "--model", tmp_path / "m.safetensors")
+        assert run(*words, "--table", own, "--recipe", tmp_path / "r.toml", "--workers", 0) == 0
+        assert run("fit_svm", own, "--model", tmp_path / "svm.pkl", "--weights", weights, "--folds", 2, "--C", 1) == 0
+        assert load_model(tmp_path / "svm.pkl").recipe["features"]["backbone"] == "fer-vgg"
+
     def test_rendered_faces_of_new_people(self, table, weights, tmp_path, capsys):
         """Even fc7 of an untrained network carries enough for far more than chance (0.125)."""
         model = tmp_path / "svm.pkl"

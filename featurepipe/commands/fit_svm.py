@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featurepipe.commands.steps import labelled, read_features, seen_in_training, show, tell
+from featurepipe.commands.steps import labelled, read_vectors, seen_in_training, show, tell
 from featurepipe.datasets.splits import groups_of, rows_by_use
 from featurepipe.errors import InputError
 from featurepipe.features.table import Features
@@ -19,7 +19,7 @@ from featurepipe.progress import bar
 
 def run(args: argparse.Namespace) -> int:
     """Fit on the table's training rows, choose C on what the backbone has not seen, save, print the summary."""
-    features = read_features(args.table, args.backbone)
+    features = read_vectors(args.table, args.backbone)
     fit, choose = training_rows(features, args.min_per_class)
     if not len(fit):
         raise InputError(f"{args.table} has no labelled face to fit on; give a SOURCE with labels to bin/extract")

@@ -18,11 +18,13 @@ import torch
 import featurepipe
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
+from featurepipe.errors import InputError
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.features.extraction import Backbone, Summary, extract
+from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
-from featurepipe.files import sha256_of
+from featurepipe.files import printable, sha256_of
 from featurepipe.models.cnn import read_trained_on
 from featurepipe.records import Framing
 from featurepipe.weights import weights_file
@@ -114,10 +116,22 @@ def table_of(args: argparse.Namespace, default: Path) -> Path:
     return Path(args.table) if args.table else default
 
 
-def read_features(table: str | Path, backbone: Backbone | str | None = None) -> Features:
-    """The matrix of a table: of one backbone (by name or by its very recipe), or of the last extract."""
-    wanted = backbone if backbone is None or isinstance(backbone, str) else backbone.recipe()
-    return FeatureTable.open(table).matrix(wanted)
+def read_features(table: str | Path, backbone: Backbone) -> Features:
+    """The rows of a table that `backbone` made."""
+    return FeatureTable.open(table).matrix(backbone.recipe())
+
+
+def read_vectors(table: str | Path, backbone: str | None) -> Features:
+    """The vectors of a table: of the backbone named, or of the last extract, passing over crops kept for CNNs."""
+    opened = FeatureTable.open(table)
+    if backbone or opened.feature_half["backbone"] != Pixels.name:
+        return opened.matrix(backbone)
+    stores = [name for name in opened.stores() if not name.startswith(f"{Pixels.name}-")]
+    if len(stores) != 1:
+        raise InputError(
+            f"{table} holds vectors of {', '.join(stores) or 'no backbone'}: run bin/extract, or --backbone"
+        )
+    return opened.matrix(stores[0])
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -140,7 +154,4 @@ def tell(lines: Iterable[str]) -> None:
 
 def show(args: argparse.Namespace, lines: Iterable[str], document: Mapping[str, Any]) -> None:
     """The result on stdout: lines for people, or with --json one document for machines."""
-    if args.json:
-        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
-    else:
-        print("\n".join(lines))
+    print(json.dumps(document, allow_nan=False) if args.json else printable("\n".join(lines)))
