@@ -50,7 +50,8 @@ def write_json(path: str | os.PathLike[str], document: Any) -> None:
     """Write `document` as indented UTF-8 JSON, under a temporary name first. NaN is refused: use None."""
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path) as stream:
-        stream.write(text.encode())
+        # The escape of a lone surrogate, of a file name that is not UTF-8, is JSON's own: it reads back as it was.
+        stream.write(printable(text).encode())
 
 
 def digest_of(document: Any) -> str:

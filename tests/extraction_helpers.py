@@ -67,7 +67,7 @@ class FakeFinder:
 
     def _detect(self, task, photo):
         if self.log:
-            with open(self.log, "a") as stream:
+            with open(self.log, "a", errors="surrogateescape") as stream:
                 stream.write(task.sample.path + "\n")
         return tuple(Face(left + self.shift, *rest) for left, *rest in photo["faces"])
 

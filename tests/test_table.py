@@ -107,6 +107,17 @@ def test_samples_hold_the_current_source(tmp_path):
 # Reading back
 
 
+def test_names_that_are_not_utf8_keep_their_rows(tmp_path):
+    """One such file name must not lose the whole run; the surrogate in it fits into no Parquet."""
+    (sample,) = write_photos(tmp_path / "photos", 1)
+    odd = replace(sample, path=str(tmp_path / "caf\udce9.jpg"), subject="s\udce9")
+    Path(sample.path).rename(odd.path)
+    assert fill(tmp_path, [odd]).statuses == {"ok": 1}
+    samples = FeatureTable.open(tmp_path / "table").samples()
+    assert samples["path"].to_pylist() == [str(tmp_path) + r"/caf\udce9.jpg"]
+    assert samples["subject"].to_pylist() == [r"s\udce9"]
+
+
 def test_one_part_in_order_is_memory_mapped(tmp_path):
     fill(tmp_path, write_photos(tmp_path / "photos", 20), part_rows=100)
     features = FeatureTable.open(tmp_path / "table").matrix()

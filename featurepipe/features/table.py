@@ -33,7 +33,7 @@ from featurepipe.features.stores import (
     read_recipe,
     store_folder,
 )
-from featurepipe.files import replacing, write_json
+from featurepipe.files import printable, replacing, write_json
 from featurepipe.recipe import Half, box_recipe
 from featurepipe.records import STATUSES, Policy, Sample, choose
 
@@ -322,9 +322,14 @@ def _write_samples(path: Path, rows: Iterator[SampleRow]) -> None:
 
 def _samples_table(rows: Sequence[SampleRow]) -> pa.Table:
     of_sample, of_row = _SAMPLES_SCHEMA.names[:7], _SAMPLES_SCHEMA.names[7:]
-    columns = {name: [getattr(row.sample, name) for row in rows] for name in of_sample}
-    columns |= {name: [getattr(row, name) for row in rows] for name in of_row}
+    columns = {name: [_stored(getattr(row.sample, name)) for row in rows] for name in of_sample}
+    columns |= {name: [_stored(getattr(row, name)) for row in rows] for name in of_row}
     return pa.Table.from_pydict(columns, schema=_SAMPLES_SCHEMA)
+
+
+def _stored(value: str | int | None) -> str | int | None:
+    """Names of files and folders (paths, subjects, labels) that are not UTF-8 do not fit into Parquet."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def _read_samples(folder: Path) -> pa.Table:
