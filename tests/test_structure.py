@@ -102,3 +102,15 @@ def test_every_dependency_has_its_reason():
     assert len(required) > 5
     for number in required:
         assert lines[number - 1].strip().startswith("#"), lines[number]
+
+
+def test_the_public_names_load_when_used_and_not_before():
+    program = (
+        "import sys, featurepipe\n"
+        "assert not {'numpy', 'torch', 'sklearn', 'dlib'} & set(sys.modules)\n"
+        "print([getattr(featurepipe, name).__doc__.split()[0] for name in featurepipe.__all__ if name[0] != '_'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = featurepipe.nothing

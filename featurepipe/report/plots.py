@@ -84,7 +84,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingPackageError("plots need matplotlib: pip install featurepipe[plots]") from error
+        raise MissingPackageError("plots need matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
