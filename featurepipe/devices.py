@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
@@ -20,19 +21,33 @@ def resolve_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind = name.partition(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in present:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device.type not in count:
         raise InputError(f"unknown device {name!r}: expected auto, cpu, cuda, cuda:N or mps")
-    if not present[kind]:
+    if (device.index or 0) >= count[device.type]:
         raise InputError(f"device {name!r} is not available here; use --device auto or --device cpu")
-    return torch.device(name)
+    return device
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """A context in which matrix products run in `precision` ("fp32" or "bf16") on `device`."""
+    """A context in which matrix products and convolutions run in `precision` ("fp32" or "bf16") on `device`."""
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return _without_tf32() if device.type == "cuda" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """PyTorch lets cuDNN round the factors of fp32 convolutions to 10 bits (TF32) unless it is told not to."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
 from featurepipe.models.augment import augment, erase
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
@@ -221,6 +222,20 @@ class TestClassifier:
         np.testing.assert_allclose(loaded.decision_function(faces), model.decision_function(faces), atol=tolerance)
         np.testing.assert_array_equal(read_trained_on(tmp_path / "m.safetensors"), [-5, 7])
         assert loaded.training == model.training
+
+
+class TestDevices:
+    def test_fp32_on_cuda_is_not_tf32(self):
+        """PyTorch's own default would round fp32 convolutions to 10 bits there; the setting needs no GPU."""
+        before = torch.backends.cudnn.allow_tf32
+        with autocast(torch.device("cuda"), "fp32"):
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32 is before
+
+    @pytest.mark.parametrize("name", ["tpu", "cpu:x", "cuda:99", "cpu:3", ""])
+    def test_what_is_not_there_is_refused(self, name):
+        with pytest.raises(InputError, match="device"):
+            resolve_device(name)
 
 
 class TestRefusals:
