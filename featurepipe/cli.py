@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,24 +16,36 @@ from featurepipe.names import ARCHITECTURES, BACKBONES, DATASETS, DETECTORS, EXP
 SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a CSV (path,label,subject,split; only path is
 required), FER2013's CSV of pixels, or an NPZ of images and labels."""
 
+GOES_ON = {
+    "extract": "; the same command goes on from here",
+    "classify": "; the same command goes on from here",
+    "fit_cnn": "; with --resume it goes on after the last whole epoch",
+    "compare": "; the same command finds no face and computes no vector twice",
+}
+"""What a command keeps when Ctrl-C stops it."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    command = importlib.import_module(f"featurepipe.commands.{args.command}")
     try:
-        return command.run(args)
+        code = importlib.import_module(f"featurepipe.commands.{args.command}").run(args)
+        sys.stdout.flush()  # a reader that has left is noticed here, not while Python exits
+        return code
     except FeaturepipeError as error:
         print(f"featurepipe {args.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nfeaturepipe {args.command}: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"\nfeaturepipe {args.command}: stopped{GOES_ON.get(args.command, '')}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output (head, less) has left: not an error, and nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # no permission, a full disk, a folder where a file should be
+        print(f"featurepipe {args.command}: error: a file cannot be read or written: {error}", file=sys.stderr)
+        return 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,7 +99,7 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
     parser.add_argument("--C", type=_positive_float, nargs="+", metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
-    parser.add_argument("--folds", type=_positive, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--folds", type=_folds, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")
     _add_weights(parser)
@@ -146,7 +159,7 @@ def _compare(commands: Commands) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where folds, JSON and plots go")
     parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
-    parser.add_argument("--folds", type=_positive, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--folds", type=_folds, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument(
         "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
@@ -224,7 +237,7 @@ def _add_faces(parser: argparse.ArgumentParser, policy: str | None = None) -> No
     group.add_argument("--max-side", type=_positive, metavar="PX", help="detect on a copy of at most this long side")
     if policy:
         group.add_argument("--policy", choices=("largest", "all"), default=policy, help="default: %(default)s")
-    group.add_argument("--margin", type=float, metavar="SHARE", help="default: what the backbone's record says")
+    group.add_argument("--margin", type=_margin, metavar="SHARE", help="default: what the backbone's record says")
 
 
 def _add_backbone(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +266,7 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> None:
     if "workers" in names:
         group.add_argument("--workers", type=_count, metavar="N", help="processes; default: one per core; 0: none")
     if "seed" in names:
-        group.add_argument("--seed", type=_count, default=0, metavar="N", help="default: %(default)s")
+        group.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: %(default)s")
     if "json" in names:
         group.add_argument("--json", action="store_true", help="print the summary as one JSON document")
 
@@ -266,6 +279,17 @@ def _count(text: str) -> int:
     return _at_least(text, 0)
 
 
+def _folds(text: str) -> int:
+    return _at_least(text, 2)
+
+
+def _seed(text: str) -> int:
+    seed = _at_least(text, 0)
+    if seed >= 2**32:  # NumPy's legacy generators, which scikit-learn draws from, take no more
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2**32, got {text!r}")
+    return seed
+
+
 def _at_least(text: str, lowest: int) -> int:
     if not text.isdecimal() or int(text) < lowest:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {lowest}, got {text!r}")
@@ -273,10 +297,22 @@ def _at_least(text: str, lowest: int) -> int:
 
 
 def _positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
+    value = _number(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
+
+
+def _margin(text: str) -> float:
+    value = _number(text)
+    if not -1 < value <= 10:
+        raise argparse.ArgumentTypeError(f"expected a share of the box above -1 and at most 10, got {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    """NaN, which lies in no range, where `text` is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -236,6 +236,44 @@ class TestErrors:
         assert main(list(words)) == 2
         assert said in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("extract", "here.png", "--table", "here.png"),
+            ("render", "here.png"),
+            ("render", "here.png/below"),
+            ("weights", "convert", "folder", "--out", "x.safetensors"),
+        ],
+    )
+    def test_files_in_the_way_are_no_traceback(self, words, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "here.png").touch()
+        (tmp_path / "folder").mkdir()
+        assert main(list(words)) == 2
+        assert "error: " in capsys.readouterr().err
+
+    def test_models_that_cannot_be_written_are_no_traceback(self, table, tmp_path, capsys):
+        words = ("fit_svm", table, "--folds", 4, "--C", 1, "--model")
+        (tmp_path / "file").touch()
+        assert run(*words, tmp_path) == 2
+        assert run(*words, tmp_path / "file" / "svm.pkl") == 2
+        assert "error: " in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("extract", "x", "--table", "t", "--margin", "nan"),
+            ("extract", "x", "--table", "t", "--margin", "-1"),
+            ("fit_svm", "t", "--model", "m", "--folds", "1"),
+            ("fit_svm", "t", "--model", "m", "--seed", "4294967296"),
+        ],
+    )
+    def test_numbers_out_of_range(self, words, capsys):
+        with pytest.raises(SystemExit) as stopped:
+            main(list(words))
+        assert stopped.value.code == 2
+        assert "expected" in capsys.readouterr().err
+
     def test_unlabelled_tables_cannot_be_fitted_on(self, rendered, weights, tmp_path, capsys):
         photos = tmp_path / "photos"
         photos.mkdir()
