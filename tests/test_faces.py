@@ -408,7 +408,6 @@ def test_a_missing_package_is_not_a_bad_photo(tmp_path, monkeypatch):
         ask(FaceFinder(DetectorSpec("hog"), GREY, "all"), saved(tmp_path / "a.png", photograph(1, (64, 64))))
 
 
-@pytest.mark.filterwarnings("ignore:.*EXIF.*:UserWarning")
 def test_hostile_files_get_their_status_and_their_boxes(tmp_path):
     expected = write_hostile(tmp_path / "photos")
     finder = FaceFinder(DetectorSpec("hog"), GREY, "all")

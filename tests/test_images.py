@@ -71,7 +71,7 @@ def test_orientation_six_by_hand():
 
 
 @pytest.mark.parametrize("tail", [b"", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40])
-@pytest.mark.filterwarnings("ignore:.*EXIF.*:UserWarning")
+@pytest.mark.filterwarnings("error")
 def test_damaged_exif_does_not_spoil_a_good_photo(tail):
     image = Image.fromarray(np.full((8, 12, 3), 77, np.uint8))
     np.testing.assert_array_equal(decode(encoded(image, "JPEG", exif=b"Exif\0\0" + tail)), np.asarray(image))
@@ -236,7 +236,6 @@ def test_a_pipe_without_a_writer_does_not_block(tmp_path):
     assert errors == ["cannot be read: a pipe, socket or device, not a regular file"]
 
 
-@pytest.mark.filterwarnings("ignore:.*EXIF.*:UserWarning")
 def test_hostile_files_are_decoded_or_named(tmp_path):
     expected = write_hostile(tmp_path / "photos", large=False)
     assert len(expected) >= 40

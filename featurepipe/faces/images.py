@@ -13,6 +13,7 @@ import errno
 import os
 import stat
 import struct
+import warnings
 import zlib
 from io import BytesIO
 from typing import ClassVar
@@ -131,7 +132,8 @@ def decode(source: bytes | np.ndarray, pixel_limit: int = PIXEL_LIMIT) -> np.nda
     if isinstance(source, np.ndarray):
         return _decode_pixels(source, pixel_limit)
     try:
-        with _opened(source) as photo:
+        # Pillow's warnings name no file, and come from every worker: what matters of them becomes a status.
+        with warnings.catch_warnings(action="ignore", category=UserWarning), _opened(source) as photo:
             _check_size(photo.size, pixel_limit)
             photo.load()
             return _upright(_as_rgb(photo), _orientation(photo))
