@@ -27,8 +27,8 @@ from featurepipe.commands.steps import (
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.splits import Folds, groups_of, make_folds, rows_by_use
 from featurepipe.errors import InputError
+from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
-from featurepipe.features.extraction import Backbone
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import write_json

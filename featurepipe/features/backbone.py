@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,20 +21,19 @@ Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Backbone(Protocol):
-    """Turns face crops into vectors.
+    """Turns face crops into vectors; all that the extraction asks of it.
 
-    `framing` says how the crops are cut, `dim` is the length of a vector.
+    `framing` says how the crops are cut.
     """
 
     name: str
     framing: Framing
-    dim: int
 
-    def recipe(self) -> dict[str, object]:
+    def recipe(self) -> dict[str, Any]:
         """What decides the vectors' values: format, backbone, weights (sha256), layer, preprocessing, views."""
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """Vectors, float32 (n, dim), of crops, uint8 (n, *framing.shape).
+        """Vectors (n, dim), float32 (uint8 for `Pixels`), of crops, uint8 (n, *framing.shape).
 
         A row depends on its own crop only; to the last bit where the batch size is the same too.
         """
@@ -52,7 +51,7 @@ class Choice:
     device: torch.device
     precision: str
 
-    def recipe(self, weights_sha256: str) -> dict[str, object]:
+    def recipe(self, weights_sha256: str) -> dict[str, Any]:
         """The feature half of the recipe."""
         return {
             "format": FORMAT,
@@ -94,7 +93,7 @@ class TorchBackbone:
         self._network = network.eval().to(choice.device)
         self._forward = forward
 
-    def recipe(self) -> dict[str, object]:
+    def recipe(self) -> dict[str, Any]:
         """See `Backbone.recipe`."""
         return dict(self._recipe)
 

@@ -158,7 +158,7 @@ def _load_fer_vgg(choice: Choice) -> Backbone:
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         views = fer_vgg.views(images[:, None].float() / 255, choice.views)
-        return torch.stack([network.fc7(view) for view in views]).mean(0)
+        return torch.stack([network.fc7(view).float() for view in views]).mean(0)
 
     return TorchBackbone(
         choice,
@@ -253,7 +253,7 @@ class DlibBackbone:
         self.framing = get_record(choice.name).need_framing()
         self._recipe = choice.recipe(sha256_of(path))
 
-    def recipe(self) -> dict[str, object]:
+    def recipe(self) -> dict[str, Any]:
         """See `Backbone.recipe`."""
         return dict(self._recipe)
 

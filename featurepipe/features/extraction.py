@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,10 @@ from featurepipe.features.workers import Find, Workers
 from featurepipe.files import sha256_of
 from featurepipe.progress import bar
 from featurepipe.recipe import Half
-from featurepipe.records import STATUSES, FaceResult, FaceTask, Framing, Sample
+from featurepipe.records import STATUSES, FaceResult, FaceTask, Sample
+
+if TYPE_CHECKING:  # its module loads torch, which the loop itself does without
+    from featurepipe.features.backbone import Backbone
 
 PART_ROWS = 1024
 """Largest number of vectors in a part."""
@@ -59,18 +62,6 @@ def content_of(sample: Sample) -> str:
     if not stat.S_ISREG(os.stat(sample.path).st_mode):
         raise OSError("not a regular file")
     return content_with_box(sha256_of(sample.path), sample.box)
-
-
-class Backbone(Protocol):
-    """What the loop needs of a backbone: crops uint8 (n, *framing.shape) in, one row per crop out."""
-
-    framing: Framing
-
-    def recipe(self) -> dict[str, Any]:
-        """The feature half of the recipe."""
-
-    def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """Vectors (n, ...); a row depends on its own crop alone, for batches of one size."""
 
 
 @dataclass

@@ -21,11 +21,6 @@ class Pixels:
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
 
-    @property
-    def dim(self) -> int:
-        """Bytes of one crop."""
-        return int(np.prod(self.framing.shape))
-
     def recipe(self) -> dict[str, Any]:
         """The feature half of a recipe; the margin is the face half's."""
         framing = {key: value for key, value in asdict(self.framing).items() if key != "margin"}
