@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -150,6 +151,53 @@ class TestFitAndClassify:
         (row,) = rows_of(tmp_path / "out" / "predictions.csv")
         assert row["status"] == "ok"
         assert row["label"] in load_model(model).labels
+        assert list(row) == [
+            *("path", "face", "left", "top", "right", "bottom", "score", "label", "confidence"),
+            *(f"p_{name}" for name in load_model(model).labels),
+            *("status", "error"),
+        ]
+
+    def test_test_photos_are_scored_and_those_trained_on_are_called_a_leak(self, rendered, tmp_path, capsys):
+        photos = sorted(rendered.rglob("*.jpg"))
+        lines = ["path,label,split"]
+        for number, photo in enumerate(photos):
+            lines.append(f"{photo},{photo.name.partition('-')[0]},{'train' if number < 48 else 'test'}")
+        (tmp_path / "s.csv").write_text("\n".join(lines))
+        (tmp_path / "known.csv").write_text("\n".join(lines[:17]))
+        (tmp_path / "r.toml").write_text("epochs = 1")
+        model, table = tmp_path / "m.safetensors", tmp_path / "t"
+        words = ("fit_cnn", tmp_path / "s.csv", "--arch", "seed_cnn", "--model", model, "--workers", 0)
+        assert run(*words, "--table", table, "--recipe", tmp_path / "r.toml") == 0
+        for source, scored, leak in (("s.csv", 16, 0), ("known.csv", 16, 16)):
+            capsys.readouterr()
+            words = ("classify", tmp_path / source, "--model", model, "--out", tmp_path / "out", "--table", table)
+            assert run(*words, "--workers", 0) == 0
+            assert ("LEAK" in capsys.readouterr().out) is bool(leak)
+            document = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
+            assert (document["scores"]["all"]["photos"], document["scores"]["leak"]) == (scored, leak)
+            assert "truth" in document["predictions"][0]
+
+    def test_names_of_any_kind(self, rendered, tmp_path, capsys):
+        """Bytes that are not UTF-8, line breaks, and a name as long as a file system takes."""
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        for name in (b"caf\xe9.jpg", b"new\nline.jpg", b"com,ma.jpg", b"a" * 250 + b".jpg"):
+            shutil.copy(rendered / "subject-000" / "anger-0.jpg", photos / os.fsdecode(name))
+        model, out = tmp_path / "m.safetensors", tmp_path / os.fsdecode(b"out\xe9")
+        CNNClassifier("fer-vgg", small_recipe(), device="cpu").fit(
+            np.zeros((8, 48, 48), np.uint8), ["anger", "fear"] * 4
+        ).save(model)
+        words = ("classify", photos, "--model", model, "--out", out, "--workers", 0, "--pictures")
+        assert run(*words) == 2
+        assert "not UTF-8: give another --table" in capsys.readouterr().err
+        words = (*words, "--table", tmp_path / "t")
+        assert run(*words, "--json") == 0
+        assert summary_of(capsys)["extraction"]["statuses"] == {"ok": 4}
+        names = [row["path"].rpartition("photos/")[2] for row in rows_of(out / "predictions.csv")]
+        assert sorted(names) == sorted([r"caf\udce9.jpg", "new\nline.jpg", "com,ma.jpg", "a" * 250 + ".jpg"])
+        assert len(list((out / "pictures").iterdir())) == 4
+        assert run(*words) == 0
+        assert r"out\udce9" in capsys.readouterr().out
 
     def test_other_weights_than_the_models_are_refused(self, table, weights, rendered, tmp_path, capsys):
         model = tmp_path / "svm.pkl"

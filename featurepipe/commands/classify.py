@@ -13,9 +13,11 @@ from PIL import Image
 
 from featurepipe.commands.predictions import Predictions, write_predictions
 from featurepipe.commands.steps import (
+    content_codes,
     fill_table,
     read_features,
     samples_of,
+    seen_in_training,
     show,
     summary_lines,
     table_of,
@@ -23,10 +25,10 @@ from featurepipe.commands.steps import (
 )
 from featurepipe.datasets.source import Source
 from featurepipe.faces.images import decode, read_photo
+from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
-from featurepipe.features.extraction import Backbone
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import FeatureTable
+from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import replacing
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model, load_model
@@ -36,7 +38,11 @@ from featurepipe.report.metrics import evaluate
 from featurepipe.report.pictures import annotate, contact_sheet
 from featurepipe.weights import shipped_svm
 
-SHEET_FACES = 32
+SHEET_FACES, SHEET_SIDE = 32, 320
+"""Photos on the contact sheet, and pixels of their long side kept for it."""
+
+SHOWN_NAME = 50
+"""Characters of a photo's name in its picture's name: at most 200 of the 255 bytes that file systems take."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     predictions = Predictions(
         FeatureTable.open(table).samples(), features, model.labels, model.predict_proba(features.X)
     )
-    figures = scores(predictions)
+    figures = scores(predictions, seen_by(model, features, args.weights))
     document = {
         "model": args.model or "shipped",
         "classes": model.labels,
@@ -107,11 +113,21 @@ def _face_notes(here: Half, model: Model) -> list[str]:
     return face_half_notes({**here, "policy": None}, {**then, "policy": None})
 
 
-def scores(predictions: Predictions) -> dict[str, Any] | None:
-    """Figures on the labelled photos, by their largest face; None where nothing is labelled."""
+def seen_by(model: Model, features: Features, weights: str | None) -> np.ndarray:
+    """Which faces are of photos that the CNN, or the SVM's backbone, was trained on; bool (faces,)."""
+    if isinstance(model, CNNClassifier):
+        return np.isin(content_codes(features.content), model.trained_on)
+    return seen_in_training(features, weights)
+
+
+def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
+    """Figures on the photos to score, by their largest face; None where nothing is labelled.
+
+    `leak` counts those of which a face is in `seen`, bool (faces,).
+    """
     truth = predictions.samples["label"].to_pylist()
-    rows = [index for index, label in enumerate(truth) if label is not None]
-    if not rows:
+    rows = predictions.scored()
+    if not len(rows):
         return None
     chosen = predictions.largest()[rows]
     classes = np.array(predictions.classes, object)
@@ -124,9 +140,10 @@ def scores(predictions: Predictions) -> dict[str, Any] | None:
         label if row >= 0 else None for label, row in zip(classes[probabilities.argmax(1)], chosen, strict=True)
     ]
     subjects = predictions.samples["subject"].to_pylist()
-    return evaluate(
+    figures = evaluate(
         [truth[row] for row in rows], predicted, probabilities, predictions.classes, [subjects[row] for row in rows]
     )
+    return figures | {"leak": len(np.intersect1d(rows, predictions.features.sample[seen]))}
 
 
 def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -> None:
@@ -140,14 +157,24 @@ def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -
         image = _image(samples[photo])
         faces = [Face(*predictions.features.box[row].tolist()) for row in rows]
         texts = [_caption(predictions, row) for row in rows]
-        _write_png(
-            out / "pictures" / f"{photo:05d}-{Path(samples[photo].path).stem}.png", annotate(image, faces, texts)
-        )
+        _write_png(_picture_path(out, photo, samples[photo]), annotate(image, faces, texts))
         if len(cut) < SHEET_FACES:
-            cut.append(image)
+            cut.append(_small(image))
             captions.append(_sheet_caption(predictions, samples[photo], rows[0]))
     if cut:
         _write_png(out / "sheet.png", contact_sheet(cut, captions))
+
+
+def _picture_path(out: Path, photo: int, sample: Sample) -> Path:
+    """Numbered, so that equal names do not meet; cut short, so that the whole name fits into a file system."""
+    return out / "pictures" / f"{photo:05d}-{Path(sample.path).stem[:SHOWN_NAME]}.png"
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """What the sheet needs of a photo: 32 whole ones of 48 megapixels would take 4.6 GB."""
+    small = Image.fromarray(image)
+    small.thumbnail((SHEET_SIDE, SHEET_SIDE))
+    return np.asarray(small)
 
 
 def _image(sample: Sample) -> np.ndarray:
@@ -175,6 +202,10 @@ def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None) -> list[s
     if figures:
         lines += [_scored("all photos", figures["all"]), _scored("found faces", figures["found"])]
         lines.append(f"coverage {figures['coverage']:.4f}; intervals: 95 %, over {figures['resampled']}")
+    if figures and figures["leak"]:
+        lines.append(
+            f"LEAK: the network was trained on {figures['leak']} of the scored photos, so these figures are too good"
+        )
     return lines
 
 

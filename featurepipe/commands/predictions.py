@@ -40,12 +40,12 @@ class Predictions:
         of_photo: dict[int, list[int]] = {}
         for row, photo in enumerate(self.features.sample.tolist()):
             of_photo.setdefault(photo, []).append(row)
-        names = ("path", "label", "status", "error")
-        photos = zip(*(self.samples[name].to_pylist() for name in names), strict=True)
+        own = {"path": "path", "status": "status", "error": "error"} | ({"truth": "label"} if self.labelled else {})
+        photos = zip(*(self.samples[name].to_pylist() for name in own.values()), strict=True)
         rows = []
         empty: dict[str, Any] = dict.fromkeys(self.columns())
-        for index, (path, truth, status, error) in enumerate(photos):
-            photo = empty | {"path": path, "status": status, "error": error, "truth": truth}
+        for index, values in enumerate(photos):
+            photo = empty | dict(zip(own, values, strict=True))
             rows += [photo | self._face(face) for face in of_photo.get(index, [])] or [photo]
         return rows
 
@@ -64,8 +64,21 @@ class Predictions:
         }
 
     def columns(self) -> list[str]:
-        """Names of the columns, in order."""
-        return [*LEADING, *(f"p_{name}" for name in self.classes), "status", "error", "truth"]
+        """Names of the columns, in order; truth is there where SOURCE is labelled."""
+        truth = ["truth"] if self.labelled else []
+        return [*LEADING, *(f"p_{name}" for name in self.classes), "status", "error", *truth]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any photo has a label."""
+        return self.samples["label"].null_count < self.samples.num_rows
+
+    def scored(self) -> np.ndarray:
+        """Photos to score, int64: the labelled ones of the test split, or all labelled ones where it has none."""
+        labels, splits = (np.array(self.samples[name].to_pylist(), object) for name in ("label", "split"))
+        known = labels != None  # noqa: E711 (element by element)
+        test = known & (splits == "test")
+        return np.flatnonzero(test if test.any() else known)
 
     def largest(self) -> np.ndarray:
         """For every photo the row of its largest face, or -1 where it has none; int64 (photos,)."""
@@ -78,18 +91,15 @@ class Predictions:
 
 
 def write_predictions(folder: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str], summary: Any) -> None:
-    """Write predictions.csv, and predictions.json with the summary and the same rows; NaN scores become empty."""
+    """Write predictions.csv, and predictions.json with the summary and the same rows; None is an empty cell."""
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, columns)
     table.writeheader()
     table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     with replacing(folder / "predictions.csv") as stream:
-        stream.write(text.getvalue().encode())
-    plain = [{name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
-    write_json(folder / "predictions.json", {**summary, "predictions": plain})
+        stream.write(printable(text.getvalue()).encode())
+    write_json(folder / "predictions.json", {**summary, "predictions": rows})
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return printable(value) if isinstance(value, str) else value
+    return f"{value:.6g}" if isinstance(value, float) else value

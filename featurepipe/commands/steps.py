@@ -21,7 +21,8 @@ from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec
 from featurepipe.faces.finder import FaceFinder
-from featurepipe.features.extraction import Backbone, Summary, extract
+from featurepipe.features.backbone import Backbone
+from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import printable, sha256_of
@@ -94,9 +95,21 @@ def hints(source: Source, spec: DetectorSpec, summary: Summary) -> list[str]:
 
 
 def seen_in_training(features: Features, weights: str | None) -> np.ndarray:
-    """Which rows' photos the backbone was trained on, bool (n,); all False where its weights do not say."""
-    path = Path(weights) if weights else weights_file(features.feature_half["backbone"])
-    if path is None or sha256_of(path) != features.feature_half["weights"]:
+    """Which rows' photos the backbone was trained on, bool (n,); all False where its weights do not say.
+
+    Where the weights that made the features are not here it cannot be told, and is said so on stderr.
+    """
+    half = features.feature_half
+    path = Path(weights) if weights else weights_file(half["backbone"])
+    if weights and not Path(weights).is_file():
+        raise InputError(f"there is no weights file {weights}")
+    if path is None or sha256_of(path) != half["weights"]:
+        tell(
+            [
+                f"note: the {half['backbone']} weights that made these features are not here, so whether they were "
+                "trained on these photos cannot be told: name them with --weights"
+            ]
+        )
         return np.zeros(len(features), bool)
     return np.isin(content_codes(features.content), read_trained_on(path))
 

@@ -281,6 +281,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _refuse_other_folders(folder: Path) -> None:
+    if printable(str(folder)) != str(folder):  # pyarrow opens no such path
+        raise TableError(f"the name of the folder {printable(str(folder))} is not UTF-8: give another --table")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = [name for name in os.listdir(folder) if not name.startswith(".")]

@@ -203,7 +203,7 @@ class Trainer:
 
 def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
     """uint8 (n, h, w) or (n, h, w, 3) to float (n, c, h, w) in 0..1 on `device`."""
-    tensor = torch.from_numpy(np.ascontiguousarray(faces)).to(device)
+    tensor = torch.tensor(faces, device=device)  # a copy: memory-mapped faces are read-only, and torch warns of them
     tensor = tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
     return tensor.to(torch.float32).div_(255)
 
