@@ -103,7 +103,10 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")
     _add_weights(parser)
-    _add_running(parser, "workers", "seed", "json")
+    group = _add_running(parser, "seed", "json")
+    group.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="fits at a time, each with its copy; default: 1"
+    )
 
 
 def _classify(commands: Commands) -> None:
@@ -159,7 +162,7 @@ def _compare(commands: Commands) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where folds, JSON and plots go")
     parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
-    parser.add_argument("--folds", type=_folds, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--folds", type=_folds, metavar="N", help="default: those of OUT/folds.json, else 5")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument(
         "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
@@ -255,7 +258,7 @@ def _add_weights(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> N
     parser.add_argument("--weights", metavar="FILE", help="weights of the backbone; default: shipped, or the store's")
 
 
-def _add_running(parser: argparse.ArgumentParser, *names: str) -> None:
+def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("running")
     if "device" in names:
         group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
@@ -269,6 +272,7 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> None:
         group.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: %(default)s")
     if "json" in names:
         group.add_argument("--json", action="store_true", help="print the summary as one JSON document")
+    return group
 
 
 def _positive(text: str) -> int:

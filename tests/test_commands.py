@@ -253,6 +253,30 @@ class TestCompare:
         assert run(*words[:3], "svm", *words[5:], "--weights", weights, "--workers", 0, "--seed", 9) == 0
         assert (out / "folds.json").read_text(encoding="utf-8") == folds
 
+    def test_other_folds_than_the_frozen_ones_are_refused(self, rendered, weights, tmp_path, capsys):
+        words = ("compare", rendered / "samples.csv", "--methods", "svm", "--out", tmp_path, "--weights", weights)
+        words = (*words, "--workers", 0, "--folds")
+        assert run(*words, 2) == 0
+        assert run(*words, 3) == 2
+        assert "holds 2 folds, not 3" in capsys.readouterr().err
+
+    def test_official_split(self, rendered, weights, tmp_path, capsys):
+        """Six people train, two test; a copy of one training picture is in test; a class that trains once is dropped."""
+        lines = ["path,label,split"]
+        for photo in sorted(rendered.rglob("*.jpg")):
+            split = "train" if photo.parent.name < "subject-006" else "test"
+            label = photo.name.partition("-")[0]
+            if label != "fear" or photo.parent.name in ("subject-000", "subject-007"):
+                lines.append(f"{photo},{label},{split}")
+        lines.append(f"{rendered}/subject-000/anger-0.jpg,anger,test")
+        (tmp_path / "s.csv").write_text("\n".join(lines))
+        words = ("compare", tmp_path / "s.csv", "--methods", "svm", "--out", tmp_path / "c", "--weights", weights)
+        assert run(*words, "--workers", 0, "--min-per-class", 2, "--json") == 0
+        document = summary_of(capsys)
+        assert (document["protocol"], document["identity"]) == ("official split", "unknown")
+        assert (document["photos"], document["shared"], document["dropped"]) == (15, 1, {"fear": 1})
+        assert "fear" not in document["classes"]
+
     def test_shuffled_labels_are_at_chance(self, tmp_path, capsys):
         write_faces(tmp_path / "faces", subjects=16, per_emotion=1, size=(160, 160), seed=2)
         words = ("compare", tmp_path / "faces" / "samples.csv", "--methods", "svm", "--out", tmp_path / "c")

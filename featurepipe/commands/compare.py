@@ -41,6 +41,8 @@ from featurepipe.progress import bar
 from featurepipe.report.metrics import evaluate, mcnemar
 from featurepipe.report.plots import plot_comparison, plot_confusion
 
+FOLDS = 5
+
 
 @dataclass(frozen=True)
 class Photos:
@@ -85,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
     photos = _photos(FeatureTable.open(table), args)
     protocol, parts = _parts(args, photos, out)
     if args.shuffle_labels:  # after the folds: the control runs on the very folds of the real run
-        shuffled = np.random.default_rng(args.seed).permutation(photos.label)
-        photos = dataclasses.replace(photos, label=shuffled)
+        photos = _shuffled(photos, parts, args.seed)
     classes = sorted(set(photos.label[np.concatenate([part.fit for part in parts])]))
     results = {name: _cross_validate(args, name, rows, photos, parts, classes) for name, rows in features.items()}
     tested = np.sort(np.concatenate([part.test for part in parts]))
@@ -94,6 +95,14 @@ def run(args: argparse.Namespace) -> int:
     _write(out, document)
     show(args, _lines(document, out), document)
     return 0
+
+
+def _shuffled(photos: Photos, parts: list[Part], seed: int) -> Photos:
+    """The photos that the parts use with their labels permuted; dropped classes stay out."""
+    used = np.unique(np.concatenate([np.concatenate([part.fit, part.choose, part.test]) for part in parts]))
+    labels = photos.label.copy()
+    labels[used] = np.random.default_rng(seed).permutation(labels[used])
+    return dataclasses.replace(photos, label=labels)
 
 
 def _features(args: argparse.Namespace, name: str, source: Source, table: Path) -> Features:
@@ -123,8 +132,7 @@ def _photos(table: FeatureTable, args: argparse.Namespace) -> Photos:
 def _parts(args: argparse.Namespace, photos: Photos, out: Path) -> tuple[dict[str, Any], list[Part]]:
     """The official split where SOURCE has test photos; else folds, by subject where subjects are known."""
     if "test" in photos.split:
-        use = rows_by_use(photos.split)
-        return {"protocol": "official split", "identity": "unknown"}, [Part(use.fit, use.choose, use.report)]
+        return _official(args, photos)
     folds = _frozen_folds(args, photos, out / "folds.json")
     none = np.empty(0, np.int64)
     parts = [Part(fit, none, test) for fit, test in folds.parts()]
@@ -133,18 +141,40 @@ def _parts(args: argparse.Namespace, photos: Photos, out: Path) -> tuple[dict[st
     return {"protocol": protocol, "identity": folds.identity, "dropped": dict(folds.dropped)}, parts
 
 
+def _official(args: argparse.Namespace, photos: Photos) -> tuple[dict[str, Any], list[Part]]:
+    """The split that SOURCE names; test photos of people or pictures that the other parts hold too are counted."""
+    use = rows_by_use(photos.split)
+    counts = Counter(photos.label[use.fit])
+    dropped = {label: count for label, count in counts.items() if count < (args.min_per_class or 0)}
+    fit, choose, test = (
+        rows[~np.isin(photos.label[rows], list(dropped))] for rows in (use.fit, use.choose, use.report)
+    )
+    if not len(fit) or not len(test):
+        raise InputError(f"the split of {args.source} leaves {len(fit)} photos to fit on and {len(test)} to test on")
+    groups = np.array(groups_of(photos.content, photos.subject))
+    shared = int(np.isin(groups[test], groups[np.concatenate([fit, choose])]).sum())
+    known = all(photos.subject)
+    protocol = {"protocol": "official split", "identity": "known" if known else "unknown", "dropped": dropped}
+    return protocol | {"shared": shared}, [Part(fit, choose, test)]
+
+
 def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds:
     """The folds in OUT/folds.json where it fits these photos, made and written where it is not there."""
     if path.exists():
         folds = Folds.load(path)
         folds.check_samples(photos.content, photos.path)
+        if args.folds not in (None, folds.n_folds):
+            raise InputError(
+                f"{path} holds {folds.n_folds} folds, not {args.folds}: leave out --folds to use them, or give "
+                "another --out"
+            )
         return folds
     folds = make_folds(
         photos.label.tolist(),
         subjects=photos.subject,
         contents=photos.content,
         paths=photos.path,
-        n_folds=args.folds,
+        n_folds=args.folds or FOLDS,
         seed=args.seed,
         min_per_class=args.min_per_class or 0,
     )
@@ -180,6 +210,7 @@ def _one_part(
     result: Result,
 ) -> None:
     fit, choose, test = (rows[face[rows] >= 0] for rows in (part.fit, part.choose, part.test))
+    choose = choose[np.isin(photos.label[choose], photos.label[fit])]
     started = time.perf_counter()
     model = _fit(args, name, features.X, face, photos, fit, choose)
     fitted = time.perf_counter()
@@ -222,15 +253,16 @@ def _inner_folds(labels: np.ndarray, groups: Sequence[str]) -> int:
 
 
 def _refuse_leak(args: argparse.Namespace, name: str, features: Features, face: np.ndarray, parts: list[Part]) -> None:
-    """A backbone that was trained on test photos makes the comparison worthless."""
+    """A backbone that was trained on the photos tested on, or that C is chosen on, makes its figures worthless."""
     if name in BASELINES:
         return
     seen = np.append(seen_in_training(features, args.weights), False)[face]  # face -1 reads the appended False
-    leaking = sum(int(seen[part.test].sum()) for part in parts)
+    held_out = [np.concatenate([part.test, part.choose if len(part.choose) else part.fit]) for part in parts]
+    leaking = int(seen[np.unique(np.concatenate(held_out))].sum())
     if leaking:
         raise InputError(
-            f"LEAK: the backbone of {name} was trained on {leaking} of the test photos, so its figures would mean "
-            "nothing; compare on other photos, or with a backbone that has not seen them"
+            f"LEAK: the backbone of {name} was trained on {leaking} of the photos to test on or to choose C on, so its "
+            "figures would mean nothing; compare on other photos, or with a backbone that has not seen them"
         )
 
 
@@ -291,6 +323,8 @@ def _lines(document: dict[str, Any], out: Path) -> list[str]:
         head += ", identity unknown"
     if document["shuffled_labels"]:
         head += ", LABELS SHUFFLED"
+    if document.get("shared"):
+        head += f"; {document['shared']} test photos show people or pictures that train or val hold too"
     titles = ("method", "accuracy", "95 % interval", "UAR", "macro-F1", "MSE", "coverage", "fit s", "predict s")
     rows = [titles]
     for name, row in document["methods"].items():

@@ -18,7 +18,7 @@ from featurepipe.progress import bar
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit on the table's training rows, choose C on what the backbone has not seen, save, print the summary."""
+    """Fit on the table's training rows, choose C on its val rows or by folds, save, print the summary."""
     features = read_vectors(args.table, args.backbone)
     fit, choose = training_rows(features, args.min_per_class)
     if not len(fit):
@@ -29,18 +29,17 @@ def run(args: argparse.Namespace) -> int:
         class_weight=args.class_weight,
         folds=args.folds,
         seed=args.seed,
-        n_jobs=max(1, args.workers or 1),
+        n_jobs=args.workers,
     )
     recipe = {"features": features.feature_half, "faces": features.face_half}
     seen = seen_in_training(features, args.weights)
-    on_validation = len(choose) > 0 and bool(seen[fit].any())
     model.fit(
         features.X[fit],
         features.label[fit].astype(str),
         recipe=recipe,
-        **_choosing(features, fit, choose, on_validation=on_validation),
+        **_choosing(features, fit, choose),
     )
-    model.training["leak"] = bool(seen[choose if on_validation else fit].any())
+    model.training["leak"] = bool(seen[choose if len(choose) else fit].any())
     (save_svm_arrays if args.arrays else save_svm)(args.model, model)
     tell(_warnings(model))
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
@@ -63,9 +62,9 @@ def training_rows(features: Features, min_per_class: int | None) -> tuple[np.nda
     return fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
 
 
-def _choosing(features: Features, fit: np.ndarray, choose: np.ndarray, *, on_validation: bool) -> dict[str, Any]:
-    """Where C and temperature are chosen: on the val rows where the backbone has seen the others, else by folds."""
-    if on_validation:
+def _choosing(features: Features, fit: np.ndarray, choose: np.ndarray) -> dict[str, Any]:
+    """Where C and temperature are chosen: on the val rows where there are any, else by folds inside train."""
+    if len(choose):
         return {"validation": (features.X[choose], features.label[choose].astype(str))}
     subjects = features.subject[fit]
     known = all(subjects)
