@@ -151,6 +151,16 @@ class TestRecipes:
             ("lr = -1", "lr"),
             ("schedule = 'none'", "schedule"),
             ("lr = ", "TOML"),
+            ("lr = inf", "lr"),
+            ("epochs = 'ten'", "epochs = 'ten' is no int"),
+            ("epochs = 2.5", "epochs"),
+            ("momentum = true", "momentum"),
+            ("augmentation = 3", "expected a table"),
+            ("network = 3", "expected a table"),
+            ("[network]\ndepth = 3", "unknown key depth"),
+            ("[network]\nwidth = 'wide'", "width = 'wide'"),
+            ("[augmentation]\ngamma = 0", "gamma"),
+            ("[augmentation]\nflip = 2", "flip"),
         ],
     )
     def test_mistakes_are_named(self, tmp_path, text, said):
@@ -275,6 +285,14 @@ class TestRefusals:
     def test_divergence_is_said(self):
         with pytest.raises(ModelError, match="diverged"):
             fitted("fer-vgg", lr=1e30, epochs=3)
+
+    @pytest.mark.parametrize("recipe", [[], 3, {"epochs": 1}, {"epochs": 1, "batch_size": 1, "lr": 1, "network": [1]}])
+    def test_documents_of_another_shape(self, recipe, tmp_path):
+        document = {"kind": "cnn", "arch": "seed_cnn", "labels": ["a", "b"], "seed": 0, "recipe": {}, "training": {}}
+        tensors = {"trained_on": torch.zeros(0, dtype=torch.int64)}
+        save_tensors(tmp_path / "bad.safetensors", tensors, {**document, "training_recipe": recipe})
+        with pytest.raises(ModelError, match="not a whole CNN model"):
+            load_cnn(tmp_path / "bad.safetensors")
 
     def test_tensors_of_another_network(self, tmp_path):
         model = fitted("seed_cnn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tomllib
 from dataclasses import dataclass, field
@@ -32,6 +33,14 @@ class Augmentation:
     rotation: float = 0.0
     gamma: float = 1.0
     erase: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges with InputError."""
+        _refuse_other_types(self)
+        for name, least in {"flip": 0, "shift": 0, "scale": 0, "rotation": 0, "gamma": 1, "erase": 0}.items():
+            most = 1 if name in ("flip", "erase") else math.inf
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"training recipe, augmentation: {name} = {getattr(self, name)!r} is out of range")
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,11 @@ class TrainingRecipe:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges with InputError, before an hour of training is spent on them."""
+        _refuse_other_types(self)
         checks = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
-            "lr": self.lr > 0,
+            "lr": 0 < self.lr < math.inf,
             "schedule": self.schedule in ("constant", "one-cycle"),
             "warmup": 0 < self.warmup < 1,
             "momentum": 0 <= self.momentum < 1,
@@ -97,7 +107,12 @@ class TrainingRecipe:
         _refuse_unknown(augmentation, known, "training recipe, augmentation")
         merged = {**values, **document}
         merged["augmentation"] = Augmentation(**{**values.get("augmentation", {}), **augmentation})
-        merged["network"] = {**values.get("network", {}), **document.get("network", {})}
+        network = document.get("network", {})
+        _refuse_unknown(network, set(base.network) if base else set(network), "training recipe, network")
+        for name, value in network.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"training recipe, network: {name} = {value!r} is no number of at least 0")
+        merged["network"] = {**values.get("network", {}), **network}
         return cls(**merged)
 
 
@@ -110,7 +125,20 @@ def read_recipe(path: str | os.PathLike[str], base: TrainingRecipe) -> TrainingR
     return TrainingRecipe.from_document(document, base)
 
 
-def _refuse_unknown(document: dict[str, Any], known: set[str], what: str) -> None:
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+"""What a field annotated so takes; TOML and JSON write whole numbers without a point."""
+
+
+def _refuse_other_types(values: Augmentation | TrainingRecipe) -> None:
+    for item in dataclasses.fields(values):
+        value = getattr(values, item.name)
+        if item.type in TYPES and (not isinstance(value, TYPES[str(item.type)]) or isinstance(value, bool)):
+            raise InputError(f"training recipe: {item.name} = {value!r} is no {item.type}")
+
+
+def _refuse_unknown(document: Any, known: set[str], what: str) -> None:
+    if not isinstance(document, dict):
+        raise InputError(f"{what}: expected a table of values, got {document!r}")
     unknown = sorted(set(document) - known)
     if unknown:
         raise InputError(f"{what}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
