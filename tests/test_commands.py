@@ -157,6 +157,24 @@ class TestFitAndClassify:
             *("status", "error"),
         ]
 
+    def test_c_is_chosen_on_val_where_there_is_one(self, rendered, table, weights, tmp_path, capsys):
+        lines = ["path,label,split"]
+        for photo in sorted(rendered.rglob("*.jpg")):
+            split = {"subject-006": "val", "subject-007": "test"}.get(photo.parent.name, "train")
+            lines.append(f"{photo},{photo.name.partition('-')[0]},{split}")
+        (tmp_path / "s.csv").write_text("\n".join(lines))
+        own = tmp_path / "t"
+        shutil.copytree(table, own)
+        assert run("extract", tmp_path / "s.csv", "--table", own, "--weights", weights, "--workers", 0) == 0
+        capsys.readouterr()
+        words = ("fit_svm", own, "--model", tmp_path / "svm.pkl", "--C", 1, "--json", "--weights")
+        assert run(*words, weights) == 0
+        summary = summary_of(capsys)
+        assert summary["chosen_on"] == "validation"
+        assert sum(summary["samples"].values()) == 48
+        assert run(*words, tmp_path / "gone") == 2
+        assert "no weights file" in capsys.readouterr().err
+
     def test_test_photos_are_scored_and_those_trained_on_are_called_a_leak(self, rendered, tmp_path, capsys):
         photos = sorted(rendered.rglob("*.jpg"))
         lines = ["path,label,split"]
@@ -261,7 +279,7 @@ class TestCompare:
         assert "holds 2 folds, not 3" in capsys.readouterr().err
 
     def test_official_split(self, rendered, weights, tmp_path, capsys):
-        """Six people train, two test; a copy of one training picture is in test; a class that trains once is dropped."""
+        """Six people train, two test; test has a copy of one training picture; a class that trains once is dropped."""
         lines = ["path,label,split"]
         for photo in sorted(rendered.rglob("*.jpg")):
             split = "train" if photo.parent.name < "subject-006" else "test"
