@@ -94,7 +94,7 @@ def _fit_svm(commands: Commands) -> None:
         "bin/fit_svm features/ --model svm.pkl",
     )
     parser.add_argument("table", metavar="TABLE", help="a feature table made by bin/extract")
-    parser.add_argument("--model", required=True, metavar="FILE", help="where the fitted SVM goes")
+    parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted SVM goes")
     parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
     parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
     parser.add_argument("--C", type=_positive_float, nargs="+", metavar="C", help="values of C to choose from")
@@ -135,7 +135,7 @@ def _fit_cnn(commands: Commands) -> None:
     )
     _add_source(parser)
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
-    parser.add_argument("--model", required=True, metavar="FILE", help="where the fitted CNN goes")
+    parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
     parser.add_argument("--recipe", metavar="TOML", help="training values that differ from the architecture's own")
     parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
     parser.add_argument("--resume", action="store_true", help="go on from MODEL.ckpt, where an earlier run stopped")
@@ -205,7 +205,7 @@ def _export(commands: Commands) -> None:
     )
     parser.add_argument("table", metavar="TABLE")
     parser.add_argument("--to", required=True, choices=EXPORTS)
-    parser.add_argument("--out", required=True, metavar="FILE")
+    parser.add_argument("--out", type=_new_file, required=True, metavar="FILE")
     parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
 
 
@@ -273,6 +273,12 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._Argu
     if "json" in names:
         group.add_argument("--json", action="store_true", help="print the summary as one JSON document")
     return group
+
+
+def _new_file(text: str) -> str:
+    if os.path.isdir(text):  # said now, not after hours of training
+        raise argparse.ArgumentTypeError(f"{text} is a folder, a file is wanted")
+    return text
 
 
 def _positive(text: str) -> int:

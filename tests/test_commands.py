@@ -11,7 +11,8 @@ import pytest
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.models.cnn import CNNClassifier
-from featurepipe.models.persistence import load_model
+from featurepipe.models.persistence import load_model, save_svm
+from featurepipe.models.svm import LinearSVM
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +218,14 @@ class TestFitAndClassify:
         assert run(*words) == 0
         assert r"out\udce9" in capsys.readouterr().out
 
+    def test_models_that_name_no_vectors_are_refused(self, rendered, tmp_path, capsys):
+        """A LinearSVM fitted in Python on vectors of one's own."""
+        model = LinearSVM(Cs=[1.0], folds=2).fit(np.eye(4), ["anger", "fear"] * 2)
+        save_svm(tmp_path / "svm.pkl", model)
+        photo = rendered / "subject-000" / "anger-0.jpg"
+        assert run("classify", photo, "--model", tmp_path / "svm.pkl", "--out", tmp_path / "o") == 2
+        assert "does not say of which vectors" in capsys.readouterr().err
+
     def test_other_weights_than_the_models_are_refused(self, table, weights, rendered, tmp_path, capsys):
         model = tmp_path / "svm.pkl"
         assert run("fit_svm", table, "--model", model, "--weights", weights, "--folds", 4, "--C", 1) == 0
@@ -345,24 +354,24 @@ class TestErrors:
     def test_models_that_cannot_be_written_are_no_traceback(self, table, tmp_path, capsys):
         words = ("fit_svm", table, "--folds", 4, "--C", 1, "--model")
         (tmp_path / "file").touch()
-        assert run(*words, tmp_path) == 2
         assert run(*words, tmp_path / "file" / "svm.pkl") == 2
         assert "error: " in capsys.readouterr().err
 
     @pytest.mark.parametrize(
-        "words",
+        ("words", "said"),
         [
-            ("extract", "x", "--table", "t", "--margin", "nan"),
-            ("extract", "x", "--table", "t", "--margin", "-1"),
-            ("fit_svm", "t", "--model", "m", "--folds", "1"),
-            ("fit_svm", "t", "--model", "m", "--seed", "4294967296"),
+            (("fit_svm", "t", "--model", "."), "is a folder"),
+            (("extract", "x", "--table", "t", "--margin", "nan"), "expected"),
+            (("extract", "x", "--table", "t", "--margin", "-1"), "expected"),
+            (("fit_svm", "t", "--model", "m", "--folds", "1"), "expected"),
+            (("fit_svm", "t", "--model", "m", "--seed", "4294967296"), "expected"),
         ],
     )
-    def test_numbers_out_of_range(self, words, capsys):
+    def test_arguments_out_of_range(self, words, said, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(list(words))
         assert stopped.value.code == 2
-        assert "expected" in capsys.readouterr().err
+        assert said in capsys.readouterr().err
 
     def test_unlabelled_tables_cannot_be_fitted_on(self, rendered, weights, tmp_path, capsys):
         photos = tmp_path / "photos"

@@ -24,6 +24,7 @@ from featurepipe.commands.steps import (
     tell,
 )
 from featurepipe.datasets.source import Source
+from featurepipe.errors import ModelError
 from featurepipe.faces.images import decode, read_photo
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
@@ -32,7 +33,7 @@ from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import replacing
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model, load_model
-from featurepipe.recipe import Half, compare_feature_halves, face_half_notes
+from featurepipe.recipe import FEATURE_KEYS, Half, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Sample
 from featurepipe.report.metrics import evaluate
 from featurepipe.report.pictures import annotate, contact_sheet
@@ -88,12 +89,17 @@ def keep_faces_of(args: argparse.Namespace, model: Model, source: Source) -> Non
 def features_for(args: argparse.Namespace, model: Model) -> Backbone:
     """The backbone whose vectors the SVM was fitted on, or for a CNN the crops themselves.
 
-    Raises RecipeMismatch where the weights here are not those of the model.
+    Raises RecipeMismatch where the weights here are not those of the model, ModelError where it names none.
     """
     if isinstance(model, CNNClassifier):
         model.device, model.precision = args.device, args.precision
         return Pixels(model.baseline.framing)
-    half = model.recipe["features"]
+    half = model.recipe.get("features", {})
+    if missing := set(FEATURE_KEYS) - set(half):
+        raise ModelError(
+            f"{args.model} does not say of which vectors it is ({', '.join(sorted(missing))} missing from its recipe): "
+            "fit it with bin/fit_svm, which records them"
+        )
     backbone = load_backbone(
         half["backbone"],
         weights=args.weights,
