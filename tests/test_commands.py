@@ -163,6 +163,7 @@ class TestFitAndClassify:
         for photo in sorted(rendered.rglob("*.jpg")):
             split = {"subject-006": "val", "subject-007": "test"}.get(photo.parent.name, "train")
             lines.append(f"{photo},{photo.name.partition('-')[0]},{split}")
+        lines.append(f"{rendered}/subject-000/anger-0.jpg,anger,val")  # as FER2013 has them: copies across splits
         (tmp_path / "s.csv").write_text("\n".join(lines))
         own = tmp_path / "t"
         shutil.copytree(table, own)
@@ -170,7 +171,9 @@ class TestFitAndClassify:
         capsys.readouterr()
         words = ("fit_svm", own, "--model", tmp_path / "svm.pkl", "--C", 1, "--json", "--weights")
         assert run(*words, weights) == 0
-        summary = summary_of(capsys)
+        captured = capsys.readouterr()
+        assert "1 of 9 val photos are trained on too" in captured.err
+        summary = json.loads(captured.out)
         assert summary["chosen_on"] == "validation"
         assert sum(summary["samples"].values()) == 48
         assert run(*words, tmp_path / "gone") == 2

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     )
     recipe = {"features": features.feature_half, "faces": features.face_half}
     seen = seen_in_training(features, args.weights)
+    choose = _unseen(features, fit, choose, seen)
     model.fit(
         features.X[fit],
         features.label[fit].astype(str),
@@ -60,6 +61,14 @@ def training_rows(features: Features, min_per_class: int | None) -> tuple[np.nda
         tell([f"left out: {', '.join(f'{label} ({counts[label]} photos)' for label in small)}"])
     kept = [label for label in counts if label not in small]
     return fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
+
+
+def _unseen(features: Features, fit: np.ndarray, choose: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The rows to choose on whose photos neither the SVM nor its backbone is fitted on, copies included."""
+    known = seen[choose] | np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
+    if known.any():
+        tell([f"{known.sum()} of {len(choose)} val photos are trained on too: C is chosen on the others"])
+    return choose[~known]
 
 
 def _choosing(features: Features, fit: np.ndarray, choose: np.ndarray) -> dict[str, Any]:
