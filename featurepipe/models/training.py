@@ -203,7 +203,8 @@ class Trainer:
 
 def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
     """uint8 (n, h, w) or (n, h, w, 3) to float (n, c, h, w) in 0..1 on `device`."""
-    tensor = torch.tensor(faces, device=device)  # a copy: memory-mapped faces are read-only, and torch warns of them
+    # A copy in row-major order: memory-mapped faces are read-only, which torch warns of.
+    tensor = torch.from_numpy(np.array(faces, order="C")).to(device)
     tensor = tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
     return tensor.to(torch.float32).div_(255)
 
