@@ -43,7 +43,7 @@ def ensure_environment(extra: str = "") -> None:
     if PYTHON.exists() and MARK.exists() and wanted in MARK.read_text(encoding="utf-8").split():
         return
     started = time.monotonic()
-    if not PYTHON.exists():
+    if not MARK.exists():  # also where making it was stopped half-way, before it had pip
         show([sys.executable, "-m", "venv", str(VENV)])
     target = f"{ROOT}[{extra}]" if extra else str(ROOT)
     show([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", target])

@@ -154,6 +154,7 @@ class TestRecipes:
             ("lr = inf", "lr"),
             ("epochs = 'ten'", "epochs = 'ten' is no int"),
             ("epochs = 2.5", "epochs"),
+            ("batch_size = 1", "batch_size"),
             ("momentum = true", "momentum"),
             ("augmentation = 3", "expected a table"),
             ("network = 3", "expected a table"),

@@ -79,7 +79,7 @@ class TrainingRecipe:
         _refuse_other_types(self)
         checks = {
             "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
+            "batch_size": self.batch_size >= 2,  # batch norm has no statistics of one face
             "lr": 0 < self.lr < math.inf,
             "schedule": self.schedule in ("constant", "one-cycle"),
             "warmup": 0 < self.warmup < 1,
