@@ -1,6 +1,7 @@
 """The main job with nothing faked: photos, dlib, a fer-vgg, the table on disk, through the command line."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from command_helpers import parts, run, session, start, untrained_weights, vectors, wait_until, write_csv
@@ -18,6 +20,7 @@ from PIL import Image
 from featurepipe.cli import main
 from featurepipe.conversion.layout import write_vgg16
 from featurepipe.datasets.synthetic import Identity, render_group
+from featurepipe.devices import resolve_device
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.stores import FaceStore
 from featurepipe.features.table import FeatureTable
@@ -119,6 +122,12 @@ def test_extract_loads_nothing_that_it_does_not_use():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded
     assert not {"sklearn", "scipy", "pandas", "torchvision", "matplotlib", "dlib", "h5py"} & set(loaded)
+
+
+def test_parts_say_what_their_last_bits_depend_on(uninterrupted):
+    made = json.loads(pq.read_schema(parts(uninterrupted)[0]).metadata[b"made_with"])
+    assert made["device"] == str(resolve_device("auto"))
+    assert (made["precision"], made["batch_size"], made["torch"]) == ("fp32", 8, torch.__version__)
 
 
 class TestBitEquality:
