@@ -326,6 +326,7 @@ class TestErrors:
             (("extract", "nowhere", "--table", "t"), "nowhere"),
             (("fit_svm", "nowhere", "--model", "m"), "not a feature table"),
             (("classify", "x.jpg", "--model", "nowhere", "--out", "o"), "no model file"),
+            (("classify", ".", "--out", "o", "--pictures"), "give another --out"),
             (("compare", "x.csv", "--methods", "magic", "--out", "o"), "known are svm"),
             (("fit_cnn", "nowhere", "--arch", "seed_cnn", "--model", "m"), "nowhere"),
             (("weights", "verify", "nothing"), "nothing"),

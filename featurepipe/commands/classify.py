@@ -24,7 +24,7 @@ from featurepipe.commands.steps import (
     tell,
 )
 from featurepipe.datasets.source import Source
-from featurepipe.errors import ModelError
+from featurepipe.errors import InputError, ModelError
 from featurepipe.faces.images import decode, read_photo
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
@@ -48,6 +48,10 @@ SHOWN_NAME = 50
 
 def run(args: argparse.Namespace) -> int:
     """Fill a table, predict every face, write the files, print a summary and, where labels are known, scores."""
+    if args.pictures and Path(args.out).resolve().is_relative_to(Path(args.source).resolve()):
+        raise InputError(
+            f"--pictures would put photos into {args.source}, to be classified next time: give another --out"
+        )
     model = load_model(args.model) if args.model else load_model(shipped_svm())
     source = samples_of(args)
     keep_faces_of(args, model, source)
