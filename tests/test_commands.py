@@ -172,7 +172,7 @@ class TestFitAndClassify:
         words = ("fit_svm", own, "--model", tmp_path / "svm.pkl", "--C", 1, "--json", "--weights")
         assert run(*words, weights) == 0
         captured = capsys.readouterr()
-        assert "1 of 9 val photos are trained on too" in captured.err
+        assert "1 of 9 val photos are copies of training photos" in captured.err
         summary = json.loads(captured.out)
         assert summary["chosen_on"] == "validation"
         assert sum(summary["samples"].values()) == 48

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     )
     recipe = {"features": features.feature_half, "faces": features.face_half}
     seen = seen_in_training(features, args.weights)
-    choose = _unseen(features, fit, choose, seen)
+    choose = _without(choose, seen[choose], "were seen by the backbone in training")
     model.fit(
         features.X[fit],
         features.label[fit].astype(str),
@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
 def training_rows(features: Features, min_per_class: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Labelled rows to fit on (split train, or none) and to choose on (split val); test rows are never read.
 
-    Classes with fewer than `min_per_class` rows to fit on are left out of both, and said so.
+    Classes with fewer than `min_per_class` rows to fit on are left out of both, and copies of photos to fit on (FER2013
+    has them) are left out of those to choose on; both are said.
     """
     rows = labelled(features)
     use = rows_by_use([features.split[row] for row in rows])
@@ -60,14 +61,15 @@ def training_rows(features: Features, min_per_class: int | None) -> tuple[np.nda
     if small:
         tell([f"left out: {', '.join(f'{label} ({counts[label]} photos)' for label in small)}"])
     kept = [label for label in counts if label not in small]
-    return fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
+    fit, choose = fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
+    copies = np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
+    return fit, _without(choose, copies, "are copies of training photos")
 
 
-def _unseen(features: Features, fit: np.ndarray, choose: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The rows to choose on whose photos neither the SVM nor its backbone is fitted on, copies included."""
-    known = seen[choose] | np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
+def _without(choose: np.ndarray, known: np.ndarray, why: str) -> np.ndarray:
+    """The rows to choose on but for the known ones, which are counted on stderr."""
     if known.any():
-        tell([f"{known.sum()} of {len(choose)} val photos are trained on too: C is chosen on the others"])
+        tell([f"{known.sum()} of {len(choose)} val photos {why}: left out"])
     return choose[~known]
 
 

@@ -74,11 +74,11 @@ class Predictions:
         return self.samples["label"].null_count < self.samples.num_rows
 
     def scored(self) -> np.ndarray:
-        """Photos to score, int64: the labelled ones of the test split, or all labelled ones where it has none."""
+        """Labelled photos to score, int64: those of the test split, else those of the val split, else all."""
         labels, splits = (np.array(self.samples[name].to_pylist(), object) for name in ("label", "split"))
         known = labels != None  # noqa: E711 (element by element)
-        test = known & (splits == "test")
-        return np.flatnonzero(test if test.any() else known)
+        parts = [known & (splits == "test"), known & (splits == "val"), known]
+        return np.flatnonzero(next((part for part in parts if part.any()), known))
 
     def largest(self) -> np.ndarray:
         """For every photo the row of its largest face, or -1 where it has none; int64 (photos,)."""
