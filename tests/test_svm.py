@@ -174,7 +174,7 @@ def test_balanced_weights_raise_the_recall_of_the_rare_class():
     assert (plain.training["criterion"], balanced.training["criterion"]) == ("accuracy", "UAR")
 
 
-def test_same_seed_same_model_and_threads_change_nothing():
+def test_same_seed_same_model_and_processes_change_nothing():
     X, y = faces()
     one = LinearSVM(seed=3, **QUICK).fit(X, y)
     two = LinearSVM(seed=3, n_jobs=2, **QUICK).fit(X, y)

@@ -95,11 +95,7 @@ def write_predictions(folder: Path, rows: Sequence[dict[str, Any]], columns: Seq
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, columns)
     table.writeheader()
-    table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    table.writerows(rows)  # floats in full: label stays the arg max of the p_ columns
     with replacing(folder / "predictions.csv") as stream:
         stream.write(printable(text.getvalue()).encode())
     write_json(folder / "predictions.json", {**summary, "predictions": rows})
-
-
-def _cell(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -29,7 +29,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 NORMALISERS = {"l2": Normalizer, "standard": StandardScaler}
 GRIDS = {
-    "l2": tuple(2.0**power for power in range(-7, 8, 2)),
+    "l2": tuple(2.0**power for power in range(-7, 10, 2)),
     "standard": tuple(10.0**power for power in range(-6, 0)),
 }
 """Values of C tried by default: standardised vectors need a smaller C (baselines.md 13.3)."""
@@ -60,7 +60,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         instead of accuracy
     folds : number of inner folds, where no validation set is given
     seed : of the folds and of liblinear's order of rows
-    n_jobs : fits running at a time (threads: liblinear releases the interpreter's lock)
+    n_jobs : fits running at a time, in processes: threads would share liblinear's one random generator
 
     Attributes
     ----------
@@ -226,7 +226,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             tasks = (delayed(_fit_and_decide)(self._svc(C, X), X, y, X_out) for C in grid)
             fits = []
             with _quiet():
-                for fit in Parallel(self.n_jobs, prefer="threads", return_as="generator")(tasks):
+                for fit in Parallel(self.n_jobs, return_as="generator")(tasks):
                     fits.append(fit)
                     if progress is not None:
                         progress(len(search.truths) * len(grid) + len(fits), count * len(grid))
