@@ -260,6 +260,16 @@ class TestFitAndClassify:
 
 
 class TestCompare:
+    def test_missing_photos_are_left_out_and_counted(self, rendered, weights, tmp_path, capsys):
+        lines = ["path,label,subject", "gone.jpg,anger,nobody"]
+        lines += [f"{photo},{photo.name.partition('-')[0]},{photo.parent.name}" for photo in rendered.rglob("*.jpg")]
+        (tmp_path / "s.csv").write_text("\n".join(lines))
+        words = ("compare", tmp_path / "s.csv", "--methods", "svm", "--out", tmp_path / "c", "--folds", 2)
+        assert run(*words, "--weights", weights, "--workers", 0, "--json") == 0
+        captured = capsys.readouterr()
+        assert "1 labelled photos are missing" in captured.err
+        assert json.loads(captured.out)["photos"] == 64
+
     def test_methods_share_frozen_folds(self, rendered, table, weights, tmp_path, capsys, monkeypatch):
         import dataclasses
 

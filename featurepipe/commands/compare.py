@@ -118,10 +118,16 @@ def _features(args: argparse.Namespace, name: str, source: Source, table: Path) 
 
 
 def _photos(table: FeatureTable, args: argparse.Namespace) -> Photos:
-    """Labelled photos, whatever their status: one without a face is a photo that every method gets wrong."""
+    """Labelled photos, whatever their status: one without a face is a photo that every method gets wrong.
+
+    Files that could not be read have no content key to put them into a fold by: they are left out, and counted.
+    """
     samples = table.samples()
     column = {name: samples[name].to_pylist() for name in ("path", "label", "subject", "split", "content")}
-    rows = [row for row, label in enumerate(column["label"]) if label is not None and column["content"][row]]
+    known = [row for row, label in enumerate(column["label"]) if label is not None]
+    rows = [row for row in known if column["content"][row]]
+    if len(rows) < len(known):
+        tell([f"{len(known) - len(rows)} labelled photos are missing or cannot be read: left out"])
     if not rows:
         raise InputError(f"{args.source} has no labelled photo to compare on; see --help for ways to give labels")
     picked = {name: [values[row] for row in rows] for name, values in column.items()}
