@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import featurepipe.features.extraction
 featurepipe.features.extraction.PART_BYTES = 1
 if still := {{still!r}}:
-    from command_helpers import stand_still
+    from process_helpers import stand_still
     stand_still(*still)
 runpy.run_module("featurepipe", run_name="__main__", alter_sys=True)
 """
@@ -51,56 +49,6 @@ def start(*words, still=None):
     """Start `python -m featurepipe` as the leader of a session of its own; `still` are arguments of stand_still."""
     program = [sys.executable, "-c", _PROGRAM.format(still=still)]
     return subprocess.Popen([*program, *map(str, words)], start_new_session=True, stderr=subprocess.PIPE)
-
-
-def stand_still(pattern, step, marker):
-    """Make this process stop at the first file whose path fits `pattern`, and touch `marker` once it stands.
-
-    step "write": half of the file's bytes are there; "rename": all of them, but not the name.
-    """
-    fsync, replace = os.fsync, os.replace
-
-    def wait():
-        Path(marker).touch()
-        time.sleep(60)
-
-    def at_fsync(handle):
-        if fnmatch(os.readlink(f"/proc/self/fd/{handle}"), pattern):
-            os.ftruncate(handle, os.fstat(handle).st_size // 2)
-            wait()
-        fsync(handle)
-
-    def at_replace(source, target):
-        if fnmatch(str(target), pattern):
-            wait()
-        replace(source, target)
-
-    if step == "write":
-        os.fsync = at_fsync
-    else:
-        os.replace = at_replace
-
-
-def wait_until(holds, seconds=60, child=None):
-    """Poll until `holds()`; where `child` is given it must not end before."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert child is None or child.poll() is None, child.stderr.read().decode()
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
-def session(leader):
-    """Process ids of a session, those that have ended left out."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(int(entry.parent.name))
-    return found
 
 
 def parts(table):

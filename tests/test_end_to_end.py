@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from command_helpers import parts, run, session, start, untrained_weights, vectors, wait_until, write_csv
+from command_helpers import parts, run, start, untrained_weights, vectors, write_csv
 from hostile import write_hostile
 from PIL import Image
+from process_helpers import session, wait_until
 
 from featurepipe.cli import main
 from featurepipe.conversion.layout import write_vgg16

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from extraction_helpers import (
     write_photo,
     write_photos,
 )
+from process_helpers import session, wait_until
 
 from featurepipe.content import content_of_file
 from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError, TableError
@@ -372,37 +372,17 @@ def _start_parent(folder):
     script = folder / "parent.py"
     script.write_text(_PARENT.format(tests=str(Path(__file__).parent), folder=str(folder)))
     parent = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, start_new_session=True)
-    _wait_until(lambda: len(detections(folder)) > 4)
+    wait_until(lambda: len(detections(folder)) > 4)
     return parent
-
-
-def _wait_until(holds, seconds=20):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def _session(leader):
-    """Processes of a session that are still there."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(int(entry.parent.name))
-    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_workers_leave_with_a_killed_parent(folder):
     parent = _start_parent(folder)
-    assert len(_session(parent.pid)) >= 3
+    assert len(session(parent.pid)) >= 3
     parent.kill()
     parent.wait()
-    _wait_until(lambda: not _session(parent.pid), seconds=5)
+    wait_until(lambda: not session(parent.pid), seconds=5)
     parent.stderr.close()
 
 

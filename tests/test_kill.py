@@ -21,35 +21,15 @@ from featurepipe.records import Sample
 PHOTOS = 500
 
 _CHILD = """
-import os, sys, time
-from fnmatch import fnmatch
+import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
+from process_helpers import stand_still
 from test_kill import run
-
-def stand_still(pattern, step):
-    # Stop at the first file whose path fits: before its bytes are all there, or before it gets its name.
-    def still():
-        (Path(sys.argv[1]) / "marker").touch()
-        time.sleep(60)
-    fsync, replace = os.fsync, os.replace
-    def at_fsync(handle):
-        if fnmatch(os.readlink(f"/proc/self/fd/{{handle}}"), pattern):
-            os.ftruncate(handle, os.fstat(handle).st_size // 2)
-            still()
-        fsync(handle)
-    def at_replace(source, target):
-        if fnmatch(str(target), pattern):
-            still()
-        replace(source, target)
-    if step == "write":
-        os.fsync = at_fsync
-    else:
-        os.replace = at_replace
 
 if __name__ == "__main__":
     if len(sys.argv) > 3:
-        stand_still(sys.argv[3], sys.argv[4])
+        stand_still(sys.argv[3], sys.argv[4], Path(sys.argv[1]) / "marker")
     run(Path(sys.argv[1]), workers=int(sys.argv[2]), seconds=0.002)
 """
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from command_helpers import parts, run, session, start, untrained_weights, vectors, wait_until
+from command_helpers import parts, run, start, untrained_weights, vectors
+from process_helpers import session, wait_until
 
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.features.table import FeatureTable

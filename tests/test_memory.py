@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from command_helpers import session, untrained_weights
+from command_helpers import untrained_weights
+from process_helpers import session
 
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.features.table import FeatureTable
