@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class Sample:
     subject : who is in the photo, or None where unknown
     split : train, val, test or None
     sequence, frame : name of the sequence and frame number in it, where there is one
+    role : "neutral", "onset", "apex", "offset" or "frame" in a sequence, "still" for a photo of its own; None unknown
+    extra : what else the data set says (view, illumination, gaze, intensity, session, valence, votes, ...), JSON-able
     box : the face's box where the data set gives it
     pixels : uint8 (h, w) or (h, w, 3), where the source holds pixels instead of naming a file
     """
@@ -61,6 +63,8 @@ class Sample:
     split: str | None = None
     sequence: str | None = None
     frame: int | None = None
+    role: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
     box: Face | None = None
     pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
 

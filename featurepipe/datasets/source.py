@@ -17,6 +17,23 @@ _SPLIT_BY_WORD = {word: split for split, words in _SPLITS.items() for word in wo
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A file or row that a reader left out, or an official one that is not there.
+
+    Parameters
+    ----------
+    path : of the file, or `file#row`; relative to nothing: it opens from the working directory where it exists
+    kind : "damaged" (known or found to be broken), "misnamed" (no official name), "extra" (official name, but not
+        part of the database), "unlabelled" (the database gives no label), "missing" (named by a list, not on disk)
+    why : one line for people
+    """
+
+    path: str
+    kind: Literal["damaged", "misnamed", "extra", "unlabelled", "missing"]
+    why: str
+
+
+@dataclass(frozen=True)
 class Source:
     """A SOURCE as read.
 
@@ -26,12 +43,14 @@ class Source:
     dataset : name of the reader (featurepipe.names.DATASETS)
     faces : "crops" where every sample already is a face crop (FER2013), else "photos"
     notes : one line each about what was skipped, assumed or found odd; safe to print
+    skipped : every file or row that was left out; `notes` counts them
     """
 
     samples: list[Sample]
     dataset: str
     faces: Literal["photos", "crops"]
     notes: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 def split_of(word: str) -> str | None:
