@@ -1,4 +1,4 @@
-"""What a database of facial expressions is to the rest: a record with its reader, its marker and its official counts."""
+"""A database of facial expressions as a record: its reader, its marker and its official counts."""
 
 from __future__ import annotations
 
