@@ -6,7 +6,11 @@ A test compares each tuple with the registry it mirrors.
 DETECTORS = ("hog", "dlib-mmod", "mtcnn", "none")
 BACKBONES = ("fer-vgg", "vgg-face", "vgg16-imagenet", "facenet-vggface2", "dlib-resnet")
 ARCHITECTURES = ("seed_cnn", "fer-vgg")
-DATASETS = ("folder", "csv", "fer2013", "npz")
+DATABASES = (
+    *("affectnet", "bu-3dfe", "casme2", "ck48", "ckextended", "ckplus", "fed-ro", "fer2013", "ferplus", "gemep-fera"),
+    *("jaffe", "kdef", "mmi", "multipie", "oulu-casia", "raf-db", "rafd", "sfew"),
+)
+DATASETS = ("folder", "csv", "npz", *DATABASES)
 EXPORTS = ("parquet", "csv", "npz", "mat")
 LAYOUTS = ("vgg_face_caffe", "vgg_face_keras", "vgg_face_mcn", "vgg_face_torch7")
 METHODS = ("svm", *(f"svm:{backbone}" for backbone in BACKBONES), *ARCHITECTURES)

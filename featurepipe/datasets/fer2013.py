@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 
 from featurepipe.datasets.arrays import pixel_notes
+from featurepipe.datasets.database import Database
 from featurepipe.datasets.folder import Listing, label_layout, label_parts, list_photos
 from featurepipe.datasets.source import Source, label_of, split_of
 from featurepipe.datasets.tables import read_rows
@@ -147,3 +148,21 @@ def _code_notes(samples: list[Sample]) -> list[str]:
         f"{contempt} rows have code 7, read as contempt: this is ckextended.csv (CK+), whose splits share people "
         "and which names no subjects"
     ]
+
+
+def _is_root(folder: str) -> bool:
+    return False
+
+
+DATABASE = Database(
+    name="fer2013",
+    title="FER2013",
+    size="35,887 grey pictures of 48 x 48 pixels",
+    labels=("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+    identity="none",
+    licence="none stated: pictures from the web, collected for a Kaggle challenge",
+    url="https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
+    citation="Goodfellow et al., Challenges in Representation Learning, ICONIP 2013",
+    is_root=_is_root,
+    read=lambda root, frames: read_fer2013(root),
+)
