@@ -6,7 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from featurepipe.datasets.source import Source, split_of
 from featurepipe.errors import InputError
@@ -32,14 +32,16 @@ class Listing:
     root : the folder as it was given
     photos : paths below root with "/" between the parts, sorted byte by byte; a dangling link is a photo too
     notes : what else was there
+    others : files that are no photos by their names, written and sorted as `photos`
     """
 
     root: str
     photos: list[str]
     notes: list[str]
+    others: list[str] = field(default_factory=list)
 
     def path(self, photo: str) -> str:
-        """Path of one of `photos` that opens from the working directory."""
+        """Path of one of `photos` or `others` that opens from the working directory."""
         return os.path.join(self.root, *photo.split("/"))
 
 
@@ -58,6 +60,19 @@ def list_photos(root: str) -> Listing:
     if not walk.photos:
         raise InputError(_nothing_found(root, walk))
     return Listing(root, sorted(walk.photos, key=os.fsencode), walk.notes())
+
+
+def list_files(root: str) -> Listing:
+    """As list_photos, with the files that are no photos in `others` instead of in `notes`, and perhaps without photos.
+
+    Raises
+    ------
+    InputError : root cannot be listed
+    """
+    walk = _Walk(root)
+    walk.run()
+    photos, others = (sorted(files, key=os.fsencode) for files in (walk.photos, walk.others))
+    return Listing(root, photos, walk.trouble(), others)
 
 
 def read_folder(source: str) -> Source:
@@ -178,6 +193,11 @@ class _Walk:
         if self.others:
             notes.append(f"{len(self.others)} files are no photos by their names ({_kinds(self.others)})")
             notes += self._tables()
+        return notes + self.trouble()
+
+    def trouble(self) -> list[str]:
+        """What could not be looked at."""
+        notes = []
         if self._special:
             notes.append(f"{self._special} names of photos are pipes, sockets or devices: not opened")
         if self._unlisted:

@@ -1,0 +1,148 @@
+"""What readers of databases share: official names in any case and folder, copies, markers, and small text files.
+
+A reader lists its root once (folder.list_files), takes the photos by name (by_name), tells what is left (misnamed)
+and ends with left_out for its notes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import NamedTuple
+
+from featurepipe.datasets.folder import EXTENSIONS, Listing
+from featurepipe.datasets.source import Skipped
+from featurepipe.errors import InputError
+from featurepipe.files import printable
+
+MAX_TEXT = 16 << 20
+"""Bytes that a list, sheet or README may have: the largest official one has under a tenth of it."""
+
+_LOOK_AT = 2000
+"""Entries that a marker looks at below one folder, at most."""
+
+
+class Named(NamedTuple):
+    """A file with an official name.
+
+    Parameters
+    ----------
+    path : opens from the working directory
+    place : path below the root with "/" between the parts
+    match : of the official name
+    """
+
+    path: str
+    place: str
+    match: re.Match[str]
+
+
+def by_name(listing: Listing, files: Iterable[str], pattern: str, rest: list[str]) -> Iterator[Named]:
+    """Yield the files (listing.photos or .others) whose path without extension ends in `pattern`; others go to `rest`.
+
+    `pattern` must match the whole name, or the whole of the last parts of the path if it has a "/" in it, in any
+    case. Nothing is kept here: a million files cost what the caller keeps.
+    """
+    tail = _tail(pattern)
+    for place in files:
+        match = tail.fullmatch(os.path.splitext(place)[0])
+        if match is None:
+            rest.append(place)
+        else:
+            yield Named(listing.path(place), place, match)
+
+
+def misnamed(listing: Listing, rest: Iterable[str], expected: str) -> list[Skipped]:
+    """Files without an official name, which is `expected`, as left out."""
+    return [Skipped(listing.path(place), "misnamed", f"no official name; expected {expected}") for place in rest]
+
+
+def without_copies(
+    files: Iterable[Named], key: Callable[[re.Match[str]], Hashable], skipped: list[Skipped]
+) -> Iterator[Named]:
+    """Yield the first file of each `key`; later ones (sorted copies, conversions to JPEG) go to `skipped`."""
+    seen = set()
+    for file in files:
+        what = key(file.match)
+        if what in seen:
+            skipped.append(Skipped(file.path, "extra", "a copy of another file under the same name"))
+        else:
+            seen.add(what)
+            yield file
+
+
+def left_out(skipped: Iterable[Skipped]) -> list[str]:
+    """One note for each kind of file that was left out: how many, and the first with its reason."""
+    kinds: dict[str, list[Skipped]] = {}
+    for one in skipped:
+        kinds.setdefault(one.kind, []).append(one)
+    return [
+        f"{len(ones)} {kind} {'file' if len(ones) == 1 else 'files'} left out "
+        f"({'' if len(ones) == 1 else 'first '}{printable(ones[0].path)}: {ones[0].why})"
+        for kind, ones in sorted(kinds.items())
+    ]
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a small text file, in UTF-8 with or without BOM; bytes that are not become the replacement character.
+
+    Raises
+    ------
+    InputError : the file cannot be read, or has more than MAX_TEXT bytes
+    """
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(MAX_TEXT + 1)
+    except OSError as error:
+        raise InputError(f"{printable(path)} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_TEXT:
+        raise InputError(f"{printable(path)} has more than {MAX_TEXT >> 20} MiB: no official text file is that long")
+    return content.decode("utf-8-sig", errors="replace").splitlines()
+
+
+def subfolder(folder: str, name: str) -> str | None:
+    """Path of the folder `name`, in any case, directly below `folder`, or None."""
+    for entry in _entries(folder):
+        if entry.name.casefold() == name.casefold() and entry.is_dir():
+            return entry.path
+    return None
+
+
+def mostly_named(folder: str, pattern: str) -> bool:
+    """Whether most of the photos in and below `folder` have names as in by_name: a marker for flat and sorted copies.
+
+    Breadth first, a bounded number of entries: a huge folder costs no more than a small one.
+    """
+    tail = _tail(pattern)
+    photos = [place for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS]
+    return 2 * sum(1 for place in photos if tail.fullmatch(os.path.splitext(place)[0])) > len(photos)
+
+
+def _tail(pattern: str) -> re.Pattern[str]:
+    return re.compile(f"(?:.*/)?(?:{pattern})", re.IGNORECASE | re.DOTALL)
+
+
+def _some_files(root: str) -> list[str]:
+    """Paths below root, "/" between the parts, of the first files in and below it."""
+    files: list[str] = []
+    folders, left = [""], _LOOK_AT
+    while folders and left > 0:
+        folder = folders.pop(0)
+        for entry in _entries(os.path.join(root, folder), left):
+            left -= 1
+            place = f"{folder}/{entry.name}" if folder else entry.name
+            (folders if entry.is_dir(follow_symlinks=False) else files).append(place)
+    return files
+
+
+def _entries(folder: str, limit: int | None = None) -> list[os.DirEntry[str]]:
+    """Entries of a folder (at most `limit`) by name, without hidden ones and __MACOSX; none where it has no listing."""
+    try:
+        with os.scandir(folder) as entries:
+            shown = (entry for entry in entries if not entry.name.startswith((".", "__MACOSX")))
+            kept = list(itertools.islice(shown, limit))
+    except OSError:
+        return []
+    return sorted(kept, key=lambda entry: os.fsencode(entry.name))
