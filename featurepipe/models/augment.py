@@ -18,7 +18,7 @@ def augment(faces: torch.Tensor, how: Augmentation, view: int, generator: torch.
     faces : float (n, c, s, s) in 0..1
     how : the ranges
     view : side of the square view in pixels, at most s; a view equal to s with no change is a copy
-    generator : on the CPU; the only source of randomness
+    generator : on the device of faces; the only source of randomness
 
     Returns
     -------
@@ -27,12 +27,12 @@ def augment(faces: torch.Tensor, how: Augmentation, view: int, generator: torch.
     count, channels = faces.shape[:2]
     if how == Augmentation() and view == faces.shape[-1]:
         return faces
-    theta = _affine(count, faces.shape[-1], view, how, generator).to(faces)
+    theta = _affine(count, faces.shape[-1], view, how, generator)
     grid = functional.affine_grid(theta, [count, channels, view, view], align_corners=False)
     moved = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
     if how.gamma == 1.0:
         return moved
-    exponent = torch.exp(_symmetric(count, math.log(how.gamma), generator)).to(faces)
+    exponent = torch.exp(_symmetric(count, math.log(how.gamma), generator))
     return moved.clamp(1e-4, 1.0) ** exponent[:, None, None, None]
 
 
@@ -41,15 +41,15 @@ def erase(images: torch.Tensor, probability: float, generator: torch.Generator) 
     if not probability:
         return images
     count, _, height, width = images.shape
-    area = torch.rand(count, generator=generator) * 0.18 + 0.02
+    area = _uniform(count, generator) * 0.18 + 0.02
     aspect = torch.exp(_symmetric(count, math.log(3.0), generator))
     half_h, half_w = (area * aspect).sqrt() * height / 2, (area / aspect).sqrt() * width / 2
-    middle_y = torch.rand(count, generator=generator) * height
-    middle_x = torch.rand(count, generator=generator) * width
-    inside_y = (torch.arange(height)[None] - middle_y[:, None]).abs() < half_h[:, None]
-    inside_x = (torch.arange(width)[None] - middle_x[:, None]).abs() < half_w[:, None]
-    chosen = torch.rand(count, generator=generator) < probability
-    mask = (inside_y[:, :, None] & inside_x[:, None, :] & chosen[:, None, None]).to(images.device)
+    middle_y, middle_x = _uniform(count, generator) * height, _uniform(count, generator) * width
+    rows, columns = (torch.arange(side, device=images.device)[None] for side in (height, width))
+    inside_y = (rows - middle_y[:, None]).abs() < half_h[:, None]
+    inside_x = (columns - middle_x[:, None]).abs() < half_w[:, None]
+    chosen = _uniform(count, generator) < probability
+    mask = inside_y[:, :, None] & inside_x[:, None, :] & chosen[:, None, None]
     return images.masked_fill(mask[:, None], 0.0)
 
 
@@ -57,7 +57,7 @@ def _affine(count: int, size: int, view: int, how: Augmentation, generator: torc
     """Matrices (count, 2, 3) from view coordinates to face coordinates, both -1..1 as affine_grid wants them."""
     angle = _symmetric(count, math.radians(how.rotation), generator)
     zoom = torch.exp(_symmetric(count, math.log1p(how.scale), generator)) * (view / size)
-    mirror = torch.where(torch.rand(count, generator=generator) < how.flip, -1.0, 1.0)
+    mirror = torch.where(_uniform(count, generator) < how.flip, -1.0, 1.0)
     shift_x, shift_y = (_symmetric(count, 2 * how.shift / size, generator) for _ in range(2))
     cosine, sine = zoom * torch.cos(angle), zoom * torch.sin(angle)
     rows = [mirror * cosine, -sine, shift_x, mirror * sine, cosine, shift_y]
@@ -65,4 +65,9 @@ def _affine(count: int, size: int, view: int, how: Augmentation, generator: torc
 
 
 def _symmetric(count: int, bound: float, generator: torch.Generator) -> torch.Tensor:
-    return (torch.rand(count, generator=generator) * 2 - 1) * bound
+    return (_uniform(count, generator) * 2 - 1) * bound
+
+
+def _uniform(count: int, generator: torch.Generator) -> torch.Tensor:
+    """float32 (count,) in 0..1, on the generator's device."""
+    return torch.rand(count, generator=generator, device=generator.device)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from featurepipe.devices import autocast
 from featurepipe.errors import InputError, ModelError
@@ -109,19 +110,20 @@ class Trainer:
         """Every face once, in an order and with changes that seed and epoch alone decide."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout draws from the global generator
-            generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-            order = torch.randperm(len(faces), generator=generator).numpy()
+            generator = torch.Generator(self.device).manual_seed(self.seed * 100_003 + self.epoch)
+            order = torch.randperm(len(faces), generator=generator, device=self.device).cpu().numpy()
             size = self.recipe.batch_size
             steps = len(faces) // size
             self.network.train()
-            loss, right = 0.0, 0
+            # Sums stay on the device: reading a number in every step would make a GPU wait for the CPU, and back.
+            sums = torch.zeros(2, dtype=torch.float64, device=self.device)
             for step in range(steps):
                 chosen = order[step * size : (step + 1) * size]
                 inputs = self._training_inputs(faces[chosen], generator)
                 wanted = torch.as_tensor(targets[chosen], device=self.device)
                 self._set_rate(self.epoch + step / steps)
-                batch_loss, batch_right = self._one_step(inputs, wanted)
-                loss, right = loss + batch_loss, right + batch_right
+                sums += self._one_step(inputs, wanted)
+        loss, right = sums.tolist()
         if not math.isfinite(loss):
             raise ModelError(
                 f"training diverged in epoch {self.epoch + 1}: the loss is not a number; try a recipe with a "
@@ -130,7 +132,8 @@ class Trainer:
         seen = steps * size
         return {"lr": self._rate(self.epoch), "loss": loss / steps, "train_accuracy": right / seen}
 
-    def _one_step(self, inputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, int]:
+    def _one_step(self, inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Returns the batch's mean loss and its number of right answers, on the device."""
         with autocast(self.device, self.precision):
             scores = self.network(inputs)
         loss = _loss(scores.float(), wanted, self.recipe)
@@ -139,7 +142,7 @@ class Trainer:
         self.optimiser.step()
         if self.recipe.average:
             _move_towards(self.average, self.network, self._decay())
-        return loss.item(), int((scores.argmax(1) == wanted).sum())
+        return torch.stack([loss.detach(), (scores.argmax(1) == wanted).sum()]).double()
 
     def _training_inputs(self, faces: np.ndarray, generator: torch.Generator) -> torch.Tensor:
         how = self.recipe.augmentation
@@ -204,7 +207,10 @@ class Trainer:
 def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
     """uint8 (n, h, w) or (n, h, w, 3) to float (n, c, h, w) in 0..1 on `device`."""
     # A copy in row-major order: memory-mapped faces are read-only, which torch warns of.
-    tensor = torch.from_numpy(np.array(faces, order="C")).to(device)
+    tensor = torch.from_numpy(np.array(faces, order="C"))
+    if device.type == "cuda":  # only a copy from pinned memory lets the CPU go on
+        tensor = tensor.pin_memory()
+    tensor = tensor.to(device, non_blocking=True)
     tensor = tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
     return tensor.to(torch.float32).div_(255)
 
@@ -257,8 +263,9 @@ def _decayed_apart(network: nn.Module, decay: float) -> list[dict[str, Any]]:
 @torch.no_grad()
 def _move_towards(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Average weights and batch norm statistics alike: statistics of the last weights would not fit."""
-    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - decay)
-        else:
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    get_ema_multi_avg_fn(decay)([kept for kept, _ in floats], [new for _, new in floats], 0)
+    for kept, new in pairs:
+        if not kept.is_floating_point():
             kept.copy_(new)
