@@ -208,6 +208,39 @@ class TestClassifier:
             row["loss"] for row in resumed.training["history"]
         ]
 
+    def test_fine_tuning_starts_where_the_other_model_stopped(self, name, tmp_path):
+        (faces, labels), taught = faces_of(name), fitted(name, epochs=15, lr=0.05, average=0.0)
+        taught.trained_on = np.array([3, 9])
+        barely = small(name, lr=1e-9, average=0.0, augmentation=Augmentation())
+        tuned = CNNClassifier(name, barely, device="cpu").fit(
+            faces, labels, initial=taught, trained_on=np.array([9, 4]), checkpoint=tmp_path / "m.ckpt"
+        )
+        anew = CNNClassifier(name, barely, device="cpu").fit(faces, labels)
+        first = [model.training["history"][0]["loss"] for model in (tuned, anew)]
+        assert first[0] < 0.8 * first[1]
+        assert tuned.trained_on.tolist() == [3, 4, 9]
+        with pytest.raises(ModelError, match="another recipe"):
+            CNNClassifier(name, barely, device="cpu").fit(
+                faces, labels, checkpoint=tmp_path / "m.ckpt", resume=True, initial=fitted(name, epochs=2)
+            )
+
+    def test_fine_tuning_for_other_classes_renews_the_last_layer(self, name):
+        (faces, labels), taught = faces_of(name), fitted(name)
+        others = np.where(labels == "anger", "rage", labels)
+        barely = small(name, epochs=1, lr=1e-9, average=0.0)
+        weights = [
+            model.network_.state_dict()
+            for model in (
+                taught,
+                CNNClassifier(name, barely, device="cpu").fit(faces, others, initial=taught),
+            )
+        ]
+        moved = [
+            key for key in weights[0] if weights[0][key].ndim > 1 and not torch.allclose(*(w[key] for w in weights))
+        ]
+        assert len(moved) == 1
+        assert weights[0][moved[0]].shape[0] == 3
+
     def test_one_face_equals_a_batch(self, name):
         model, (faces, _) = fitted(name), faces_of(name)
         alone = np.concatenate([model.decision_function(faces[i : i + 1]) for i in range(len(faces))])
@@ -265,6 +298,11 @@ class TestRefusals:
             CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(
                 faces, labels, checkpoint=tmp_path / "m.ckpt", resume=True
             )
+
+    def test_fine_tuning_across_architectures(self):
+        faces, labels = faces_of("seed_cnn")
+        with pytest.raises(InputError, match="same architecture"):
+            CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(faces, labels, initial=fitted("fer-vgg"))
 
     def test_faces_of_another_shape(self):
         with pytest.raises(InputError, match=r"100, 100"):

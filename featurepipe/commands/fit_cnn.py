@@ -23,7 +23,7 @@ from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import get_baseline
-from featurepipe.models.cnn import CNNClassifier
+from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.training_recipe import read_recipe
 from featurepipe.progress import bar
 
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     fit, watch = training_rows(features, None)
     if not len(fit):
         raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
+    initial = load_cnn(args.init) if args.init else None
     model = CNNClassifier(args.arch, recipe, seed=args.seed, device=args.device, precision=args.precision)
     with bar(recipe.epochs, args.arch, "epoch") as progress:
         model.fit(
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
             resume=args.resume,
             recipe={"features": features.feature_half, "faces": features.face_half},
             trained_on=content_codes(features.content[fit]),
+            initial=initial,
             after_epoch=_watcher(progress.update, recipe.epochs),
         )
     model.training["command"] = _settings(features, args)

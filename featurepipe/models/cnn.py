@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from scipy.special import expit, softmax
 
 from featurepipe.devices import resolve_device
@@ -76,9 +77,10 @@ class CNNClassifier:
         resume: bool = False,
         recipe: Mapping[str, Any] | None = None,
         trained_on: np.ndarray | None = None,
+        initial: CNNClassifier | None = None,
         after_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> CNNClassifier:
-        """Train from random weights, or go on from a checkpoint.
+        """Train from random weights, from those of a fitted model, or go on from a checkpoint.
 
         Parameters
         ----------
@@ -90,9 +92,11 @@ class CNNClassifier:
             and history, and the result equals an uninterrupted run on the same machine
         recipe : how the crops were made; kept with the model
         trained_on : int64 (n,), codes of the photos; kept with the model, so that nobody tests on them unawares
+        initial : fitted model of the same architecture whose weights are the start (fine-tuning); where its classes
+            are others the last layer starts anew. The photos it was trained on join `trained_on`
 
-        Raises InputError for faces of another shape, fewer than two classes, or a validation label never
-        trained on; ModelError for a checkpoint of another run.
+        Raises InputError for faces of another shape, fewer than two classes, a validation label never trained on,
+        or an `initial` of another architecture or width; ModelError for a checkpoint of another run.
         """
         _check_faces(faces, self.baseline)
         labels = np.asarray(labels, dtype=str)
@@ -107,7 +111,9 @@ class CNNClassifier:
             precision=self.precision,
             seed=self.seed,
         )
-        fingerprint = self._fingerprint(faces, labels)
+        start = {} if initial is None else self._start(initial)
+        trainer.start_from(start)
+        fingerprint = self._fingerprint(faces, labels, start)
         if resume and checkpoint and checkpoint.exists():
             trainer.load_checkpoint(checkpoint, fingerprint)
 
@@ -120,7 +126,8 @@ class CNNClassifier:
         trainer.run(faces, targets, validation=self._encode(validation), after_epoch=finished)
         self.network_ = trainer.result
         self.recipe = dict(recipe or {})
-        self.trained_on = np.unique(np.asarray(() if trained_on is None else trained_on, np.int64))
+        seen = [() if trained_on is None else trained_on, () if initial is None else initial.trained_on]
+        self.trained_on: np.ndarray = np.unique(np.concatenate([np.asarray(codes, np.int64) for codes in seen]))
         names, counts = np.unique(labels, return_counts=True)
         self.training: dict[str, Any] = {
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
@@ -167,14 +174,33 @@ class CNNClassifier:
             raise InputError(f"validation has classes that training has not: {', '.join(strange)}")
         return faces, np.searchsorted(self.classes_, labels)
 
-    def _fingerprint(self, faces: np.ndarray, labels: np.ndarray) -> str:
-        """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision."""
+    def _start(self, initial: CNNClassifier) -> dict[str, torch.Tensor]:
+        """The weights to take over from `initial`: all of them, without the last layer's where classes differ."""
+        ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
+        sizes = [
+            {name: value for name, value in recipe.network.items() if name != "dropout"} for recipe in (ours, theirs)
+        ]
+        if self.arch != initial.arch or sizes[0] != sizes[1]:
+            raise InputError(
+                f"cannot start {self.arch} {sizes[0]} from a model of {initial.arch} {sizes[1]}; "
+                "give a model of the same architecture and network sizes"
+            )
+        weights = initial.network_.state_dict()
+        if initial.labels == self.labels:
+            return weights
+        last = [name for name, module in initial.network_.named_modules() if isinstance(module, torch.nn.Linear)][-1]
+        return {name: tensor for name, tensor in weights.items() if not name.startswith(f"{last}.")}
+
+    def _fingerprint(self, faces: np.ndarray, labels: np.ndarray, start: Mapping[str, torch.Tensor]) -> str:
+        """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights."""
         data = hashlib.sha256()
-        for start in range(0, len(faces), 4096):
-            data.update(np.ascontiguousarray(faces[start : start + 4096]).data)
+        for first in range(0, len(faces), 4096):
+            data.update(np.ascontiguousarray(faces[first : first + 4096]).data)
         recipe = (self.recipe_ or self.baseline.recipe).document()
         labels_digest = digest_of(labels.tolist())
-        return digest_of([self.arch, recipe, self.seed, self.precision, data.hexdigest(), labels_digest])
+        run = [self.arch, recipe, self.seed, self.precision, data.hexdigest(), labels_digest]
+        weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
+        return digest_of(run + [hashlib.sha256(save(weights)).hexdigest()] * bool(start))
 
     @property
     def labels(self) -> list[str]:

@@ -6,7 +6,7 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ class Trainer:
     def result(self) -> nn.Module:
         """The network to use: the moving average where the recipe asks for one, else the trained one."""
         return self.average if self.recipe.average else self.network
+
+    def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin with these weights instead of random ones; those not named stay random."""
+        for network in (self.network, self.average):
+            network.load_state_dict({**self.network.state_dict(), **weights})
 
     def run(
         self,
