@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-from featurepipe.datasets.splits import DROPPED, Folds, grouped_holdout, groups_of, make_folds, rows_by_use
+from featurepipe.datasets.splits import (
+    DROPPED,
+    Folds,
+    grouped_by,
+    grouped_holdout,
+    groups_of,
+    make_folds,
+    rows_by_use,
+)
 from featurepipe.errors import InputError
 
 CLASSES = ("anger", "happiness", "neutral")
@@ -102,6 +110,25 @@ def test_copies_under_two_subjects_keep_both_subjects_together():
     for seed in range(10):
         folds = make_folds(labels, **about, seed=seed)
         assert len({folds.fold_of[row] for row, who in enumerate(about["subjects"]) if who in ("S000", "S001")}) == 1
+
+
+def test_where_identity_is_unknown_known_subjects_and_sequences_stay_together_all_the_same():
+    labels, about = people()
+    sequences = [f"clip-{row // 3}" if row % 2 else None for row in range(len(labels))]
+    about["subjects"] = [subject if subject < "S020" else None for subject in about["subjects"]]
+    for seed in range(10):
+        folds = make_folds(labels, **about, sequences=sequences, n_folds=3, seed=seed)
+        assert folds.identity == "unknown"
+        folds.check(about["subjects"])
+        for name in set(sequences) - {None}:
+            assert len({folds.fold_of[row] for row, own in enumerate(sequences) if own == name}) == 1
+
+
+def test_a_class_of_too_few_sequences_is_named_with_their_number():
+    labels, about = ["happiness"] * 10 + ["fear"] * 10, strangers(range(20))
+    sequences = [None] * 10 + ["one"] * 5 + ["two"] * 5
+    with pytest.raises(InputError, match=r"too few sequences for 5 folds in class fear \(2\)"):
+        make_folds(labels, **about, sequences=sequences, n_folds=5)
 
 
 def test_subject_folds_are_refused_where_subjects_are_unknown():
@@ -218,6 +245,16 @@ def test_no_file_of_folds(tmp_path):
 def test_groups_chain_subjects_and_copies():
     groups = groups_of(["c3", "c1", "c1", "c2", "c4", "c4"], ["ann", "ann", "bob", None, None, ""])
     assert groups == ["c1", "c1", "c1", "c2", "c4", "c4"]
+
+
+def test_groups_of_sequences():
+    """Two people's sequences of one name are two sequences; one subject holds its sequences together."""
+    contents = ["a", "b", "c", "d", "e", "f", "g"]
+    subjects = ["ann", "bob", None, None, "ann", None, None]
+    sequences = ["001", "001", "001", "001", "002", "002", ""]
+    assert groups_of(contents, subjects, sequences) == ["a", "b", "c", "c", "a", "f", "g"]
+    assert (grouped_by(["ann"], ["001"]), grouped_by(["ann", None], ["001", None])) == ("subject", "sequence")
+    assert grouped_by([None], [None]) == grouped_by(["ann", None]) == "content"
 
 
 def test_a_subject_named_like_a_content_key_ties_nothing():

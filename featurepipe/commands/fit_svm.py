@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featurepipe.commands.steps import labelled, read_vectors, seen_in_training, show, tell
-from featurepipe.datasets.splits import groups_of, rows_by_use
+from featurepipe.datasets.splits import grouped_by, groups_of, rows_by_use
 from featurepipe.errors import InputError
 from featurepipe.features.table import Features
 from featurepipe.models.persistence import save_svm, save_svm_arrays
@@ -77,10 +77,9 @@ def _choosing(features: Features, fit: np.ndarray, choose: np.ndarray) -> dict[s
     """Where C and temperature are chosen: on the val rows where there are any, else by folds inside train."""
     if len(choose):
         return {"validation": (features.X[choose], features.label[choose].astype(str))}
-    subjects = features.subject[fit]
-    known = all(subjects)
-    groups = groups_of(features.content[fit], subjects if known else [None] * len(fit))
-    return {"groups": groups, "grouped_by": "subject" if known else "content", "progress": _Bar()}
+    subjects, sequences = features.subject[fit].tolist(), features.sequence[fit].tolist()
+    groups = groups_of(features.content[fit].tolist(), subjects, sequences)
+    return {"groups": groups, "grouped_by": grouped_by(subjects, sequences), "progress": _Bar()}
 
 
 class _Bar:

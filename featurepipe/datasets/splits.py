@@ -1,6 +1,7 @@
 """Who is fitted on, who is chosen on and who is tested on: frozen folds, a held-out part, and the rule for splits.
 
-Photos that belong together stay together: those of one person where people are known, and copies of one picture.
+Photos that belong together stay together: those of one person where people are known, those of one sequence, and
+copies of one picture.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from featurepipe.files import printable, write_json
 FORMAT = 1
 DROPPED = -1
 
+GroupedBy = Literal["subject", "sequence", "content"]
+GROUPS: dict[GroupedBy, str] = {"subject": "subjects", "sequence": "sequences", "content": "different pictures"}
+"""What is counted, in words, where samples are grouped by each."""
+
 
 @dataclass(frozen=True, eq=False)
 class Folds:
@@ -31,7 +36,7 @@ class Folds:
     keys : one per sample, in order: content key and path (`sample_keys`)
     fold_of : int (n,), the fold whose test part holds the sample; DROPPED for a sample of a class left out
     n_folds, seed : as given to `make_folds`
-    identity : "known": no person is in two folds; "unknown": only copies of a picture are kept together
+    identity : "known": no person is in two folds; "unknown": some samples' subjects are not known
     dropped : number of samples of each class left out for being too small
     """
 
@@ -143,24 +148,36 @@ def sample_keys(contents: Sequence[str], paths: Sequence[str]) -> tuple[str, ...
     return tuple(f"{content} {printable(path)}" for content, path in zip(contents, paths, strict=True))
 
 
-def groups_of(contents: Sequence[str], subjects: Sequence[str | None]) -> list[str]:
-    """The group of each sample: samples of one subject, or of equal content, are in one group, and so on in chains.
+def groups_of(
+    contents: Sequence[str], subjects: Sequence[str | None], sequences: Sequence[str | None] | None = None
+) -> list[str]:
+    """The group of each sample: samples of one subject, sequence or content are in one group, and so on in chains.
 
-    Where a subject is None or empty only content ties. A group's name is the least content in it: it depends on
-    neither the order nor the place of the samples.
+    Where a subject or a sequence is None or empty it ties nothing; equal names of sequences of two subjects are two
+    sequences. A group's name is the least content in it: it depends on neither the order nor the place of the samples.
     """
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
+    parent: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def root(node: tuple[str, str]) -> tuple[str, str]:
+    def root(node: tuple[str, ...]) -> tuple[str, ...]:
         while parent.setdefault(node, node) != node:
             parent[node] = parent[parent[node]]
             node = parent[node]
         return node
 
-    for content, subject in zip(contents, subjects, strict=True):
-        one, other = root(("content", content)), root(("subject", subject) if subject else ("content", content))
-        parent[max(one, other)] = min(one, other)  # "content" sorts before "subject": roots are least contents
+    for content, subject, sequence in zip(contents, subjects, sequences or [None] * len(contents), strict=True):
+        ties = [("subject", subject)] if subject else []
+        ties += [("sequence", sequence, subject or "")] if sequence else []
+        for tie in ties:
+            one, other = root(("content", content)), root(tie)
+            parent[max(one, other)] = min(one, other)  # "content" sorts first: roots are least contents
     return [root(("content", content))[1] for content in contents]
+
+
+def grouped_by(subjects: Sequence[str | None], sequences: Sequence[str | None] | None = None) -> GroupedBy:
+    """What the groups of samples are: subjects where all are known, else sequences where there are any, else copies."""
+    if all(subjects):
+        return "subject"
+    return "sequence" if any(sequences or ()) else "content"
 
 
 def make_folds(
@@ -169,22 +186,24 @@ def make_folds(
     subjects: Sequence[str | None],
     contents: Sequence[str],
     paths: Sequence[str],
+    sequences: Sequence[str | None] | None = None,
     n_folds: int = 5,
     seed: int = 0,
     by: Literal["auto", "subject"] = "auto",
     min_per_class: int = 0,
 ) -> Folds:
-    """Stratified folds of labelled samples that keep people, and copies of a picture, together.
+    """Stratified folds of labelled samples that keep people, sequences, and copies of a picture, together.
 
-    Where every sample names its subject, folds are subject-disjoint; else identity is unknown and only copies are
-    kept together. The same samples and seed give the same folds on every platform, in whatever order they come.
+    Where every sample names its subject, folds are subject-disjoint; else identity is unknown, and only samples whose
+    subject, sequence or content is known to be the same are kept together. The same samples and seed give the same
+    folds on every platform, in whatever order they come.
 
     Parameters
     ----------
-    labels, subjects, contents, paths : one per sample; contents are the samples' content keys
+    labels, subjects, contents, paths, sequences : one per sample; contents are the samples' content keys
     by : "subject" refuses samples of unknown subject instead of falling back
     min_per_class : leave out (and count) classes with fewer independent groups than this: subjects where they are
-        known, else different pictures
+        known, else sequences or different pictures
 
     Raises
     ------
@@ -194,8 +213,8 @@ def make_folds(
     if not all(labels):
         raise InputError(f"{sum(not label for label in labels)} samples have no label; leave them out of the folds")
     identity = _identity(subjects, by)
-    groups = groups_of(contents, subjects if identity == "known" else [None] * len(labels))
-    unit = "subjects" if identity == "known" else "different pictures"
+    groups = groups_of(contents, subjects, sequences)
+    unit = GROUPS[grouped_by(subjects, sequences)]
     sizes = _groups_per_class(labels, groups)
     kept = {label for label, size in sizes.items() if size >= min_per_class}
     _check_sizes({label: sizes[label] for label in kept}, n_folds, unit)

@@ -68,11 +68,12 @@ class Features:
     ----------
     X : (n, d) float32, or uint8 (n, *shape) for a store of crops; read-only where it is a view on the file
     path, content : str (n,), dtype object
-    label, subject, split : str or None (n,), dtype object
+    label, subject, split, sequence : str or None (n,), dtype object
     sample : int64 (n,), row in `FeatureTable.samples()`
     face : int64 (n,), index among the photo's faces
     box : int64 (n, 4), left, top, right, bottom; right and bottom inclusive
     score : float64 (n,), the detector's own
+    turn : int64 (n,), degrees clockwise by which the photo was turned before it shows the face in its box
     coverage : number of samples of SOURCE per status; every sample counts once
     feature_half, face_half : the recipe of these vectors
     """
@@ -83,10 +84,12 @@ class Features:
     label: np.ndarray
     subject: np.ndarray
     split: np.ndarray
+    sequence: np.ndarray
     sample: np.ndarray
     face: np.ndarray
     box: np.ndarray
     score: np.ndarray
+    turn: np.ndarray
     coverage: dict[str, int]
     feature_half: dict[str, Any]
     face_half: dict[str, Any]
@@ -380,6 +383,7 @@ class _Rows:
         self.face: list[int] = []
         self.box: list[tuple[int, int, int, int]] = []
         self.score: list[float] = []
+        self.turn: list[int] = []
         self.vector: list[int] = []
 
     def add(self, sample: int, cut: CutFace, vector: int) -> None:
@@ -387,6 +391,7 @@ class _Rows:
         self.face.append(cut.face)
         self.box.append((cut.box.left, cut.box.top, cut.box.right, cut.box.bottom))
         self.score.append(cut.box.score)
+        self.turn.append(cut.box.turn)
         self.vector.append(vector)
 
     def features(
@@ -397,7 +402,7 @@ class _Rows:
         feature_half: Half,
         face_half: Half,
     ) -> Features:
-        names = ("path", "content", "label", "subject", "split")
+        names = ("path", "content", "label", "subject", "split", "sequence")
         picked = samples.select(names).take(pa.array(self.sample, pa.int64()))
         aligned = {name: _objects(picked[name].to_pylist()) for name in names}
         return Features(
@@ -406,6 +411,7 @@ class _Rows:
             face=np.array(self.face, np.int64),
             box=np.array(self.box, np.int64).reshape(-1, 4),
             score=np.array(self.score, np.float64),
+            turn=np.array(self.turn, np.int64),
             coverage={status: statuses[status] for status in STATUSES if status in statuses},
             feature_half=dict(feature_half),
             face_half=dict(face_half),
