@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from featurepipe.datasets.folder import EXTENSIONS, Listing
@@ -73,13 +73,23 @@ def without_copies(
             yield file
 
 
+def holes(found: Collection[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Cells that are missing from a full grid, whose axes are the values found: a copy of one view lacks no other.
+
+    >>> holes({("F01", "happy"), ("F01", "sad"), ("F02", "sad")})
+    [('F02', 'happy')]
+    """
+    axes = [sorted(set(values)) for values in zip(*found, strict=True)]
+    return [cell for cell in itertools.product(*axes) if cell not in found]
+
+
 def left_out(skipped: Iterable[Skipped]) -> list[str]:
     """One note for each kind of file that was left out: how many, and the first with its reason."""
     kinds: dict[str, list[Skipped]] = {}
     for one in skipped:
         kinds.setdefault(one.kind, []).append(one)
     return [
-        f"{len(ones)} {kind} {'file' if len(ones) == 1 else 'files'} left out "
+        f"{len(ones)} {kind} {'file' if len(ones) == 1 else 'files'}{'' if kind == 'missing' else ' left out'} "
         f"({'' if len(ones) == 1 else 'first '}{printable(ones[0].path)}: {ones[0].why})"
         for kind, ones in sorted(kinds.items())
     ]
