@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from featurepipe.errors import InputError
 from featurepipe.files import printable
@@ -26,29 +26,33 @@ def read_header(source: str) -> list[str]:
     raise InputError(f"{printable(source)} is empty; expected a first line that names the columns")
 
 
-def read_rows(source: str, columns: Columns) -> Iterator[tuple[int, dict[str, str]]]:
+def read_rows(
+    source: str, columns: Columns, header: Sequence[str] | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number from 1, {column: stripped text}) for each row below the header; blank lines are passed over.
 
-    Only `columns` that the file has are in the rows, under their own name whatever alias the file uses.
+    Only `columns` that the file has are in the rows, under their own name whatever alias the file uses. `header`
+    names the columns, in lower case, of a file whose first line is a row already.
 
     Raises
     ------
     InputError : the file cannot be read, a row is longer or shorter than the header, or a column occurs twice
     """
-    header = read_header(source)
-    places = {name: place for name in columns if (place := _place(source, header, name, columns[name])) is not None}
     rows = _rows(source)
-    next(rows)
+    if header is None:
+        header = read_header(source)
+        next(rows)
+    places = {name: place for name in columns if (place := _place(source, header, name, columns[name])) is not None}
     for line, fields in rows:
         if len(fields) != len(header):
             raise InputError(
-                f"{printable(source)}, line {line}: {len(fields)} fields, but the header names {len(header)}; "
+                f"{printable(source)}, line {line}: {len(fields)} fields, but there are {len(header)} columns; "
                 "put quotes around a field that holds a comma"
             )
         yield line, {name: fields[place].strip() for name, place in places.items()}
 
 
-def _place(source: str, header: list[str], name: str, aliases: tuple[str, ...]) -> int | None:
+def _place(source: str, header: Sequence[str], name: str, aliases: tuple[str, ...]) -> int | None:
     """Where column `name` stands: its own name comes first, then an alias if just one column has it."""
     for names in ((name,), aliases):
         places = [place for place, title in enumerate(header) if title in names]
