@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from featurepipe.records import Face
+from featurepipe.records import Face, Sample
 
 
 def content_of_file(data: bytes, box: Face | None = None) -> str:
@@ -19,6 +19,13 @@ def content_of_pixels(pixels: np.ndarray, box: Face | None = None) -> str:
     digest = hashlib.sha256(f"pixels {pixels.shape} ".encode())
     digest.update(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
     return content_with_box(digest.hexdigest(), box)
+
+
+def content_of_frame(digest: str, frame: Sample) -> str:
+    """The key of a frame in a clip whose hex sha256 is `digest`: of the frame's number, turns and box with it."""
+    turns = "" if frame.turns == (0,) else f" turns {frame.turns}"
+    text = f"{digest} frame {frame.frame}{turns}"
+    return content_with_box(hashlib.sha256(text.encode()).hexdigest(), frame.box)
 
 
 def content_with_box(digest: str, box: Face | None) -> str:

@@ -6,21 +6,41 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 CHUNK = 1 << 20
+_HASHING = threading.Lock()
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Hex sha256 of a file's bytes, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(CHUNK):
-            digest.update(block)
+        return sha256_of_stream(stream)
+
+
+def sha256_of_stream(stream: BinaryIO) -> str:
+    """Hex sha256 of what is left to read of a binary stream."""
+    digest = hashlib.sha256()
+    while block := stream.read(CHUNK):
+        digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_once(path: str | os.PathLike[str]) -> str:
+    """As sha256_of, remembered while the file's size, times and place stay as they are: for files of many samples."""
+    with _HASHING:  # threads that ask for one file at a time would all read it
+        status = os.stat(path)
+        return _sha256_of_state(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _sha256_of_state(path: str | os.PathLike[str], state: tuple[int, ...]) -> str:
+    return sha256_of(path)
 
 
 @contextmanager

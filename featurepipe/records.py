@@ -11,6 +11,9 @@ import numpy as np
 STATUSES = ("ok", "no_face", "missing", "unreadable", "too_large")
 """Every sample ends with one of these; `error` says why it is not ok."""
 
+CLIPS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg")
+"""Names that end so, in any case, are video files."""
+
 Policy = Literal["largest", "all"]
 
 
@@ -18,7 +21,8 @@ Policy = Literal["largest", "all"]
 class Face:
     """A face's box in pixels of the upright photo; right and bottom are inclusive, as in dlib.
 
-    `score` is the detector's own (higher is surer); 1.0 where the box was given rather than detected.
+    `score` is the detector's own (higher is surer); 1.0 where the box was given rather than detected. `turn` is 0, 90,
+    180 or 270: the degrees clockwise by which the photo was turned before the face was found (Sample.turns).
     """
 
     left: int
@@ -26,6 +30,7 @@ class Face:
     right: int
     bottom: int
     score: float = 1.0
+    turn: int = 0
 
     @property
     def width(self) -> int:
@@ -40,7 +45,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One photo, or one row of pixels in a CSV or NPZ file.
+    """One photo, one row of pixels in a CSV or NPZ file, or one frame of a video file.
 
     Parameters
     ----------
@@ -49,7 +54,8 @@ class Sample:
     raw_label : the label as the source spells it
     subject : who is in the photo, or None where unknown
     split : train, val, test or None
-    sequence, frame : name of the sequence and frame number in it, where there is one
+    sequence, frame : name of the sequence and frame number in it, where there is one; frames of video files count
+        from 1, in the order in which they are shown
     role : "neutral", "onset", "apex", "offset" or "frame" in a sequence, "still" for a photo of its own; None unknown
     extra : what else the data set says (view, illumination, gaze, intensity, session, valence, votes, ...), JSON-able
     box : the face's box where the data set gives it
@@ -67,6 +73,19 @@ class Sample:
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
     box: Face | None = None
     pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def in_clip(self) -> bool:
+        """Whether this is a frame of the video file at `path`."""
+        return self.frame is not None and self.pixels is None and self.path.lower().endswith(CLIPS)
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """Of a frame in a clip: degrees clockwise (0, 90, 180, 270) to turn it by, in this order, until a face shows.
+
+        `extra["turns"]` where the data set has clips filmed on edge, else (0,).
+        """
+        return tuple(self.extra.get("turns", (0,))) if self.in_clip else (0,)
 
 
 @dataclass(frozen=True, slots=True)

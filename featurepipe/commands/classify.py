@@ -25,7 +25,8 @@ from featurepipe.commands.steps import (
 )
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError, ModelError
-from featurepipe.faces.images import decode, read_photo
+from featurepipe.faces.images import turned
+from featurepipe.faces.reading import SampleReader
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.pixels import Pixels
@@ -163,8 +164,9 @@ def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -
         by_photo.setdefault(photo, []).append(row)
     cut: list[np.ndarray] = []
     captions: list[str] = []
+    reader = SampleReader()
     for photo, rows in by_photo.items():
-        image = _image(samples[photo])
+        image = turned(reader.read(samples[photo]), int(predictions.features.turn[rows[0]]))
         faces = [Face(*predictions.features.box[row].tolist()) for row in rows]
         texts = [_caption(predictions, row) for row in rows]
         _write_png(_picture_path(out, photo, samples[photo]), annotate(image, faces, texts))
@@ -185,10 +187,6 @@ def _small(image: np.ndarray) -> np.ndarray:
     small = Image.fromarray(image)
     small.thumbnail((SHEET_SIDE, SHEET_SIDE))
     return np.asarray(small)
-
-
-def _image(sample: Sample) -> np.ndarray:
-    return decode(read_photo(sample.path) if sample.pixels is None else sample.pixels)
 
 
 def _caption(predictions: Predictions, row: int) -> str:

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from featurepipe.content import content_of_file, content_of_pixels
 from featurepipe.faces.crops import crop_face
 from featurepipe.faces.detectors import Detect, DetectorSpec, find_faces
-from featurepipe.faces.images import PIXEL_LIMIT, PhotoError, UnreadablePhotoError, decode, read_photo
+from featurepipe.faces.images import PIXEL_LIMIT, PhotoError, UnreadablePhotoError, turned
+from featurepipe.faces.reading import SampleReader
 from featurepipe.records import Face, FaceResult, FaceTask, Framing, Policy, Sample, choose
 
 
 class FaceFinder:
     """Reads, decodes, detects, chooses and crops; one object per thread, and as many processes as you like.
 
-    Pickled without its detector, which is built at the first photo that needs it.
+    Pickled without its detector, which is built at the first photo that needs it, and without an open clip.
 
     Parameters
     ----------
@@ -43,10 +43,11 @@ class FaceFinder:
         self.framing = framing
         self.policy = policy
         self.pixel_limit = pixel_limit
+        self._reader = SampleReader(pixel_limit)
         self._detect: Detect | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_detect": None}
+        return {**self.__dict__, "_detect": None, "_reader": SampleReader(self.pixel_limit)}
 
     def __call__(self, task: FaceTask) -> FaceResult:
         """Answer `task`; a photo that cannot be used is answered with its status, not raised.
@@ -62,28 +63,19 @@ class FaceFinder:
         faces: tuple[Face, ...] = ()
         try:
             with _timed(seconds, "decode"):
-                image = self._photo(task)
+                image = self._reader.read(task.sample, task.content)
             with _timed(seconds, "detect"):
                 faces = self._faces(task, image)
             chosen = choose(faces, self.policy)
             with _timed(seconds, "crop"):
+                # One turn shows all faces of a photo.
+                image = turned(image, faces[0].turn) if faces else image
                 crops = self._crops(task.sample, image, [faces[index] for index in chosen])
         except PhotoError as error:
             return FaceResult(task.content, error.status, str(error), faces, (), self._stacked([]), seconds)
         status = "ok" if faces else "no_face"
         error_text = "" if faces else f"detector {self.spec.name} found no face"
         return FaceResult(task.content, status, error_text, faces, chosen, crops, seconds)
-
-    def _photo(self, task: FaceTask) -> np.ndarray:
-        sample = task.sample
-        source = read_photo(sample.path) if sample.pixels is None else sample.pixels
-        if isinstance(source, bytes):
-            content = content_of_file(source, sample.box)
-        else:
-            content = content_of_pixels(source, sample.box)
-        if content != task.content:
-            raise UnreadablePhotoError("changed since it was scanned; run the command again")
-        return decode(source, self.pixel_limit)
 
     def _faces(self, task: FaceTask, image: np.ndarray) -> tuple[Face, ...]:
         if task.known is not None:
@@ -93,7 +85,11 @@ class FaceFinder:
             return (task.sample.box,)
         if self._detect is None:
             self._detect = self.spec.build()
-        return tuple(find_faces(image, self._detect, self.spec.max_side))
+        for turn in task.sample.turns:
+            faces = find_faces(turned(image, turn), self._detect, self.spec.max_side)
+            if faces:
+                return tuple(replace(face, turn=turn) for face in faces)
+        return ()
 
     def _crops(self, sample: Sample, image: np.ndarray, faces: list[Face]) -> np.ndarray:
         framing = self.framing

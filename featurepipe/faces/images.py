@@ -15,8 +15,9 @@ import stat
 import struct
 import warnings
 import zlib
+from contextlib import ExitStack
 from io import BytesIO
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from PIL import (
@@ -98,16 +99,32 @@ def read_photo(path: str) -> bytes:
 
     Raises
     ------
+    MissingPhotoError, UnreadablePhotoError, PhotoTooLargeError : as open_regular
+    """
+    with open_regular(path) as stream:
+        try:
+            return stream.read()
+        except OSError as error:
+            raise _reading_error(path, error) from error
+
+
+def open_regular(path: str, limit: int | None = FILE_LIMIT) -> BinaryIO:
+    """Open the regular file at `path` for reading; never waits, whatever `path` turns out to be.
+
+    Raises
+    ------
     MissingPhotoError : nothing is there, or a link leads nowhere
     UnreadablePhotoError : no permission, a folder, a pipe, a device, a fault of the disk
-    PhotoTooLargeError : more than FILE_LIMIT bytes
+    PhotoTooLargeError : more than `limit` bytes
     """
     # Without O_NONBLOCK opening a pipe would wait for its writer for ever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        with os.fdopen(os.open(path, flags), "rb") as stream:
-            _check_regular(os.fstat(stream.fileno()))
-            return stream.read()
+        with ExitStack() as closing:
+            stream = closing.enter_context(os.fdopen(os.open(path, flags), "rb"))
+            _check_regular(os.fstat(stream.fileno()), limit)
+            closing.pop_all()
+            return stream
     except (OSError, ValueError) as error:
         raise _reading_error(path, error) from error
 
@@ -134,7 +151,7 @@ def decode(source: bytes | np.ndarray, pixel_limit: int = PIXEL_LIMIT) -> np.nda
     try:
         # Pillow's warnings name no file, and come from every worker: what matters of them becomes a status.
         with warnings.catch_warnings(action="ignore", category=UserWarning), _opened(source) as photo:
-            _check_size(photo.size, pixel_limit)
+            check_size(photo.size, pixel_limit)
             photo.load()
             return _upright(_as_rgb(photo), _orientation(photo))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -145,13 +162,30 @@ def decode(source: bytes | np.ndarray, pixel_limit: int = PIXEL_LIMIT) -> np.nda
         raise UnreadablePhotoError(f"truncated or damaged: {error or type(error).__name__}") from error
 
 
-def _check_regular(status: os.stat_result) -> None:
+def check_size(size: tuple[int, int], pixel_limit: int) -> None:
+    """Refuse pictures of more pixels than `pixel_limit`; size is (width, height).
+
+    Raises
+    ------
+    PhotoTooLargeError : it has more
+    """
+    width, height = size
+    if width * height > pixel_limit:
+        raise PhotoTooLargeError(f"{width} x {height} pixels, more than the limit of {pixel_limit}")
+
+
+def turned(image: np.ndarray, degrees: int) -> np.ndarray:
+    """`image` (height, width, ...) turned clockwise by 0, 90, 180 or 270 degrees; C-contiguous."""
+    return np.ascontiguousarray(np.rot90(image, -degrees // 90))
+
+
+def _check_regular(status: os.stat_result, limit: int | None) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "a pipe, socket or device, not a regular file")
-    if status.st_size > FILE_LIMIT:
-        raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {FILE_LIMIT} are read")
+    if limit is not None and status.st_size > limit:
+        raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {limit} are read")
 
 
 def _reading_error(path: str, error: OSError | ValueError) -> PhotoError:
@@ -169,7 +203,7 @@ def _decode_pixels(pixels: np.ndarray, pixel_limit: int) -> np.ndarray:
         raise UnreadablePhotoError(
             f"pixels are {pixels.dtype} {pixels.shape}; expected uint8 (height, width) or (height, width, 3)"
         )
-    _check_size((pixels.shape[1], pixels.shape[0]), pixel_limit)
+    check_size((pixels.shape[1], pixels.shape[0]), pixel_limit)
     return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, axis=2) if grey else pixels)
 
 
@@ -187,12 +221,6 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
         return WebPImagePlugin.WebPImageFile(BytesIO(data))
     found = "an HEIC or AVIF file" if data[4:8] == b"ftyp" else f"a file that begins with {data[:12]!r}"
     raise UnreadablePhotoError(f"{found}; expected JPEG, PNG, BMP, TIFF, WebP or GIF")
-
-
-def _check_size(size: tuple[int, int], pixel_limit: int) -> None:
-    width, height = size
-    if width * height > pixel_limit:
-        raise PhotoTooLargeError(f"{width} x {height} pixels, more than the limit of {pixel_limit}")
 
 
 def _orientation(photo: Image.Image) -> int:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurepipe.content import content_of_pixels, content_with_box
+from featurepipe.content import content_of_frame, content_of_pixels, content_with_box
 from featurepipe.errors import InputError
 from featurepipe.features.stores import CutFace, Found
 from featurepipe.features.table import SampleRow, TableWriter, writing
 from featurepipe.features.workers import Find, Workers
-from featurepipe.files import sha256_of
+from featurepipe.files import sha256_of, sha256_once
 from featurepipe.progress import bar
 from featurepipe.recipe import Half
 from featurepipe.records import STATUSES, FaceResult, FaceTask, Sample
@@ -61,6 +61,8 @@ def content_of(sample: Sample) -> str:
         return content_of_pixels(sample.pixels, sample.box)
     if not stat.S_ISREG(os.stat(sample.path).st_mode):
         raise OSError("not a regular file")
+    if sample.in_clip:
+        return content_of_frame(sha256_once(sample.path), sample)
     return content_with_box(sha256_of(sample.path), sample.box)
 
 

@@ -23,7 +23,7 @@ from featurepipe.records import Face
 
 BOX = ("left", "top", "right", "bottom")
 
-_FACE = pa.struct([*((side, pa.int32()) for side in BOX), ("score", pa.float64())])
+_FACE = pa.struct([*((side, pa.int32()) for side in BOX), ("score", pa.float64()), ("turn", pa.int32())])
 _FACES_SCHEMA = pa.schema(
     [("content", pa.string()), ("status", pa.string()), ("error", pa.string()), ("faces", pa.list_(_FACE))]
 )
@@ -141,6 +141,7 @@ class FaceStore:
         ends: list[np.ndarray] = [np.zeros(1, np.int64)]
         boxes: list[np.ndarray] = [np.empty((0, 4), np.int32)]
         scores: list[np.ndarray] = [np.empty(0)]
+        turns: list[np.ndarray] = [np.empty(0, np.int16)]
         for table in tables:
             column = table["faces"].combine_chunks()
             self._row_of |= {key: row for row, key in enumerate(table["content"].to_pylist(), len(self._answers))}
@@ -148,7 +149,10 @@ class FaceStore:
             ends.append(ends[-1][-1] + column.value_lengths().to_numpy(zero_copy_only=False).cumsum())
             boxes.append(np.stack([column.flatten().field(side).to_numpy() for side in BOX], axis=1))
             scores.append(column.flatten().field("score").to_numpy())
-        self._ends, self._boxes, self._scores = np.concatenate(ends), np.concatenate(boxes), np.concatenate(scores)
+            # Null in tables written before clips were read.
+            turns.append(column.flatten().field("turn").fill_null(0).to_numpy().astype(np.int16))
+        self._ends, self._boxes = np.concatenate(ends), np.concatenate(boxes)
+        self._scores, self._turns = np.concatenate(scores), np.concatenate(turns)
 
     @classmethod
     def open(cls, folder: Path) -> FaceStore:
@@ -172,7 +176,7 @@ class FaceStore:
     def __getitem__(self, content: str) -> Found:
         row = self._row_of[content]
         here = slice(self._ends[row], self._ends[row + 1])
-        cells = zip(*self._boxes[here].T.tolist(), self._scores[here].tolist(), strict=True)
+        cells = zip(*self._boxes[here].T.tolist(), self._scores[here].tolist(), self._turns[here].tolist(), strict=True)
         return Found(*self._answers[row], tuple(Face(*face) for face in cells))
 
     def append(self, found: Mapping[str, Found]) -> None:
@@ -312,7 +316,7 @@ def _interned(table: pa.Table) -> list[tuple[str, str]]:
 
 
 def _box(face: Face) -> dict[str, float]:
-    return {**{side: getattr(face, side) for side in BOX}, "score": face.score}
+    return {**{side: getattr(face, side) for side in BOX}, "score": face.score, "turn": face.turn}
 
 
 def _parts(folder: Path) -> list[Path]:
