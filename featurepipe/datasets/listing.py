@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from featurepipe.datasets.folder import EXTENSIONS, Listing
@@ -19,6 +20,9 @@ from featurepipe.files import printable
 
 MAX_TEXT = 16 << 20
 """Bytes that a list, sheet or README may have: the largest official one has under a tenth of it."""
+
+_REASONS = 4
+"""Reasons that a note on files that were left out gives, at most."""
 
 _LOOK_AT = 2000
 """Entries that a marker looks at below one folder, at most."""
@@ -84,15 +88,56 @@ def holes(found: Collection[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def left_out(skipped: Iterable[Skipped]) -> list[str]:
-    """One note for each kind of file that was left out: how many, and the first with its reason."""
+    """One note for each kind of file that was left out: how many, and why, with the first of them."""
     kinds: dict[str, list[Skipped]] = {}
     for one in skipped:
         kinds.setdefault(one.kind, []).append(one)
     return [
         f"{len(ones)} {kind} {'file' if len(ones) == 1 else 'files'}{'' if kind == 'missing' else ' left out'} "
-        f"({'' if len(ones) == 1 else 'first '}{printable(ones[0].path)}: {ones[0].why})"
+        f"({_reasons(ones)})"
         for kind, ones in sorted(kinds.items())
     ]
+
+
+def _reasons(ones: Sequence[Skipped]) -> str:
+    """The reason that all have and the first of them, or how many have each of the commonest reasons."""
+    first = ("" if len(ones) == 1 else "first ") + printable(ones[0].path)
+    whys = Counter(one.why for one in ones).most_common(_REASONS + 1)
+    if len(whys) == 1:
+        return f"{first}: {ones[0].why}"
+    shown = "; ".join(f"{count} {why}" for why, count in whys[:_REASONS])
+    return f"{shown}{'; ...' if len(whys) > _REASONS else ''}; {first}"
+
+
+def file_in(folder: str, name: str) -> str | None:
+    """Path of the file `name`, in any case, directly in `folder`, or None."""
+    path = _child(folder, name)
+    return path if path and os.path.isfile(path) else None
+
+
+def _child(folder: str, name: str) -> str | None:
+    """Path of what has `name` in `folder`: spelled so, or else the first spelled so in another case."""
+    exact = os.path.join(folder, name)
+    if os.path.lexists(exact):
+        return exact
+    try:
+        with os.scandir(folder) as entries:
+            return min((entry.path for entry in entries if entry.name.casefold() == name.casefold()), default=None)
+    except OSError:
+        return None
+
+
+def photos_in(folder: str) -> dict[str, str]:
+    """{name without extension: name} of the photos directly in `folder`, sorted by name; empty where it has no listing.
+
+    Of photos that differ in the extension alone the first counts. Only names are looked at.
+    """
+    photos: dict[str, str] = {}
+    for entry in _entries(folder):
+        stem, extension = os.path.splitext(entry.name)
+        if extension.lower() in EXTENSIONS:
+            photos.setdefault(stem, entry.name)
+    return photos
 
 
 def read_lines(path: str) -> list[str]:
@@ -114,10 +159,8 @@ def read_lines(path: str) -> list[str]:
 
 def subfolder(folder: str, name: str) -> str | None:
     """Path of the folder `name`, in any case, directly below `folder`, or None."""
-    for entry in _entries(folder):
-        if entry.name.casefold() == name.casefold() and entry.is_dir():
-            return entry.path
-    return None
+    path = _child(folder, name)
+    return path if path and os.path.isdir(path) else None
 
 
 def mostly_named(folder: str, pattern: str) -> bool:
