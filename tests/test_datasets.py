@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurepipe.datasets.readers import READERS, read_source
+from featurepipe.datasets.readers import GENERIC, read_source
+from featurepipe.datasets.registry import DATABASES
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 from featurepipe.names import DATASETS
@@ -54,12 +55,12 @@ def pixels(*values):
 
 
 def test_registry_mirrors_the_names_offered():
-    assert tuple(READERS) == DATASETS
+    assert (*GENERIC, *DATABASES) == DATASETS
 
 
 def test_unknown_dataset_lists_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match=r"'ckplus'.*folder, csv, fer2013, npz"):
-        read_source(touch(tmp_path, "a.jpg"), dataset="ckplus")
+    with pytest.raises(InputError, match=r"'fer2014'.*folder, csv, npz,.*fer2013"):
+        read_source(touch(tmp_path, "a.jpg"), dataset="fer2014")
 
 
 def test_source_that_is_not_there(tmp_path):
@@ -205,9 +206,17 @@ def test_one_unknown_folder_name_and_no_label_is_read(tmp_path):
 
 def test_numbered_folders_are_ambiguous(tmp_path):
     source = touch(tmp_path, "train/0/1.jpg", "train/1/2.jpg")
-    assert {label for label, _, _ in told(source).values()} == {None}
-    assert "0, 1" in read_source(source).notes[0]
-    assert "numbering differs" in read_source(source).notes[0]
+    with pytest.raises(InputError, match=r"folders named 0, 1: codes of emotions differ.*CSV.*--dataset folder"):
+        read_source(source)
+    read = read_source(source, dataset="folder")
+    assert [sample.label for sample in read.samples] == [None, None]
+    assert "numbering differs" in read.notes[0]
+
+
+def test_folders_of_years_days_or_one_number_are_no_codes(tmp_path):
+    assert len(read_source(touch(tmp_path / "years", "2021/1.jpg", "2022/2.jpg")).samples) == 2
+    assert len(read_source(touch(tmp_path / "one", "1/1.jpg", "2.jpg")).samples) == 2
+    assert len(read_source(touch(tmp_path / "days", *(f"{day}/1.jpg" for day in range(1, 13)))).samples) == 12
 
 
 # Kaggle's folders of FER2013
@@ -240,7 +249,13 @@ def test_kaggle_prefix_gives_the_split_and_augmented_copies_are_left_out(tmp_pat
         ]
     )
     assert (read.dataset, read.faces) == ("fer2013", "crops")
-    assert any(note.startswith("3 photos left out") for note in read.notes)
+    assert read.notes[0] == "read as FER2013 (--dataset fer2013)"
+    assert any(note.startswith("3 misnamed files left out") for note in read.notes)
+    assert {os.path.basename(skip.path) for skip in read.skipped} == {
+        "Training_10371709.jpg0.jpg",
+        "Training_10371709.jpg1.jpg",
+        "family.jpg",
+    }
 
 
 def test_kaggle_folders_can_be_read_as_plain_folders(tmp_path):
@@ -250,7 +265,7 @@ def test_kaggle_folders_can_be_read_as_plain_folders(tmp_path):
 
 
 def test_a_folder_that_is_no_fer2013_is_refused_as_such(tmp_path):
-    with pytest.raises(InputError, match=r"Training_<number>\.jpg"):
+    with pytest.raises(InputError, match=r"no copy of FER2013.*Training_<number>\.jpg"):
         read_source(touch(tmp_path, "happy/a.jpg"), dataset="fer2013")
 
 
@@ -319,7 +334,7 @@ def test_manifest_split_words(tmp_path, word, split):
         ("a.jpg,happy,train,first", "line 2: frame 'first'"),
         (",happy,train,1", "line 2: no path"),
         ("a\0.jpg,happy,train,1", "line 2: no path"),
-        ("a,b.jpg,happy,train,1", "line 2: 5 fields.*header names 4.*quotes"),
+        ("a,b.jpg,happy,train,1", "line 2: 5 fields.*4 columns.*quotes"),
         ("a.jpg", "line 2: 1 fields"),
         ('"a.jpg,happy,train,1', "line 2: unexpected end of data"),
         ("", "names no photos"),
@@ -376,7 +391,8 @@ def test_fer2013_csv_in_any_column_order(tmp_path, header, row):
     ]
     source = write(tmp_path / "fer.csv", "\n".join([header, *rows]))
     read = read_source(source)
-    assert (read.dataset, read.faces, read.notes) == ("fer2013", "crops", [])
+    assert (read.dataset, read.faces) == ("fer2013", "crops")
+    assert read.notes == ["read as FER2013 (--dataset fer2013)"]
     assert [(s.path, s.label, s.raw_label, s.split) for s in read.samples] == [
         (f"{source}#0", "neutral", "6", "train"),
         (f"{source}#1", "sadness", "4", "val"),
@@ -419,19 +435,29 @@ def test_fer2013_csv_without_rows(tmp_path):
         read_source(write(tmp_path / "fer.csv", "emotion,pixels,Usage\n"))
 
 
-def test_ckextended_code_7_is_contempt_and_is_said(tmp_path):
-    read = read_source(write(tmp_path / "ck.csv", f"emotion,pixels,Usage\n7,{pixels(1)},Training\n"))
-    assert read.samples[0].label == "contempt"
-    assert "1 rows have code 7" in read.notes[0]
+def test_ckextended_is_told_by_a_code_7_and_its_splits_are_not_official(tmp_path):
+    rows = f"7,{pixels(1)},Training\n6,{pixels(2)},PublicTest\n"
+    read = read_source(write(tmp_path / "ck.csv", f"emotion,pixels,Usage\n{rows}"))
+    assert read.dataset == "ckextended"
+    assert [(s.label, s.split, s.extra["usage"]) for s in read.samples] == [
+        ("contempt", None, "train"),
+        ("neutral", None, "val"),
+    ]
+    assert read.notes[0] == "read as ckextended.csv (CK+ as pixels) (--dataset ckextended)"
+    assert "names no subjects" in read.notes[1]
+    with pytest.raises(InputError, match="emotion 7 is no code"):
+        read_source(read.samples[0].path.partition("#")[0], dataset="fer2013")
 
 
-def test_constant_and_leaking_pictures_are_kept_and_counted(tmp_path):
+def test_constant_pictures_are_left_out_and_leaking_ones_are_kept_and_counted(tmp_path):
     rows = [(pixels(), "Training"), (pixels(5), "Training"), (pixels(5), "PublicTest"), (pixels(5), "PrivateTest")]
     text = "\n".join(["emotion,pixels,Usage", *(f"0,{p},{u}" for p, u in rows)])
-    read = read_source(write(tmp_path / "fer.csv", text))
-    assert len(read.samples) == 4
-    assert read.notes == [
-        "1 of 4 pictures are of one single value (all black, say); they are kept",
+    source = write(tmp_path / "fer.csv", text)
+    read = read_source(source)
+    assert [s.path for s in read.samples] == [f"{source}#1", f"{source}#2", f"{source}#3"]
+    assert [(s.path, s.kind) for s in read.skipped] == [(f"{source}#0", "damaged")]
+    assert read.notes[1:] == [
+        f"1 damaged file left out ({source}#0: a picture of one single value: no face)",
         "1 of 1 pictures of split val also occur in train; they are kept",
         "1 of 1 pictures of split test also occur in train; they are kept",
         "1 of 1 pictures of split test also occur in val; they are kept",

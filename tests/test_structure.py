@@ -80,13 +80,14 @@ def test_help_shows_an_example_and_loads_nothing_heavy(command):
 
 def test_names_mirror_their_registries():
     from featurepipe.conversion.convert import FORMATS
-    from featurepipe.datasets.readers import READERS
+    from featurepipe.datasets.readers import GENERIC
+    from featurepipe.datasets.registry import DATABASES
     from featurepipe.faces.detectors import _BUILDERS
     from featurepipe.features.backbones import REGISTRY
     from featurepipe.features.export import WRITERS
     from featurepipe.models.baselines.registry import BASELINES
 
-    registries = (_BUILDERS, REGISTRY, BASELINES, READERS, WRITERS, FORMATS)
+    registries = (_BUILDERS, REGISTRY, BASELINES, {**GENERIC, **DATABASES}, WRITERS, FORMATS)
     mirrors = (names.DETECTORS, names.BACKBONES, names.ARCHITECTURES, names.DATASETS, names.EXPORTS, names.LAYOUTS)
     for registry, mirror in zip(registries, mirrors, strict=True):
         assert set(registry) == set(mirror)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from featurepipe.datasets.source import Source
 from featurepipe.records import Sample
@@ -56,6 +56,7 @@ class Database:
     is_root : whether a folder (or file) is the root of a copy: its marker; must not read photos
     read : (root, frames) to samples; `frames` matters to sequence databases alone
     sheet : the official counts
+    marker : what is_root looks for, in words
     """
 
     name: str
@@ -69,17 +70,38 @@ class Database:
     is_root: Callable[[str], bool]
     read: Callable[[str, Frames], Source]
     sheet: tuple[Expected, ...] = ()
+    marker: str = ""
 
 
 def find_root(source: str, is_root: Callable[[str], bool]) -> str | None:
     """SOURCE itself or the first folder, breadth first and by name, at most MAX_DEPTH levels below with the marker."""
+    return next((place for place, _ in _find(source, lambda place: [is_root] if is_root(place) else [])), None)
+
+
+def find_roots(source: str, databases: Iterable[Database]) -> list[tuple[str, Database]]:
+    """Every (root, database) at SOURCE and at most MAX_DEPTH levels below, breadth first and by name.
+
+    Nothing is looked for below a root: what lies there belongs to its database.
+    """
+    candidates = list(databases)
+    found = _find(source, lambda place: [database for database in candidates if database.is_root(place)])
+    return [(place, database) for place, databases in found for database in databases]
+
+
+T = TypeVar("T")
+
+
+def _find(source: str, look: Callable[[str], list[T]]) -> Iterator[tuple[str, list[T]]]:
+    """Yield (place, what `look` finds there) where it finds something, and look no deeper there."""
     level = [source]
     for _ in range(MAX_DEPTH + 1):
-        for folder in level:
-            if is_root(folder):
-                return folder
-        level = [below for folder in level for below in _folders(folder)]
-    return None
+        deeper = []
+        for place in level:
+            if found := look(place):
+                yield place, found
+            else:
+                deeper += _folders(place)
+        level = deeper
 
 
 def _folders(folder: str) -> list[str]:

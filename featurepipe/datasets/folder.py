@@ -21,6 +21,8 @@ EXTENSIONS = frozenset(
 
 _LITTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 _MAX_WRAPPERS = 3
+_LARGEST_CODE = 10
+"""AffectNet's codes end here; greater numbers are years, days or people."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,24 @@ def read_folder(source: str) -> Source:
     if not os.path.isdir(source):
         return Source([Sample(source)], "folder", "photos")
     return read_listing(list_photos(source))
+
+
+def refuse_codes(listing: Listing) -> None:
+    """Refuse class folders that are named by codes: they would be read without labels.
+
+    Raises
+    ------
+    InputError : every folder that could be a class is named by a small number, and there are several
+    """
+    words = label_layout(listing.photos).words
+    if len(words) < 2 or not all(word.isdecimal() and int(word) <= _LARGEST_CODE for word in words):
+        return
+    raise InputError(
+        f"{printable(listing.root)} has folders named {', '.join(words)}: codes of emotions differ between data sets "
+        "(1 is disgust in FER2013, surprise in RAF-DB, happiness in AffectNet). Rename them to words (anger, contempt, "
+        "disgust, fear, happiness, neutral, sadness, surprise), name labels in a CSV (path,label), or read the photos "
+        "without labels with --dataset folder"
+    )
 
 
 def read_listing(listing: Listing) -> Source:

@@ -4,72 +4,133 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from featurepipe.datasets.arrays import read_npz
-from featurepipe.datasets.fer2013 import is_kaggle_copy, read_fer2013, read_kaggle_listing
-from featurepipe.datasets.folder import EXTENSIONS, list_photos, read_folder, read_listing
+from featurepipe.datasets.database import MAX_DEPTH, Database, Frames, find_roots
+from featurepipe.datasets.folder import EXTENSIONS, list_photos, read_folder, read_listing, refuse_codes
 from featurepipe.datasets.manifest import COLUMNS, read_manifest
+from featurepipe.datasets.registry import DATABASES
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.tables import read_header
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 
-__all__ = ["READERS", "Source", "read_source"]
+__all__ = ["GENERIC", "Source", "read_database", "read_source"]
 
-READERS: dict[str, Callable[[str], Source]] = {
+GENERIC: dict[str, Callable[[str], Source]] = {
     "folder": read_folder,
     "csv": read_manifest,
-    "fer2013": read_fer2013,
     "npz": read_npz,
 }
-"""Readers by name, as featurepipe.names.DATASETS lists them."""
+"""Readers of what is no copy of a known database, by name. With registry.DATABASES: featurepipe.names.DATASETS."""
 
 
-def read_source(source: str, dataset: str | None = None) -> Source:
+def read_source(source: str, dataset: str | None = None, frames: Frames = "apex") -> Source:
     """Read the samples of SOURCE: names and labels of photos, or face crops as pixels. No photo is opened.
 
     Parameters
     ----------
-    source : a folder of photos, a folder per class (also below split folders), Kaggle's FER2013 folders, one photo,
-        a CSV manifest, FER2013's CSV of pixels, or an NPZ of pixels
-    dataset : name of the reader, where it cannot be told or another one is wanted
+    source : a copy of a database (at most MAX_DEPTH folders deep), a folder of photos, a folder per class (also
+        below split folders), one photo, a CSV manifest, a CSV of pixels, or an NPZ of pixels
+    dataset : name of the reader; without it a database is told by its marker, which a note says
+    frames : of the sequences of a database: "apex" for neutral and apex frames alone, or "all"
 
     Raises
     ------
     InputError : SOURCE is not there, holds nothing, is malformed, or its kind cannot be told
     """
-    if dataset is not None and dataset not in READERS:
-        raise InputError(f"unknown dataset {dataset!r}; expected one of {', '.join(READERS)}")
     if not os.path.exists(source):
         raise InputError(f"{printable(source)} is not there; expected a folder, a photo, a CSV or an NPZ file")
-    return READERS[dataset](source) if dataset else _read_by_content(source)
+    if dataset is None:
+        return _read_by_content(source, frames)
+    if dataset in GENERIC:
+        return GENERIC[dataset](source)
+    if dataset in DATABASES:
+        return read_database(DATABASES[dataset], source, frames)
+    raise InputError(f"unknown dataset {dataset!r}; expected one of {', '.join([*GENERIC, *DATABASES])}")
 
 
-def _read_by_content(source: str) -> Source:
-    if os.path.isdir(source):
-        listing = list_photos(source)
-        return read_kaggle_listing(listing) if is_kaggle_copy(listing) else read_listing(listing)
+def read_database(database: Database, source: str, frames: Frames = "apex") -> Source:
+    """Read SOURCE as a copy of `database`: a folder whose root is looked for, or a file that its reader takes.
+
+    Raises
+    ------
+    InputError : there is no copy of it at SOURCE, or it is malformed
+    """
+    if not os.path.isdir(source):
+        return database.read(source, frames)
+    roots = [root for root, _ in find_roots(source, [database])]
+    if not roots:
+        looked_for = f": looked for {database.marker}" if database.marker else ""
+        raise InputError(
+            f"{printable(source)} is no copy of {database.title}, nor are the folders at most {MAX_DEPTH} levels below"
+            f"{looked_for}"
+        )
+    read = database.read(roots[0], frames)
+    others = [f"{printable(root)} is another copy or part: give it as SOURCE to read it" for root in roots[1:]]
+    return replace(read, notes=[*others, *read.notes])
+
+
+def _read_by_content(source: str, frames: Frames) -> Source:
+    if not os.path.isdir(source):
+        return _read_file(source, frames)
+    database = _database_at(source)
+    if database is not None:
+        return _read_as(database, source, frames)
+    listing = list_photos(source)
+    refuse_codes(listing)
+    return read_listing(listing)
+
+
+def _read_file(source: str, frames: Frames) -> Source:
     extension = os.path.splitext(source)[1].lower()
     if extension == ".npz":
         return read_npz(source)
     if extension == ".csv":
-        return READERS[_kind_of_csv(source)](source)
+        return _read_csv(source, frames)
     if extension in EXTENSIONS:
         return read_folder(source)
     raise InputError(
         f"what {printable(source)} is cannot be told from its name; expected a folder, a .csv, a .npz or a photo "
-        f"({' '.join(sorted(EXTENSIONS))}); --dataset names the reader ({', '.join(READERS)})"
+        f"({' '.join(sorted(EXTENSIONS))}); --dataset names the reader ({', '.join([*GENERIC, *DATABASES])})"
     )
 
 
-def _kind_of_csv(source: str) -> str:
+def _read_csv(source: str, frames: Frames) -> Source:
     header = read_header(source)
     pixels = "pixels" in header
     paths = any(name in header for name in ("path", *COLUMNS["path"]))
-    if pixels != paths:
-        return "fer2013" if pixels else "csv"
+    if paths and not pixels:
+        return read_manifest(source)
+    database = _database_at(source) if pixels and not paths else None
+    if database is not None:
+        return _read_as(database, source, frames)
     found = ", ".join(printable(name) for name in header)
     expected = "expected path (a manifest) or pixels (FER2013)"
     if pixels:
         raise InputError(f"{printable(source)} has columns {found}: {expected}, not both; name it with --dataset")
     raise InputError(f"{printable(source)} has columns {found}; {expected}, separated by commas")
+
+
+def _read_as(database: Database, source: str, frames: Frames) -> Source:
+    """Read a database that its marker told, and say so."""
+    read = read_database(database, source, frames)
+    return replace(read, notes=[f"read as {database.title} (--dataset {database.name})", *read.notes])
+
+
+def _database_at(source: str) -> Database | None:
+    """The one database whose marker is at SOURCE or below; None where none is.
+
+    Raises
+    ------
+    InputError : there are several
+    """
+    found = {database.name: (root, database) for root, database in reversed(find_roots(source, DATABASES.values()))}
+    if len(found) > 1:
+        places = "; ".join(f"{name} ({printable(root)})" for name, (root, _) in sorted(found.items()))
+        raise InputError(
+            f"{printable(source)} holds more than one database: {places}. Give the folder of one as SOURCE, or name "
+            "the one to read with --dataset"
+        )
+    return next((database for _, database in found.values()), None)

@@ -26,11 +26,13 @@ class Skipped:
     kind : "damaged" (known or found to be broken), "misnamed" (no official name), "extra" (official name, but not
         part of the database), "unlabelled" (the database gives no label), "missing" (named by a list, not on disk)
     why : one line for people
+    sample : what was left out, where it is an official one whose damage is known: the official count includes it
     """
 
     path: str
     kind: Literal["damaged", "misnamed", "extra", "unlabelled", "missing"]
     why: str
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True)
