@@ -11,10 +11,21 @@ from collections.abc import Sequence
 
 from featurepipe import __version__
 from featurepipe.errors import FeaturepipeError
-from featurepipe.names import ARCHITECTURES, BACKBONES, DATASETS, DETECTORS, EXPORTS, LAYOUTS, METHODS
+from featurepipe.names import (
+    ARCHITECTURES,
+    BACKBONES,
+    DATABASES,
+    DATASETS,
+    DETECTORS,
+    EXPORTS,
+    FRAMES,
+    LAYOUTS,
+    METHODS,
+)
 
-SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a CSV (path,label,subject,split; only path is
-required), FER2013's CSV of pixels, or an NPZ of images and labels."""
+SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a copy of a database (featurepipe datasets lists
+them), a CSV (path,label,subject,split; only path is required), FER2013's CSV of pixels, or an NPZ of images and
+labels."""
 
 GOES_ON = {
     "extract": "; the same command goes on from here",
@@ -53,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="featurepipe", description="Photos of faces to emotions.")
     parser.add_argument("--version", action="version", version=f"featurepipe {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_extract, _fit_svm, _classify, _fit_cnn, _compare, _weights, _export, _render):
+    for add in (_extract, _fit_svm, _classify, _fit_cnn, _compare, _weights, _datasets, _export, _render):
         add(commands)
     return parser
 
@@ -197,6 +208,25 @@ def _weights(commands: Commands) -> None:
         _add_running(action, "json")
 
 
+def _datasets(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "datasets",
+        "The databases with a reader of their own, and whether a copy of one is whole.",
+        "bin/datasets verify ckplus CK+/",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    parser.set_defaults(action="list")
+    listing = actions.add_parser("list", help="what each one holds, its licence and where to ask for it (default)")
+    verify = actions.add_parser("verify", help="count a copy against the official figures and decode every picture")
+    verify.add_argument("name", metavar="NAME", choices=DATABASES, help=", ".join(DATABASES))
+    verify.add_argument("root", metavar="ROOT", help="the copy, or a folder that holds it")
+    verify.add_argument("--strict", action="store_true", help="exit with code 2 on any difference")
+    for action in (listing, verify):
+        _add_running(action, "json")
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+
+
 def _export(commands: Commands) -> None:
     parser = _command(
         commands,
@@ -231,6 +261,12 @@ def _render(commands: Commands) -> None:
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
     parser.add_argument("--dataset", choices=DATASETS, help="how to read SOURCE, where it cannot be told")
+    parser.add_argument(
+        "--frames",
+        choices=FRAMES,
+        default="apex",
+        help="of labelled sequences: neutral and apex frames alone (default), or all",
+    )
 
 
 def _add_faces(parser: argparse.ArgumentParser, policy: str | None = None) -> None:

@@ -11,6 +11,7 @@ DATABASES = (
     *("jaffe", "kdef", "mmi", "multipie", "oulu-casia", "raf-db", "rafd", "sfew"),
 )
 DATASETS = ("folder", "csv", "npz", *DATABASES)
+FRAMES = ("apex", "all")
 EXPORTS = ("parquet", "csv", "npz", "mat")
 LAYOUTS = ("vgg_face_caffe", "vgg_face_keras", "vgg_face_mcn", "vgg_face_torch7")
 METHODS = ("svm", *(f"svm:{backbone}" for backbone in BACKBONES), *ARCHITECTURES)
