@@ -127,6 +127,14 @@ def _child(folder: str, name: str) -> str | None:
         return None
 
 
+def names_in(folder: str) -> frozenset[str]:
+    """Names directly in `folder`, casefolded, for markers; none where it is no folder or has no listing."""
+    try:
+        return frozenset(name.casefold() for name in os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
 def photos_in(folder: str) -> dict[str, str]:
     """{name without extension: name} of the photos directly in `folder`, sorted by name; empty where it has no listing.
 
@@ -161,6 +169,11 @@ def subfolder(folder: str, name: str) -> str | None:
     """Path of the folder `name`, in any case, directly below `folder`, or None."""
     path = _child(folder, name)
     return path if path and os.path.isdir(path) else None
+
+
+def subfolders(folder: str) -> dict[str, str]:
+    """Folders directly below `folder`, by their names in lower case; none where it cannot be listed."""
+    return {entry.name.lower(): entry.path for entry in _entries(folder) if entry.is_dir()}
 
 
 def mostly_named(folder: str, pattern: str) -> bool:
