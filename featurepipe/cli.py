@@ -154,7 +154,7 @@ def _fit_cnn(commands: Commands) -> None:
     parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
     _add_faces(parser)
     parser.set_defaults(policy="largest")
-    _add_running(parser, "device", "precision", "workers", "seed", "json")
+    _add_running(parser, "device", "training_precision", "workers", "seed", "json")
 
 
 def _compare(commands: Commands) -> None:
@@ -300,11 +300,20 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._Argu
     if "device" in names:
         group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: %(default)s")
     if "precision" in names:
+        group.add_argument(
+            "--precision",
+            choices=("auto", "fp32", "bf16"),
+            default="auto",
+            help="of vectors and predictions; auto (default): bf16 where the processor or GPU computes in it",
+        )
+    if "training_precision" in names:
         group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     if "batch_size" in names:
-        group.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="faces; default: %(default)s")
+        group.add_argument("--batch-size", type=_positive, metavar="N", help="faces; default: 8, on a GPU 64")
     if "workers" in names:
-        group.add_argument("--workers", type=_count, metavar="N", help="processes; default: one per core; 0: none")
+        group.add_argument(
+            "--workers", type=_count, metavar="N", help="processes; default: by cores and photos; 0: none"
+        )
     if "seed" in names:
         group.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: %(default)s")
     if "json" in names:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from featurepipe.errors import InputError
 
 PRECISIONS = ("fp32", "bf16")
+
+_IN_BF16 = (torch.nn.Conv2d, torch.nn.Linear)
+"""Layers whose weights autocast would round to bf16 again for every batch."""
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -31,6 +34,43 @@ def resolve_device(name: str = "auto") -> torch.device:
     if (device.index or 0) >= count[device.type]:
         raise InputError(f"device {name!r} is not available here; use --device auto or --device cpu")
     return device
+
+
+def resolve_precision(name: str, device: torch.device, offered: Sequence[str] = PRECISIONS) -> str:
+    """The precision that `name` (auto, fp32, bf16) asks for on `device`, of those offered.
+
+    auto takes bf16 where the device multiplies in it (GPUs since Ampere; CPUs with AVX512-BF16 or AMX), fp32
+    elsewhere: bf16 in software is slower than fp32.
+    """
+    if name != "auto":
+        return name
+    return "bf16" if "bf16" in offered and has_bf16(device) else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` has instructions that multiply in bf16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    capabilities: Mapping[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in the oldest torch we run with
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def prepared(network: torch.nn.Module, device: torch.device, precision: str) -> torch.nn.Module:
+    """`network` for inference on `device` under `autocast(device, precision)`, in the layout that is fastest there.
+
+    Convolutions run on channels_last: VGG-16 takes 0.16 s of a core in bf16 so and 0.20 s otherwise. Weights that
+    autocast rounds to bf16 are rounded once, to the same values.
+    """
+    network = network.eval().to(device).to(memory_format=torch.channels_last)
+    if precision == "bf16":
+        for module in network.modules():
+            if isinstance(module, _IN_BF16):
+                module.to(torch.bfloat16)
+    return network
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -94,6 +94,9 @@ class FakeBackbone:
     """A float32 matrix product over the crop; notes the size of each batch."""
 
     framing = FRAMING
+    threads = 1
+    batch_size = 8
+    made_with = {}  # noqa: RUF012
 
     def __init__(self, dim=6, name="fake", seconds=0.0):
         self.name, self.dim, self.seconds = name, dim, seconds

@@ -87,7 +87,9 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_known_vectors_of_hand_made_weights(
     by_hand: Path, layer: str, preprocessing: str, colour: tuple[int, int, int], expected: list[float]
 ) -> None:
-    backbone = load_backbone("vgg-face", weights=by_hand, layer=layer, preprocessing=preprocessing, device="cpu")
+    backbone = load_backbone(
+        "vgg-face", weights=by_hand, layer=layer, preprocessing=preprocessing, device="cpu", precision="fp32"
+    )
     vectors = backbone(coloured(*colour))
     assert vectors.dtype == np.float32
     assert vectors.shape == (1, backbone.dim)
@@ -133,7 +135,7 @@ def test_crops_of_another_kind_are_refused_and_none_give_none(small: Path) -> No
 
 def test_bf16_is_close_and_still_float32(small: Path) -> None:
     crops = noise(2, 224, 224, 3)
-    exact = load_backbone("vgg-face", weights=small, device="cpu")(crops)
+    exact = load_backbone("vgg-face", weights=small, device="cpu", precision="fp32")(crops)
     rough = load_backbone("vgg-face", weights=small, device="cpu", precision="bf16")(crops)
     assert rough.dtype == np.float32
     assert 0 < np.linalg.norm(rough - exact) / np.linalg.norm(exact) < 0.05
@@ -199,7 +201,7 @@ def test_vgg16_gives_torchvisions_fc7(tmp_path: Path) -> None:
     with torch.inference_mode():
         pooled = torch.flatten(theirs.avgpool(theirs.features(imagenet_input(torch.from_numpy(crops)))), 1)
         expected = theirs.classifier[:5](pooled).numpy()
-    ours = load_backbone("vgg16-imagenet", weights=tmp_path / "w.pth", device="cpu")(crops)
+    ours = load_backbone("vgg16-imagenet", weights=tmp_path / "w.pth", device="cpu", precision="fp32")(crops)
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -232,7 +234,9 @@ def test_fer_vgg_averages_fc7_over_its_views(fer_network: fer_vgg.FerVGG, tmp_pa
     with torch.inference_mode():
         plain = fer_network.fc7(fer_vgg.standardise(centre))
         mirrored = fer_network.fc7(fer_vgg.standardise(centre).flip(-1))
-    one, two, ten = (load_backbone("fer-vgg", weights=path, views=n, device="cpu")(crops) for n in (1, 2, 10))
+    one, two, ten = (
+        load_backbone("fer-vgg", weights=path, views=n, device="cpu", precision="fp32")(crops) for n in (1, 2, 10)
+    )
     assert one.shape == (3, 4096)
     np.testing.assert_allclose(one, plain.numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(two, (plain + mirrored).numpy() / 2, rtol=1e-5, atol=1e-6)
@@ -242,7 +246,7 @@ def test_fer_vgg_averages_fc7_over_its_views(fer_network: fer_vgg.FerVGG, tmp_pa
 def test_fer_vgg_with_mirrors_sees_no_left_and_right(fer_network: fer_vgg.FerVGG, tmp_path: Path) -> None:
     path, crops = save_fer_vgg(tmp_path / "f.safetensors", fer_network), noise(2, 48, 48)
     for views in (2, 10):
-        backbone = load_backbone("fer-vgg", weights=path, views=views, device="cpu")
+        backbone = load_backbone("fer-vgg", weights=path, views=views, device="cpu", precision="fp32")
         np.testing.assert_allclose(backbone(crops), backbone(crops[..., ::-1].copy()), rtol=1e-4, atol=1e-5)
 
 
@@ -285,7 +289,7 @@ def test_facenet_gives_its_own_networks_embedding(tmp_path: Path) -> None:
     with torch.inference_mode():
         planes = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
         expected = network(facenet.fixed_image_standardization(planes))
-    backbone = load_backbone("facenet-vggface2", device="cpu")
+    backbone = load_backbone("facenet-vggface2", device="cpu", precision="fp32")
     np.testing.assert_allclose(backbone(crops), expected.numpy(), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(backbone(crops), axis=1), 1, rtol=1e-5)
     assert backbone.recipe()["weights"] == sha256_of(cached)

@@ -72,7 +72,7 @@ def crops() -> np.ndarray:
 
 
 def fc7_of(path: Path, crops: np.ndarray, preprocessing: str = "vggface") -> np.ndarray:
-    return load_backbone("vgg-face", weights=path, preprocessing=preprocessing, device="cpu")(crops)
+    return load_backbone("vgg-face", weights=path, preprocessing=preprocessing, device="cpu", precision="fp32")(crops)
 
 
 def test_formats_mirror_names() -> None:

@@ -24,6 +24,7 @@ from featurepipe.commands.steps import (
     tell,
 )
 from featurepipe.datasets.source import Source
+from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.errors import InputError, ModelError
 from featurepipe.faces.images import turned
 from featurepipe.faces.reading import SampleReader
@@ -97,7 +98,7 @@ def features_for(args: argparse.Namespace, model: Model) -> Backbone:
     Raises RecipeMismatch where the weights here are not those of the model, ModelError where it names none.
     """
     if isinstance(model, CNNClassifier):
-        model.device, model.precision = args.device, args.precision
+        model.device, model.precision = args.device, resolve_precision(args.precision, resolve_device(args.device))
         return Pixels(model.baseline.framing)
     half = model.recipe.get("features", {})
     if missing := set(FEATURE_KEYS) - set(half):

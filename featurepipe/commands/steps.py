@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,6 @@ import torch
 import featurepipe
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
-from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec
 from featurepipe.faces.finder import FaceFinder
@@ -43,17 +41,16 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     spec = DetectorSpec(detector_for(args, source), args.max_side or DEFAULT_MAX_SIDE)
     framing = framing_for(args, spec, backbone.framing)
     face_half = {**spec.recipe(), "margin": framing.margin, "policy": args.policy}
-    batch_size = getattr(args, "batch_size", 32)
-    workers = args.workers if args.workers is not None else (os.cpu_count() or 1)
+    batch_size = getattr(args, "batch_size", None) or backbone.batch_size
     summary = extract(
         source.samples,
         table,
         FaceFinder(spec, framing, args.policy),
         backbone,
         face_half,
-        workers=workers,
+        workers=args.workers,
         batch_size=batch_size,
-        made_with=made_with(args, batch_size),
+        made_with=made_with(backbone, batch_size),
     )
     tell(summary.notes)
     tell(hints(source, spec, summary))
@@ -72,15 +69,14 @@ def framing_for(args: argparse.Namespace, spec: DetectorSpec, framing: Framing) 
     return framing if args.margin is None else dataclasses.replace(framing, margin=args.margin)
 
 
-def made_with(args: argparse.Namespace, batch_size: int) -> dict[str, Any]:
+def made_with(backbone: Backbone, batch_size: int) -> dict[str, Any]:
     """What vectors depend on in their last bits alone: recorded, never compared."""
     return {
         "featurepipe": featurepipe.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "device": str(resolve_device(args.device)),
-        "precision": args.precision,
+        **backbone.made_with,
         "batch_size": batch_size,
     }
 

@@ -10,12 +10,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from featurepipe.devices import autocast
+from featurepipe.devices import autocast, prepared
 from featurepipe.errors import InputError
 from featurepipe.records import Framing
 
 FORMAT = 1
 """Version of the feature half of the recipe: raised when the same settings give other vectors."""
+
+BATCH_ON_CPU, BATCH_ON_GPU = 8, 64
+"""Crops per batch. On a core VGG-16 in bf16 takes 0.155 s for each crop of a batch of 1, 4, 8, 16 or 32, and fer-vgg is
+within a tenth of its best from 8 on: small batches waste little on the padding of the last one."""
+
+MOST_THREADS = 8
+"""Batches under way at a time on a CPU: each holds its own activations, 80 MiB for 8 photos of VGG-16 in bf16."""
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
 
@@ -23,11 +30,16 @@ Tensors = Callable[[torch.Tensor], torch.Tensor]
 class Backbone(Protocol):
     """Turns face crops into vectors; all that the extraction asks of it.
 
-    `framing` says how the crops are cut.
+    `framing` says how the crops are cut. `threads` is how many threads may, and should, call it at a time, each on
+    its share of the cores, and `batch_size` how many crops at a time suit it. `made_with` is what the vectors depend
+    on in their last bits alone: device, precision.
     """
 
     name: str
     framing: Framing
+    threads: int
+    batch_size: int
+    made_with: dict[str, Any]
 
     def recipe(self) -> dict[str, Any]:
         """What decides the vectors' values: format, backbone, weights (sha256), layer, preprocessing, views."""
@@ -62,6 +74,10 @@ class Choice:
             "views": self.views,
         }
 
+    def made_with(self) -> dict[str, Any]:
+        """What the last bits depend on besides."""
+        return {"device": str(self.device), "precision": self.precision}
+
 
 class TorchBackbone:
     """A backbone whose vectors a torch module computes.
@@ -90,7 +106,11 @@ class TorchBackbone:
         self.dim = dim
         self._choice = choice
         self._recipe = choice.recipe(weights_sha256)
-        self._network = network.eval().to(choice.device)
+        self.made_with = choice.made_with()
+        on_cpu = choice.device.type == "cpu"
+        self.threads = min(MOST_THREADS, torch.get_num_threads()) if on_cpu else 1
+        self.batch_size = BATCH_ON_CPU if on_cpu else BATCH_ON_GPU
+        self._network = prepared(network, choice.device, choice.precision)
         self._forward = forward
 
     def recipe(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from featurepipe.conversion.layout import check_state, read_vgg16
 from featurepipe.conversion.pytorch import read_tensors
-from featurepipe.devices import resolve_device
+from featurepipe.devices import PRECISIONS, resolve_device, resolve_precision
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
 from featurepipe.features.backbone import Backbone, Choice, TorchBackbone, check_crops
 from featurepipe.files import sha256_of
@@ -39,6 +39,7 @@ class Offer:
     layers: tuple[str, ...]
     preprocessings: tuple[str, ...]
     views: tuple[int, ...] = (1,)
+    precisions: tuple[str, ...] = PRECISIONS
 
 
 def load_backbone(
@@ -49,7 +50,7 @@ def load_backbone(
     preprocessing: str | None = None,
     views: int | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
 ) -> Backbone:
     """The backbone `name`, ready to run.
 
@@ -60,7 +61,7 @@ def load_backbone(
         package whose network it is (vgg16-imagenet, facenet-vggface2)
     layer, preprocessing, views : None takes the backbone's default
     device : auto, cpu, cuda, cuda:N or mps; dlib-resnet runs where dlib was built to run
-    precision : fp32 or bf16
+    precision : fp32, bf16, or auto: bf16 where the device computes in it, fp32 elsewhere
 
     Raises
     ------
@@ -71,14 +72,15 @@ def load_backbone(
     if name not in REGISTRY:
         raise InputError(f"unknown backbone {name!r}; expected one of {', '.join(REGISTRY)}")
     offer, record = REGISTRY[name], get_record(name)
+    where = resolve_device(device)
     choice = Choice(
         name,
         None if weights is None else Path(weights),
         _one_of(f"layer of {name}", offer.layers, layer),
         _one_of(f"preprocessing of {name}", offer.preprocessings, preprocessing, record.preprocessing),
         _one_of(f"number of views of {name}", offer.views, views, record.views),
-        resolve_device(device),
-        precision,
+        where,
+        _one_of(f"precision of {name}", offer.precisions, resolve_precision(precision, where, offer.precisions)),
     )
     return offer.load(choice)
 
@@ -236,14 +238,14 @@ class DlibBackbone:
     """
 
     dim = 128
+    threads = 1  # dlib keeps Python's global lock while it runs
+    batch_size = 8
 
     def __init__(self, choice: Choice) -> None:
         try:
             import dlib
         except ImportError as error:
             raise MissingPackageError("dlib-resnet needs dlib, which is not installed: pip install dlib-bin") from error
-        if choice.precision != "fp32":
-            raise InputError("dlib-resnet computes in fp32 only")
         path = choice.weights or need(get_record(choice.name))
         try:
             self._network: Any = dlib.face_recognition_model_v1(str(path))
@@ -252,6 +254,7 @@ class DlibBackbone:
         self.name = choice.name
         self.framing = get_record(choice.name).need_framing()
         self._recipe = choice.recipe(sha256_of(path))
+        self.made_with = choice.made_with()
 
     def recipe(self) -> dict[str, Any]:
         """See `Backbone.recipe`."""
@@ -270,6 +273,6 @@ REGISTRY: dict[str, Offer] = {
     "vgg-face": Offer(_load_vgg_face, LAYERS, ("vggface", "paper")),
     "vgg16-imagenet": Offer(_load_vgg16_imagenet, LAYERS, ("imagenet",)),
     "facenet-vggface2": Offer(_load_facenet, ("embedding",), ("standardised",)),
-    "dlib-resnet": Offer(DlibBackbone, ("descriptor",), ("dlib",)),
+    "dlib-resnet": Offer(DlibBackbone, ("descriptor",), ("dlib",), precisions=("fp32",)),
 }
 """Every backbone by name; mirrored by featurepipe.names.BACKBONES."""

@@ -23,9 +23,10 @@ import numpy as np
 
 from featurepipe.content import content_of_frame, content_of_pixels, content_with_box
 from featurepipe.errors import InputError
+from featurepipe.features.forwarding import Forwarded, Forwarder
 from featurepipe.features.stores import CutFace, Found
 from featurepipe.features.table import SampleRow, TableWriter, writing
-from featurepipe.features.workers import Find, Workers
+from featurepipe.features.workers import Find, Workers, worth_starting
 from featurepipe.files import sha256_of, sha256_once
 from featurepipe.progress import bar
 from featurepipe.recipe import Half
@@ -78,8 +79,8 @@ class Summary:
     detections : photos that a detector was run on
     forwards : batches sent through the backbone
     vectors : vectors added to the table
-    seconds : by stage; scan, forward and wall by the clock, decode, detect and crop summed over workers, write in
-        the background
+    seconds : by stage; scan and wall by the clock, decode, detect and crop summed over workers, forward over
+        threads, write in the background
     notes : what else a user should know (damaged parts removed)
     """
 
@@ -106,7 +107,7 @@ def extract(
     face_half: Half,
     *,
     scan: Scan = content_of,
-    workers: int = 0,
+    workers: int | None = 0,
     batch_size: int = 32,
     part_rows: int = PART_ROWS,
     made_with: Mapping[str, Any] | None = None,
@@ -124,7 +125,7 @@ def extract(
     backbone : called with full batches only, the last one padded
     face_half : detector, detector_weights, max_side, margin and policy, as `find` applies them
     scan : content key of a sample; its OSError gives the sample the status missing or unreadable
-    workers : processes that decode and detect; 0: this one
+    workers : processes that decode and detect; 0: this one; None: one per core, and fewer for few photos
     batch_size : crops per forward pass
     part_rows : largest number of vectors per part; rounded down to whole batches
     made_with : device, precision, versions: recorded with each part, not compared
@@ -134,15 +135,18 @@ def extract(
     TableError : the table is being written by another process, is no table, or the disk is full
     InputError : a number is out of range
     """
-    if batch_size < 1 or part_rows < 1 or workers < 0:
+    if batch_size < 1 or part_rows < 1 or (workers or 0) < 0:
         raise InputError("batch_size and part_rows must be at least 1, and workers at least 0")
     with _interrupts() as interrupted, writing(table, face_half, backbone.recipe()) as writer:
         run = _Run(writer, backbone, scan, batch_size, part_rows, made_with or {})
         with run.clock("wall"):
             with run.clock("scan"):
                 scanned = _scan(samples, scan, interrupted)
+            tasks = _Tasks(samples, scanned, writer)
+            if workers is None:
+                workers = worth_starting(len(tasks))
             with run, Workers(find, workers, 2 * (batch_size + workers)) as pool:
-                _loop(run, pool, _Tasks(samples, scanned, writer), interrupted)
+                _loop(run, pool, tasks, interrupted)
             statuses = _finish(writer, samples, scanned, run.answers)
     return run.summary(scanned, statuses)
 
@@ -239,9 +243,11 @@ class _Run:
         self.clock = _Clock()
         self.answers: dict[str, tuple[str, str]] = {}
         self._counts: Counter[str] = Counter()
-        self._writer, self._backbone, self._scan = writer, backbone, scan
+        self._writer, self._scan = writer, scan
+        self._forwarder: Forwarder[CutFace] = Forwarder(backbone)
         self._part_rows, self._made_with = part_rows, made_with
-        self._crops = np.zeros((batch_size, *backbone.framing.shape), np.uint8)
+        self._shape = (batch_size, *backbone.framing.shape)
+        self._crops = np.zeros(self._shape, np.uint8)
         self._waiting: list[CutFace] = []
         self._found: dict[str, Found] = {}
         self._cuts: list[CutFace] = []
@@ -255,10 +261,14 @@ class _Run:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._flush()
-            self._wait()
+            with self._forwarder:
+                self._keep_forwarded()
         finally:
-            self._background.shutdown()
+            try:
+                self._flush()
+                self._wait()
+            finally:
+                self._background.shutdown()
 
     def take(self, task: FaceTask, result: FaceResult | None) -> None:
         """Keep what was found, and forward the crops that have no vector yet."""
@@ -279,12 +289,12 @@ class _Run:
                 self._add(cut, crop)
         # Where few photos have a face, or photos are slow, what was found is not kept waiting for a full part.
         if len(self._found) >= 2 * self._part_rows or time.monotonic() - self._flushed > PART_SECONDS:
+            self._keep_forwarded()
             self._flush()
 
     def forward_rest(self) -> None:
         """Forward the last batch, padded to full size with black crops."""
         if self._waiting:
-            self._crops[len(self._waiting) :] = 0
             self._forward()
 
     def summary(self, scanned: _ScannedSource, statuses: dict[str, int]) -> Summary:
@@ -311,17 +321,24 @@ class _Run:
             self._forward()
 
     def _forward(self) -> None:
-        with self.clock("forward"):
-            vectors = self._backbone(self._crops)
-        if len(vectors) != len(self._crops):
-            raise ValueError(f"the backbone answered {len(self._crops)} crops with {len(vectors)} vectors")
+        done = self._forwarder.submit(self._crops, self._waiting)
+        self._crops, self._waiting = np.zeros(self._shape, np.uint8), []
+        if done is not None:
+            self._keep(done)
+
+    def _keep_forwarded(self) -> None:
+        """Keep every batch under way."""
+        while (done := self._forwarder.oldest()) is not None:
+            self._keep(done)
+
+    def _keep(self, done: Forwarded[CutFace]) -> None:
+        self.clock.add({"forward": done.seconds})
         self._counts["forwards"] += 1
-        self._counts["vectors"] += len(self._waiting)
-        self._vectors.append(vectors[: len(self._waiting)])
-        self._cuts += self._waiting
-        self._waiting = []
-        size = len(self._crops)
-        rows = min(self._part_rows, PART_BYTES // max(1, vectors[0].nbytes))
+        self._counts["vectors"] += len(done.labels)
+        self._vectors.append(done.vectors)
+        self._cuts += done.labels
+        size = self._shape[0]
+        rows = min(self._part_rows, PART_BYTES // max(1, done.vectors[0].nbytes))
         if len(self._cuts) >= max(size, rows // size * size):
             self._flush()
 

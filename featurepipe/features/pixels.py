@@ -17,9 +17,12 @@ class Pixels:
     """
 
     name = "pixels"
+    threads = 1
+    batch_size = 32
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
+        self.made_with: dict[str, Any] = {}
 
     def recipe(self) -> dict[str, Any]:
         """The feature half of a recipe; the margin is the face half's."""

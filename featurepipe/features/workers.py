@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from featurepipe.errors import FeaturepipeError
+from featurepipe.machine import cores, limit_threads
 from featurepipe.records import FaceResult, FaceTask
 
 Find = Callable[[FaceTask], FaceResult]
@@ -26,6 +26,16 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", 
 
 _find: Find
 """In a worker: the face stage, sent once, so that its detector is built once per process."""
+
+
+PHOTOS_PER_WORKER = 8
+"""Photos that a worker must have to do to be worth its start: 0.3 s of a core, as much as 8 photos take."""
+
+
+def worth_starting(photos: int) -> int:
+    """How many worker processes `photos` are worth: one per core, fewer for few photos, none where one would do."""
+    workers = min(cores(), photos // PHOTOS_PER_WORKER)
+    return workers if workers > 1 else 0
 
 
 class Workers:
@@ -146,8 +156,7 @@ def _begin(find: Find) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     for name in _THREAD_LIMITS:
         os.environ[name] = "1"
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    limit_threads(1)
     _find = find
 
 
