@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from featurepipe.datasets import (
+    bu_3dfe,
     ck48,
     ckextended,
+    fed_ro,
     fer2013,
+    jaffe,
+    kdef,
+    multipie,
+    rafd,
+    sfew,
 )
 from featurepipe.datasets.database import Database
 
 _MODULES = (
+    bu_3dfe,
     ck48,
     ckextended,
+    fed_ro,
     fer2013,
+    jaffe,
+    kdef,
+    multipie,
+    rafd,
+    sfew,
 )
 
 DATABASES: dict[str, Database] = {
