@@ -222,9 +222,9 @@ def _datasets(commands: Commands) -> None:
     verify.add_argument("name", metavar="NAME", choices=DATABASES, help=", ".join(DATABASES))
     verify.add_argument("root", metavar="ROOT", help="the copy, or a folder that holds it")
     verify.add_argument("--strict", action="store_true", help="exit with code 2 on any difference")
+    _add_running(parser, "json")
     for action in (listing, verify):
-        _add_running(action, "json")
-    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
 
 
 def _export(commands: Commands) -> None:
