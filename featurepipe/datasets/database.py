@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+from featurepipe.datasets.listing import folders_in
 from featurepipe.datasets.source import Source
 from featurepipe.records import Sample
 
@@ -100,14 +100,5 @@ def _find(source: str, look: Callable[[str], list[T]]) -> Iterator[tuple[str, li
             if found := look(place):
                 yield place, found
             else:
-                deeper += _folders(place)
+                deeper += folders_in(place)
         level = deeper
-
-
-def _folders(folder: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))]
-    except OSError:
-        return []
-    return [os.path.join(folder, name) for name in sorted(names)]

@@ -173,7 +173,23 @@ def subfolder(folder: str, name: str) -> str | None:
 
 def subfolders(folder: str) -> dict[str, str]:
     """Folders directly below `folder`, by their names in lower case; none where it cannot be listed."""
-    return {entry.name.lower(): entry.path for entry in _entries(folder) if entry.is_dir()}
+    return {os.path.basename(path).lower(): path for path in folders_in(folder)}
+
+
+def folders_in(folder: str) -> list[str]:
+    """Paths of the folders directly below `folder`, by name, without hidden ones; none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.path for entry in entries if _is_folder(entry)), key=os.fsencode)
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or leads to one, and is no litter. entry.is_dir() would raise on a link to itself."""
+    if entry.name.startswith((".", "__MACOSX")):
+        return False
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def mostly_named(folder: str, pattern: str) -> bool:
