@@ -67,7 +67,7 @@ def _verify(args: argparse.Namespace) -> int:
     source = read_database(database, args.root, "all")
     for note in source.notes:
         print(note, file=sys.stderr)
-    report = verify(database, source, _broken(source.samples))
+    report = verify(database, source, _broken(source.samples, database.darkest))
     if args.json:
         print(json.dumps(_document(database, report, args.root)))
     else:
@@ -75,14 +75,17 @@ def _verify(args: argparse.Namespace) -> int:
     return 2 if args.strict and not report.whole else 0
 
 
-def _broken(samples: Sequence[Sample]) -> list[Skipped]:
-    """Samples that do not decode, in their order: each is read in full, by as many threads as there are cores."""
+def _broken(samples: Sequence[Sample], darkest: float) -> list[Skipped]:
+    """Samples that do not decode or are black, in their order.
+
+    Each is read in full, by as many threads as there are cores.
+    """
     readers = threading.local()
 
     def check(frames: list[Sample]) -> list[Skipped]:
         if not hasattr(readers, "own"):
             readers.own = SampleReader()
-        return [fault for sample in frames if (fault := _fault(readers.own, sample))]
+        return [fault for sample in frames if (fault := _fault(readers.own, sample, darkest))]
 
     faults: list[Skipped] = []
     # The frames of a clip follow one another and stay with one thread, which decodes the clip once.
@@ -95,13 +98,15 @@ def _broken(samples: Sequence[Sample]) -> list[Skipped]:
     return faults
 
 
-def _fault(reader: SampleReader, sample: Sample) -> Skipped | None:
+def _fault(reader: SampleReader, sample: Sample, darkest: float) -> Skipped | None:
     try:
         pixels = reader.read(sample)
     except PhotoError as error:
         return Skipped(sample.path, "missing" if error.status == "missing" else "damaged", str(error))
     if pixels.min() == pixels.max():
         return Skipped(sample.path, "damaged", "one single colour: no face")
+    if pixels.mean() < darkest:
+        return Skipped(sample.path, "damaged", f"black: mean brightness below {darkest:g} of 255")
     return None
 
 

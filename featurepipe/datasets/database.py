@@ -57,6 +57,7 @@ class Database:
     read : (root, frames) to samples; `frames` matters to sequence databases alone
     sheet : the official counts
     marker : what is_root looks for, in words
+    darkest : mean brightness (0 to 255) that an undamaged photo has at least
     """
 
     name: str
@@ -71,6 +72,7 @@ class Database:
     read: Callable[[str, Frames], Source]
     sheet: tuple[Expected, ...] = ()
     marker: str = ""
+    darkest: float = 0.0
 
 
 def find_root(source: str, is_root: Callable[[str], bool]) -> str | None:

@@ -136,4 +136,5 @@ DATABASE = Database(
         Expected("frontal photos", 980, dict.fromkeys(LABELS.values(), 140), belongs=_straight),
     ),
     marker="photos named as AF01AFFL.JPG",
+    darkest=10.0,
 )
