@@ -115,7 +115,9 @@ def _read_lists(root: str) -> Source:
                 skipped.append(one)
     notes = [f"lists read: {', '.join(printable(path) for path in lists.values())}"]
     if disk.unlisted() > 0:
-        notes.append(f"{disk.unlisted()} photos beside those listed are in no list that is there: not read")
+        notes.append(f"photos in no list that is there, not read: {disk.unlisted()}")
+    if any(_is_automatic(folder, root) for folder in _folders(root)):
+        notes.append("photos annotated automatically are not read: their labels are a network's")
     return Source(samples, "affectnet", "photos", notes + left_out(skipped), skipped)
 
 
@@ -170,12 +172,16 @@ def _list_in(root: str, name: str) -> str | None:
 def _images_in(root: str) -> str | None:
     """The folder of manually annotated photos: the first with numbered folders; automatic ones are passed over."""
     for folder in _folders(root):
-        if "automatic" in os.path.relpath(folder, root).casefold():
+        if _is_automatic(folder, root):
             continue
         with suppress(OSError), os.scandir(folder) as entries:
             if any(entry.name.isdecimal() and entry.is_dir() for entry in entries):
                 return folder
     return None
+
+
+def _is_automatic(folder: str, root: str) -> bool:
+    return "automatic" in os.path.relpath(folder, root).casefold()
 
 
 def _folders(root: str, depth: int = 3) -> Iterator[str]:

@@ -52,7 +52,7 @@ def majority(votes: Sequence[int]) -> str:
     Single votes count as none. The class with the most votes wins if it has more than half of those left; where
     none has, the answer is "unknown" (Barsoum et al., ICMI 2016, and the authors' ferplus.py).
 
-    >>> majority((4, 0, 0, 1, 3, 2, 0, 0, 0, 0)), majority((5, 0, 0, 1, 3, 1, 0, 0, 0, 0))
+    >>> majority((3, 3, 0, 0, 0, 4, 0, 0, 0, 0)), majority((4, 1, 1, 1, 1, 1, 1, 0, 0, 0))
     ('unknown', 'neutral')
     """
     counted = [count if count > 1 else 0 for count in votes]
@@ -82,8 +82,9 @@ def read_ferplus(root: str, frames: Frames = "apex") -> Source:
     if folders:
         return _by_name(table, folders)
     raise InputError(
-        f"{printable(root)} holds FER+'s votes, but the pictures are FER2013's: put fer2013.csv beside {_LIST}, or "
-        "write data/FER2013Train, FER2013Valid and FER2013Test with the authors' generate_training_data.py"
+        f"{printable(root)}: expected a folder with FER+'s {_LIST} and the pictures, which are FER2013's: put "
+        f"fer2013.csv beside {_LIST}, or write data/FER2013Train, FER2013Valid and FER2013Test with the authors' "
+        "generate_training_data.py"
     )
 
 

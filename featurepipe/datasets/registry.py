@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from featurepipe.datasets import (
+    affectnet,
     bu_3dfe,
     ck48,
     ckextended,
     fed_ro,
     fer2013,
+    ferplus,
     jaffe,
     kdef,
     multipie,
+    raf_db,
     rafd,
     sfew,
 )
 from featurepipe.datasets.database import Database
 
 _MODULES = (
+    affectnet,
     bu_3dfe,
     ck48,
     ckextended,
     fed_ro,
     fer2013,
+    ferplus,
     jaffe,
     kdef,
     multipie,
+    raf_db,
     rafd,
     sfew,
 )
