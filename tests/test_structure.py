@@ -13,7 +13,7 @@ from featurepipe import names
 PACKAGE = Path(featurepipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 STAGES = {"datasets", "faces", "features", "models", "report"}
-COMMANDS = ("extract", "fit_svm", "classify", "fit_cnn", "compare", "weights", "export", "render")
+COMMANDS = ("extract", "fit_svm", "classify", "fit_cnn", "compare", "weights", "datasets", "export", "render")
 
 
 def imports_of(path):

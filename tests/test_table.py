@@ -82,11 +82,13 @@ def test_what_a_part_was_made_with_is_recorded(tmp_path):
 
 
 def test_samples_hold_the_current_source(tmp_path):
-    photo = replace(write_photo(tmp_path / "é.jpg", 1), split="train", sequence="S1", frame=7)
+    extra = {"view": 45, "gaze": "links", "votes": [1, 0.5, None]}
+    photo = replace(write_photo(tmp_path / "é.jpg", 1), split="train", sequence="S1", frame=7, role="apex", extra=extra)
     fill(tmp_path, [photo, Sample(str(tmp_path / "absent.jpg"))])
     rows = FeatureTable.open(tmp_path / "table").samples().to_pylist()
     content = rows[0].pop("content")
     assert len(content) == 64
+    assert json.loads(rows[0].pop("extra")) == extra
     assert rows[0] == {
         "path": photo.path,
         "label": "anger",
@@ -97,11 +99,26 @@ def test_samples_hold_the_current_source(tmp_path):
         "frame": 7,
         "status": "ok",
         "error": "",
+        "role": "apex",
     }
     assert rows[1]["status"] == "missing"
-    assert rows[1]["content"] is None
+    assert (rows[1]["content"], rows[1]["role"], rows[1]["extra"]) == (None, None, None)
+    assert FeatureTable.open(tmp_path / "table").matrix().role.tolist() == ["apex"]
     fill(tmp_path, [photo])
     assert FeatureTable.open(tmp_path / "table").samples().num_rows == 1
+
+
+def test_tables_from_before_roles_were_kept_open(filled):
+    folder, samples = filled
+    path = folder / "table" / "samples.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["role", "extra"]), path)
+    table = FeatureTable.open(folder / "table")
+    assert len(table.samples()) == len(samples)
+    assert set(table.samples()["extra"].to_pylist()) == {None}
+    assert set(table.matrix().role) == {None}
+    again = fill(folder, [replace(sample, role="still") for sample in samples])
+    assert again.forwards == 0
+    assert set(table.samples()["role"].to_pylist()) == {"still"}
 
 
 # Reading back
@@ -406,9 +423,10 @@ def test_the_formats_are_those_the_command_offers():
 def test_export_parquet(features, tmp_path):
     export(features, tmp_path / "f.parquet", "parquet")
     table = pq.read_table(tmp_path / "f.parquet")
-    names = ["path", "label", "subject", "split", "content", "face", "left", "top", "right", "bottom", "score"]
-    assert table.column_names == [*names, *(f"f{i}" for i in range(6))]
-    for name in names[:6]:
+    names = ["path", "label", "subject", "split", "sequence", "role", "content"]
+    numbers = ["face", "left", "top", "right", "bottom", "score"]
+    assert table.column_names == [*names, *numbers, *(f"f{i}" for i in range(6))]
+    for name in [*names, "face"]:
         assert table[name].to_pylist() == getattr(features, name).tolist()
     np.testing.assert_array_equal(np.stack([table[f"f{i}"] for i in range(6)], axis=1), features.X)
     assert json.loads(table.schema.metadata[b"featurepipe"])["feature_half"] == FakeBackbone().recipe()

@@ -18,7 +18,7 @@ from featurepipe.features.stores import BOX
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
 
-_TEXTS = ("path", "label", "subject", "split", "content")
+_TEXTS = ("path", "label", "subject", "split", "sequence", "role", "content")
 _CHUNK = 4096
 _MAT_LIMIT = 2**31 - 1
 
@@ -26,10 +26,10 @@ _MAT_LIMIT = 2**31 - 1
 def export(features: Features, path: str | os.PathLike[str], to: str) -> None:
     """Write features and what belongs to each row, whole or not at all.
 
-    parquet and csv have one row per face: path, label, subject, split, content, face, left, top, right, bottom,
-    score, then f0, f1, ... npz and mat hold X (n, d) and one array per column of the same names, box as (n, 4), and
-    the recipe as JSON. A face's index counts from 0; an unknown label, subject or split is null in parquet and
-    empty elsewhere. In MATLAB texts are cell arrays of char.
+    parquet and csv have one row per face: path, label, subject, split, sequence, role, content, face, left, top, right,
+    bottom, score, then f0, f1, ... npz and mat hold X (n, d) and one array per column of the same names, box as (n, 4),
+    and the recipe as JSON. A face's index counts from 0; what is unknown of label, subject, split, sequence and role is
+    null in parquet and empty elsewhere. In MATLAB texts are cell arrays of char.
 
     Parameters
     ----------

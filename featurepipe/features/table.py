@@ -43,9 +43,11 @@ _SAMPLES_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("path", "label", "raw_label", "subject", "split", "sequence")),
         ("frame", pa.int64()),
-        *((name, pa.string()) for name in ("content", "status", "error")),
+        *((name, pa.string()) for name in ("content", "status", "error", "role", "extra")),
     ]
 )
+_OF_SAMPLE = ("path", "label", "raw_label", "subject", "split", "sequence", "frame", "role")
+_OF_ROW = ("content", "status", "error")
 _ROW_GROUP = 2048
 _SCAN_FAILURES = ("missing", "unreadable", "too_large")
 
@@ -68,7 +70,7 @@ class Features:
     ----------
     X : (n, d) float32, or uint8 (n, *shape) for a store of crops; read-only where it is a view on the file
     path, content : str (n,), dtype object
-    label, subject, split, sequence : str or None (n,), dtype object
+    label, subject, split, sequence, role : str or None (n,), dtype object
     sample : int64 (n,), row in `FeatureTable.samples()`
     face : int64 (n,), index among the photo's faces
     box : int64 (n, 4), left, top, right, bottom; right and bottom inclusive
@@ -85,6 +87,7 @@ class Features:
     subject: np.ndarray
     split: np.ndarray
     sequence: np.ndarray
+    role: np.ndarray
     sample: np.ndarray
     face: np.ndarray
     box: np.ndarray
@@ -140,7 +143,10 @@ class FeatureTable:
 
     def samples(self) -> pa.Table:
         """The current SOURCE: one row per sample with path, label, raw_label, subject, split, sequence, frame,
-        content, status, error.
+        content, status, error, role, extra.
+
+        `extra` is a JSON object as text, null where it is empty. Role and extra are null in tables from before they
+        were kept: the next extract fills them in.
 
         Raises
         ------
@@ -326,9 +332,9 @@ def _write_samples(path: Path, rows: Iterator[SampleRow]) -> None:
 
 
 def _samples_table(rows: Sequence[SampleRow]) -> pa.Table:
-    of_sample, of_row = _SAMPLES_SCHEMA.names[:7], _SAMPLES_SCHEMA.names[7:]
-    columns = {name: [_stored(getattr(row.sample, name)) for row in rows] for name in of_sample}
-    columns |= {name: [_stored(getattr(row, name)) for row in rows] for name in of_row}
+    columns = {name: [_stored(getattr(row.sample, name)) for row in rows] for name in _OF_SAMPLE}
+    columns |= {name: [_stored(getattr(row, name)) for row in rows] for name in _OF_ROW}
+    columns["extra"] = [_stored(_json(row.sample.extra)) for row in rows]
     return pa.Table.from_pydict(columns, schema=_SAMPLES_SCHEMA)
 
 
@@ -337,14 +343,22 @@ def _stored(value: str | int | None) -> str | int | None:
     return printable(value) if isinstance(value, str) else value
 
 
+def _json(extra: Mapping[str, Any]) -> str | None:
+    return json.dumps(dict(extra), ensure_ascii=False, allow_nan=False) if extra else None
+
+
 def _read_samples(folder: Path) -> pa.Table:
     try:
-        return pq.read_table(folder / "samples.parquet", partitioning=None)
+        table = pq.read_table(folder / "samples.parquet", partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise TableError(
             f"{folder / 'samples.parquet'} cannot be read ({error}): run extract again, it writes the file anew and "
             "computes nothing twice"
         ) from error
+    for name in ("role", "extra"):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+    return table
 
 
 def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half) -> Features:
@@ -402,7 +416,7 @@ class _Rows:
         feature_half: Half,
         face_half: Half,
     ) -> Features:
-        names = ("path", "content", "label", "subject", "split", "sequence")
+        names = ("path", "content", "label", "subject", "split", "sequence", "role")
         picked = samples.select(names).take(pa.array(self.sample, pa.int64()))
         aligned = {name: _objects(picked[name].to_pylist()) for name in names}
         return Features(
