@@ -10,7 +10,7 @@ from typing import Any
 
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import Listing, list_files
-from featurepipe.datasets.listing import by_name, left_out, mostly_named, subfolders
+from featurepipe.datasets.listing import by_name, file_in, left_out, mostly_named, subfolders
 from featurepipe.datasets.source import Skipped, Source, label_of, split_of
 from featurepipe.datasets.tables import read_rows
 from featurepipe.errors import InputError
@@ -23,12 +23,13 @@ WORDS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 
 _FRAME = r"(.+)_(\d{9})_(\d{8})"
 _FILM = re.compile(_FRAME)
+_SPLIT = re.compile(r"([a-z]+?)(?:_aligned.*)?", re.IGNORECASE)
 _CLASSES = frozenset(word.lower() for word in WORDS)
 _TABLE = "sfew_2.0_labels.csv"
 _COLUMNS = {"image_name": ("image", "name"), "label": (), "emotion": (), "original_split": ("split",)}
-_STAND_IN = (
-    "people are not named: the title of the film stands in as the subject. Films of one series share actors, and an "
-    "actor may be in several films: folds by film are nearly, not surely, person-disjoint"
+_FILMS = (
+    "people are not named. Photos of one film stay together in folds (its title is their sequence), but films of one "
+    "series share actors, and an actor may be in several films: no fold is surely person-disjoint"
 )
 
 
@@ -38,7 +39,7 @@ def is_sfew(folder: str) -> bool:
     The halves have no confirmed names, so their path must say SFEW: other data sets have splits of class folders too.
     """
     return (
-        os.path.isfile(os.path.join(folder, _TABLE))
+        file_in(folder, _TABLE) is not None
         or mostly_named(folder, _FRAME)
         or ("sfew" in os.path.abspath(folder).lower() and _halves(folder) == 2)
     )
@@ -54,7 +55,8 @@ def read_sfew(root: str, frames: Frames = "apex") -> Source:
 
     Labels and splits come from the folders (the CSV in the repack); photos of the test split are unlabelled. Where a
     split has aligned faces, its film frames are left out: they are the same pictures. The halves of 1.0 become train
-    and test by their names. The subject is the film's title. `extra` has film, aligned, and half in 1.0.
+    and test by their names. Nobody is named; the film's title is the sequence, so that its photos stay together in
+    folds. `extra` has film, aligned, and half in 1.0.
     """
     listing = list_files(root)
     tables = list(by_name(listing, listing.others, re.escape(os.path.splitext(_TABLE)[0]), []))
@@ -66,8 +68,8 @@ def read_sfew(root: str, frames: Frames = "apex") -> Source:
 
 
 def _notes(samples: list[Sample]) -> list[str]:
-    notes = [_STAND_IN] if any(sample.subject for sample in samples) else []
-    unknown = sum(1 for sample in samples if sample.subject is None)
+    notes = [_FILMS] if any(sample.sequence for sample in samples) else []
+    unknown = sum(1 for sample in samples if sample.sequence is None)
     if unknown:
         notes.append(f"{unknown} of {len(samples)} photos do not name their film")
     halves = {str(sample.extra["half"]): sample.split for sample in samples if "half" in sample.extra}
@@ -89,9 +91,9 @@ class _Place:
     aligned: bool
 
     @property
-    def picture(self) -> tuple[str | None, bool, str]:
+    def picture(self) -> tuple[str, bool, str, str]:
         """What is the same in copies."""
-        return self.split or self.half, self.aligned, self.name.lower()
+        return self.split or self.half, self.aligned, (self.word or "").lower(), self.name.lower()
 
 
 def _in_folders(listing: Listing, skipped: list[Skipped]) -> list[Sample]:
@@ -100,7 +102,7 @@ def _in_folders(listing: Listing, skipped: list[Skipped]) -> list[Sample]:
     halves = sorted({place.half for place in places if place.word and not place.split})
     splits = dict(zip(halves, ("train", "test"), strict=True)) if len(halves) == 2 else {}
     aligned = {place.split for place in places if place.aligned}
-    seen: set[tuple[str | None, bool, str]] = set()
+    seen: set[tuple[str, bool, str, str]] = set()
     samples = []
     # The newer set of aligned faces, in a folder named so, comes before the older one.
     for place in sorted(places, key=lambda place: "_new/" not in place.file.lower()):
@@ -123,10 +125,16 @@ def _place(above: str, photo: str) -> _Place:
     """What is in `photo`, a path below the root, and in `above`, the root's own name."""
     *folders, name = [above, *photo.split("/")]
     word = folders[-1] if folders[-1].lower() in _CLASSES else None
-    splits = [split for part in folders if (split := split_of(part.split("_")[0]))]
+    splits = [split for part in folders if (split := _split(part))]
     aligned = any("aligned" in part.lower() for part in folders)
     half = folders[-2] if word and len(folders) > 1 else ""
-    return _Place(photo, name, splits[0] if splits else None, word, half, aligned)
+    return _Place(photo, name, splits[-1] if splits else None, word, half, aligned)
+
+
+def _split(word: str) -> str | None:
+    """The split that Train, or Train_Aligned_Faces, stands for; None for other words."""
+    match = _SPLIT.fullmatch(word)
+    return split_of(match[1]) if match else None
 
 
 def _sample(path: str, name: str, word: str | None, split: str | None, extra: Mapping[str, Any]) -> Sample:
@@ -134,7 +142,7 @@ def _sample(path: str, name: str, word: str | None, split: str | None, extra: Ma
     film = match[1] if match else None
     label = label_of(word) if word else None
     told = {**extra, "film": film} if film else extra
-    return Sample(path, label=label, raw_label=word, subject=film, split=split, role="still", extra=told)
+    return Sample(path, label=label, raw_label=word, split=split, sequence=film, role="still", extra=told)
 
 
 def _repacked(listing: Listing, table: str, skipped: list[Skipped]) -> list[Sample]:
@@ -144,16 +152,17 @@ def _repacked(listing: Listing, table: str, skipped: list[Skipped]) -> list[Samp
     for line, fields in read_rows(table, _COLUMNS):
         where = f"{printable(table)}, line {line}"
         name = _field(fields, "image_name", where).replace("\\", "/").rpartition("/")[2]
-        word, code = fields.get("emotion", ""), fields.get("label", "")
+        word = _word(fields.get("emotion", ""), fields.get("label", ""), where)
         official = _field(fields, "original_split", where)
+        split = _split(official)
+        if split is None:
+            raise InputError(f"{where}: original_split {official!r}; expected Train_Aligned_Faces or Val_Aligned_Faces")
         place = places.pop(name.lower(), None)
         if place is None:
             skipped.append(Skipped(name, "missing", f"{where} names it"))
             continue
         extra = {"aligned": "aligned" in official.lower()}
-        samples.append(
-            _sample(listing.path(place), name, _word(word, code, where), split_of(official.split("_")[0]), extra)
-        )
+        samples.append(_sample(listing.path(place), name, word, split, extra))
     left = sorted(places.values())
     skipped += [Skipped(listing.path(place), "unlabelled", f"{printable(table)} does not name it") for place in left]
     return samples
@@ -190,7 +199,7 @@ DATABASE = Database(
     title="SFEW (Static Facial Expressions in the Wild), 2.0 and 1.0",
     size="2.0: 1,766 film frames (891 + 431 + 372 aligned faces); 1.0: 700",
     labels=LABEL_SETS["basic7"],
-    identity="partly",
+    identity="none",
     licence="signed agreement by a permanent academic",
     url="https://cs.anu.edu.au/few/AFEW.html",
     citation="Dhall, Goecke, Lucey, Gedeon: Static facial expression analysis in tough conditions. BeFIT, ICCVW 2011",
