@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from featurepipe import __version__
 from featurepipe.errors import FeaturepipeError
+from featurepipe.labels import LABEL_SETS
 from featurepipe.names import (
     ARCHITECTURES,
     BACKBONES,
@@ -161,10 +162,11 @@ def _compare(commands: Commands) -> None:
     parser = _command(
         commands,
         "compare",
-        "SVM and CNNs on the same frozen folds: a table on screen, JSON, and plots.",
+        "SVM and CNNs on the same frozen folds, or fitted on one SOURCE and tested on another: table, JSON, and plots.",
         "bin/compare faces.csv --methods svm seed_cnn --out comparison/",
     )
-    _add_source(parser)
+    _add_source(parser, optional=True)
+    _add_train_and_test(parser)
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -175,6 +177,12 @@ def _compare(commands: Commands) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="where folds, JSON and plots go")
     parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
     parser.add_argument("--folds", type=_folds, metavar="N", help="default: those of OUT/folds.json, else 5")
+    parser.add_argument(
+        "--folds-by",
+        choices=("subject",),
+        help="folds that keep people apart, whatever split SOURCE names; refused where people are unknown",
+    )
+    parser.add_argument("--labels", choices=tuple(LABEL_SETS), default="native", help="default: %(default)s (all)")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument(
         "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
@@ -183,6 +191,14 @@ def _compare(commands: Commands) -> None:
     parser.set_defaults(policy="largest")
     _add_weights(parser)
     _add_running(parser, "device", "precision", "batch_size", "workers", "seed", "json")
+
+
+def _add_train_and_test(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("two SOURCEs instead of one")
+    for side, use in (("train", "to fit and choose on; its test split is not touched"), ("test", "to test on")):
+        group.add_argument(f"--{side}", metavar="SOURCE", help=use)
+        group.add_argument(f"--{side}-dataset", choices=DATASETS, help="how to read it, where it cannot be told")
+        group.add_argument(f"--{side}-table", metavar="DIR", help=f"feature table to use; default: OUT/{side}.table")
 
 
 def _weights(commands: Commands) -> None:
@@ -258,8 +274,8 @@ def _render(commands: Commands) -> None:
     _add_running(parser, "seed", "json")
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    parser.add_argument("source", metavar="SOURCE", nargs="?" if optional else None, help=SOURCE_HELP)
     parser.add_argument("--dataset", choices=DATASETS, help="how to read SOURCE, where it cannot be told")
     parser.add_argument(
         "--frames",

@@ -114,7 +114,7 @@ def test_copies_under_two_subjects_keep_both_subjects_together():
 
 def test_where_identity_is_unknown_known_subjects_and_sequences_stay_together_all_the_same():
     labels, about = people()
-    sequences = [f"clip-{row // 3}" if row % 2 else None for row in range(len(labels))]
+    sequences = [f"{subject}/{row % 2}" if row % 3 else None for row, subject in enumerate(about["subjects"])]
     about["subjects"] = [subject if subject < "S020" else None for subject in about["subjects"]]
     for seed in range(10):
         folds = make_folds(labels, **about, sequences=sequences, n_folds=3, seed=seed)

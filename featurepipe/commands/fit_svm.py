@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     )
     recipe = {"features": features.feature_half, "faces": features.face_half}
     seen = seen_in_training(features, args.weights)
-    choose = _without(choose, seen[choose], "were seen by the backbone in training")
+    choose = leave_out(choose, seen[choose], "were seen by the backbone in training")
     model.fit(
         features.X[fit],
         features.label[fit].astype(str),
@@ -63,10 +63,10 @@ def training_rows(features: Features, min_per_class: int | None) -> tuple[np.nda
     kept = [label for label in counts if label not in small]
     fit, choose = fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
     copies = np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
-    return fit, _without(choose, copies, "are copies of training photos")
+    return fit, leave_out(choose, copies, "are copies of training photos")
 
 
-def _without(choose: np.ndarray, known: np.ndarray, why: str) -> np.ndarray:
+def leave_out(choose: np.ndarray, known: np.ndarray, why: str) -> np.ndarray:
     """The rows to choose on but for the known ones, which are counted on stderr."""
     if known.any():
         tell([f"{known.sum()} of {len(choose)} val photos {why}: left out"])

@@ -165,7 +165,7 @@ def groups_of(
         return node
 
     for content, subject, sequence in zip(contents, subjects, sequences or [None] * len(contents), strict=True):
-        ties = [("subject", subject)] if subject else []
+        ties: list[tuple[str, ...]] = [("subject", subject)] if subject else []
         ties += [("sequence", sequence, subject or "")] if sequence else []
         for tie in ties:
             one, other = root(("content", content)), root(tie)

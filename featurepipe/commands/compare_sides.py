@@ -1,0 +1,154 @@
+"""What `compare` works on: the labelled photos of one SOURCE, or of two, and every method's input for their faces."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featurepipe.commands.steps import (
+    fill_table,
+    read_features,
+    samples_of,
+    seen_in_training,
+    summary_lines,
+    table_of,
+    tell,
+)
+from featurepipe.datasets.source import Source
+from featurepipe.errors import InputError
+from featurepipe.features.backbone import Backbone
+from featurepipe.features.backbones import load_backbone
+from featurepipe.features.pixels import Pixels
+from featurepipe.features.table import Features, FeatureTable
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
+from featurepipe.recipe import face_half_notes
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Labelled photos, row-aligned; `row` (int64) is each one's place among all samples of its SOURCE.
+
+    The others are str or None, dtype object; label, path and content are never None.
+    """
+
+    row: np.ndarray
+    path: np.ndarray
+    label: np.ndarray
+    subject: np.ndarray
+    split: np.ndarray
+    sequence: np.ndarray
+    content: np.ndarray
+
+    def take(self, which: np.ndarray) -> Photos:
+        """Some of them: a bool mask, or positions."""
+        return Photos(*(getattr(self, field.name)[which] for field in dataclasses.fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One SOURCE of a comparison.
+
+    Parameters
+    ----------
+    name : SOURCE as given
+    dataset : its reader
+    photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
+    features : by method: vectors for an SVM, crops for a CNN
+    """
+
+    name: str
+    dataset: str
+    photos: Photos
+    features: dict[str, Features]
+
+    def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
+        """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
+        seen = {}
+        for name, features in self.features.items():
+            known = np.zeros(len(features), bool) if name in BASELINES else seen_in_training(features, weights)
+            seen[name] = np.append(known, False)[face_of(features, photos)]  # face -1 reads the appended False
+        return seen
+
+
+def face_of(features: Features, photos: Photos) -> np.ndarray:
+    """Position of each photo's face in `features.X`, -1 without one; int64."""
+    face = np.full(1 + max(photos.row.max(initial=0), features.sample.max(initial=0)), -1, np.int64)
+    face[features.sample] = np.arange(len(features))
+    return face[photos.row]
+
+
+def read_sides(args: argparse.Namespace) -> list[Side]:
+    """SOURCE, or --train and --test, with the faces of all photos found and every method's input extracted."""
+    each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+    features: list[dict[str, Features]] = [{} for _ in each]
+    for name in dict.fromkeys(args.methods):
+        backbone = _input_of(args, name)
+        for (own, source), by_method in zip(each, features, strict=True):
+            tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
+            by_method[name] = read_features(own.table, backbone)
+    if args.train:
+        halves = [next(iter(by_method.values())).face_half for by_method in features]
+        tell(face_half_notes(halves[1], halves[0]))
+    return [
+        Side(own.source, source.dataset, _photos(FeatureTable.open(own.table), own.source), by_method)
+        for (own, source), by_method in zip(each, features, strict=True)
+    ]
+
+
+def _alone(args: argparse.Namespace) -> argparse.Namespace:
+    return _like(args, table=table_of(args, Path(args.out) / "table"))
+
+
+def _train_and_test(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """The arguments of each side, as if it were the only SOURCE."""
+    tables = [
+        Path(getattr(args, f"{side}_table") or Path(args.out) / f"{side}.table").resolve() for side in ("train", "test")
+    ]
+    if tables[0] == tables[1]:
+        raise InputError(f"a feature table holds one SOURCE, and {tables[0]} is given for two: give another one")
+    return [
+        _like(args, source=args.train, dataset=args.train_dataset, table=tables[0]),
+        _like(args, source=args.test, dataset=args.test_dataset, table=tables[1]),
+    ]
+
+
+def _like(args: argparse.Namespace, **changed: object) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(args), **changed})
+
+
+def _with_source(args: argparse.Namespace) -> tuple[argparse.Namespace, Source]:
+    """Read SOURCE. Of two, one that holds crops needs no detector: --detector, --margin are for the photos beside."""
+    source = samples_of(args)
+    return (_like(args, detector=None) if args.train and source.faces == "crops" else args), source
+
+
+def _input_of(args: argparse.Namespace, name: str) -> Backbone:
+    """What makes the method's input: the backbone of an SVM, or the crops themselves for a CNN."""
+    if name in BASELINES:
+        return Pixels(get_baseline(name).framing)
+    wanted = name.partition(":")[2] or "fer-vgg"
+    return load_backbone(wanted, weights=args.weights, device=args.device, precision=args.precision)
+
+
+def _photos(table: FeatureTable, source: str) -> Photos:
+    """The labelled photos of a table.
+
+    Files that could not be read have no content key to put them into a fold by: they are left out, and counted.
+    """
+    samples = table.samples()
+    names = [field.name for field in dataclasses.fields(Photos)][1:]
+    columns = {name: np.array([*samples[name].to_pylist(), None], object)[:-1] for name in names}
+    known = columns["label"] != np.array(None)
+    rows = np.flatnonzero(known & (columns["content"] != np.array(None)))
+    if lost := int(known.sum()) - len(rows):
+        tell([f"{lost} labelled photos are missing or cannot be read: left out ({source})"])
+    if not len(rows):
+        raise InputError(f"{source} has no labelled photo to compare on; see --help for ways to give labels")
+    return Photos(rows, **{name: column[rows] for name, column in columns.items()})
