@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from featurepipe import __version__
 from featurepipe.errors import FeaturepipeError
@@ -39,12 +40,19 @@ GOES_ON = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
     try:
-        code = importlib.import_module(f"featurepipe.commands.{args.command}").run(args)
+        code = _run(build_parser().parse_args(argv))
         sys.stdout.flush()  # a reader that has left is noticed here, not while Python exits
         return code
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left: not an error, and nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        return importlib.import_module(f"featurepipe.commands.{args.command}").run(args)
     except FeaturepipeError as error:
         print(f"featurepipe {args.command}: error: {error}", file=sys.stderr)
         return 2
@@ -52,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nfeaturepipe {args.command}: stopped{GOES_ON.get(args.command, '')}", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output (head, less) has left: not an error, and nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except OSError as error:  # no permission, a full disk, a folder where a file should be
         print(f"featurepipe {args.command}: error: a file cannot be read or written: {error}", file=sys.stderr)
         return 2
@@ -145,6 +151,7 @@ def _fit_cnn(commands: Commands) -> None:
         "Train an end-to-end CNN baseline on face crops.",
         "bin/fit_cnn faces.csv --arch seed_cnn --model seed.safetensors",
     )
+    parser.add_argument("--list", action=_ListArchitectures, help="print the architectures and where they come from")
     _add_source(parser)
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
@@ -335,6 +342,17 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._Argu
     if "json" in names:
         group.add_argument("--json", action="store_true", help="print the summary as one JSON document")
     return group
+
+
+class _ListArchitectures(argparse.Action):
+    """Like --version: prints and leaves, so that neither SOURCE nor --arch is asked for."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "nargs": 0})
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        importlib.import_module("featurepipe.commands.fit_cnn").list_architectures()
+        parser.exit()
 
 
 def _new_file(text: str) -> str:

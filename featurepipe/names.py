@@ -5,7 +5,18 @@ A test compares each tuple with the registry it mirrors.
 
 DETECTORS = ("hog", "dlib-mmod", "mtcnn", "none")
 BACKBONES = ("fer-vgg", "vgg-face", "vgg16-imagenet", "facenet-vggface2", "dlib-resnet")
-ARCHITECTURES = ("seed_cnn", "fer-vgg")
+ARCHITECTURES = (
+    "seed_cnn",
+    "fer-vgg",
+    "mollahosseini_inception",
+    "sbn_cnn",
+    "agrawal_a",
+    "agrawal_b",
+    "ednn",
+    "dlsvm",
+    "kc_vgg",
+    "ferplus_vgg13",
+)
 DATABASES = (
     *("affectnet", "bu-3dfe", "casme2", "ck48", "ckextended", "ckplus", "fed-ro", "fer2013", "ferplus", "gemep-fera"),
     *("jaffe", "kdef", "mmi", "multipie", "oulu-casia", "raf-db", "rafd", "sfew"),

@@ -13,8 +13,10 @@ from featurepipe.models.augment import augment, erase
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn, read_trained_on
 from featurepipe.models.persistence import load_model, save_tensors
+from featurepipe.models.training import SHARES, _loss
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
+from featurepipe.networks.photometric import equalise, without_plane
 from featurepipe.networks.seed_cnn import SeedCNN
 
 
@@ -70,6 +72,51 @@ class TestNetworks:
             toolbox = s2 @ (4 * out.weight).T + out.bias - 2 * out.weight.sum(1)
         torch.testing.assert_close(ours, toolbox, rtol=1e-9, atol=1e-9)
 
+    @pytest.mark.parametrize(
+        ("name", "classes", "expected"),
+        [
+            ("mollahosseini_inception", 7, 7_350_503),
+            ("sbn_cnn", 6, 5_534_374),
+            ("sbn_cnn", 8, 5_535_400),
+            ("agrawal_a", 7, 330_151),
+            ("agrawal_b", 7, 329_543),
+            ("ednn", 6, 4_101_510),
+            ("ednn", 7, 4_102_023),
+            ("dlsvm", 7, 5_008_295),
+            ("kc_vgg", 7, 29_890_759),
+            ("ferplus_vgg13", 8, 8_757_704),
+        ],
+    )
+    def test_parameters_are_those_of_the_paper_or_its_code(self, name, classes, expected):
+        """Counts of baselines.md sections 2, 4, 6, 7, 10, 11 and 12."""
+        baseline = get_baseline(name)
+        with torch.device("meta"):
+            network = baseline.build(classes, **baseline.recipe.network)
+        assert parameters(network) == expected
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "sides"),
+        [
+            ("mollahosseini_inception", torch.nn.MaxPool2d, [12, 6, 6, 6, 3, 3, 1]),
+            ("dlsvm", torch.nn.MaxPool2d, [21]),
+            ("dlsvm", torch.nn.AvgPool2d, [10, 5]),
+            ("ednn", torch.nn.MaxPool2d, [11, 4, 1]),
+            ("kc_vgg", torch.nn.MaxPool2d, [20, 10, 5, 2]),
+            ("ferplus_vgg13", torch.nn.MaxPool2d, [32, 16, 8, 4]),
+            ("sbn_cnn", torch.nn.MaxPool2d, [24, 12, 6]),
+            ("agrawal_a", torch.nn.Conv2d, [64, 32, 32, 16, 16, 8]),
+        ],
+    )
+    def test_maps_have_the_stated_sides(self, name, kind, sides):
+        baseline, seen = get_baseline(name), []
+        network = baseline.build(7, **baseline.recipe.network).eval()
+        for layer in network.modules():
+            if isinstance(layer, kind):
+                layer.register_forward_hook(lambda layer, given, maps: seen.append(maps.shape[-1]))
+        with torch.inference_mode():
+            network(torch.zeros(1, 1, baseline.view, baseline.view))
+        assert seen == sides
+
     @pytest.mark.parametrize(("width", "expected"), [(1.0, 11.0), (0.5, 6.45)])
     def test_fer_vgg_has_the_stated_size(self, width, expected):
         with torch.device("meta"):
@@ -93,6 +140,66 @@ class TestNetworks:
             torch.testing.assert_close(plain.flip(-1), mirrored)
         for view in ten:
             assert view.mean().abs() < 1e-4
+
+
+class TestNormalisations:
+    def test_equalised_levels_are_shares_of_the_picture(self):
+        picture = torch.tensor([[0, 0, 0], [51, 51, 102], [204, 204, 255]]) / 255
+        shares = torch.tensor([[1.5, 1.5, 1.5], [4, 4, 5.5], [7, 7, 8.5]]) / 9
+        torch.testing.assert_close(equalise(picture[None, None]), shares[None, None])
+
+    def test_equalising_undoes_any_brightness_curve(self):
+        picture = torch.randperm(256).view(1, 1, 16, 16) / 255
+        torch.testing.assert_close(
+            equalise(picture), equalise((picture * 255).sqrt().mul(16).floor().div(255)), atol=0.05, rtol=0
+        )
+        torch.testing.assert_close(equalise(torch.ones(1, 1, 4, 4)), torch.full((1, 1, 4, 4), 0.5))
+
+    def test_a_plane_leaves_nothing(self):
+        rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(7.0), indexing="ij")
+        plane = (2 + 3 * rows - columns)[None, None]
+        noise = torch.randn(1, 1, 5, 7)
+        assert without_plane(plane).abs().max() < 1e-4
+        torch.testing.assert_close(without_plane(noise + plane), without_plane(noise), atol=1e-4, rtol=0)
+
+    def test_equalise_agrees_with_opencv(self):
+        """OpenCV counts a pixel's own level whole and stretches to 0..255; the order and the spacing are the same."""
+        cv2 = pytest.importorskip("cv2")
+        picture = np.random.default_rng(0).integers(40, 200, (48, 48), dtype=np.uint8)
+        theirs = torch.from_numpy(cv2.equalizeHist(picture)).float() / 255
+        ours = equalise(torch.from_numpy(picture).float()[None, None] / 255)[0, 0]
+        assert (ours - theirs).abs().max() < 0.01
+
+
+class TestLosses:
+    def test_squared_hinge_of_a_hand_made_batch(self):
+        """Two faces, two classes: margins 1 - 2 = -1, 1 - 0.5, 1 + 1, 1 - 0; C = 2, mean over faces."""
+        recipe = TrainingRecipe(epochs=1, batch_size=2, lr=0.1, loss="squared-hinge")
+        scores = torch.tensor([[2.0, -0.5], [1.0, 0.0]], requires_grad=True)
+        loss = _loss(scores, torch.tensor([0, 1]), recipe)
+        assert loss.item() == pytest.approx(2 * (0 + 0.25 + 4 + 1) / 2)
+        loss.backward()
+        torch.testing.assert_close(scores.grad, torch.tensor([[0.0, 1.0], [4.0, -2.0]]))
+
+    @pytest.mark.parametrize(
+        ("schedule", "expected"),
+        [
+            ("constant", [1, 1, 1]),
+            ("one-cycle", [0.04, 0.5 + 0.5 * np.cos(np.pi * 0.375), 0.0]),
+            ("polynomial", [1, np.sqrt(0.5), 0]),
+            ("step", [1, 1, 0.01]),
+        ],
+    )
+    def test_schedules_at_start_half_and_end(self, schedule, expected):
+        recipe = TrainingRecipe(epochs=10, batch_size=2, lr=1.0, schedule=schedule)
+        shares = [SHARES[schedule](done, recipe, []) for done in (0.0, 0.5, 1.0)]
+        np.testing.assert_allclose(shares, expected, atol=1e-12)
+
+    def test_plateaus_cut_by_a_quarter_after_five_epochs_without_gain(self):
+        rows = [{"loss": 1.0, "val_accuracy": value} for value in [0.5, 0.6] + [0.6] * 5 + [0.7] + [0.1] * 10]
+        recipe = TrainingRecipe(epochs=100, batch_size=2, lr=1.0, schedule="plateau")
+        shares = [SHARES["plateau"](0.0, recipe, rows[:count]) for count in (0, 6, 7, 8, 13, 18)]
+        np.testing.assert_allclose(shares, [1, 1, 0.75, 0.75, 0.75**2, 0.75**3])
 
 
 class TestAugmentation:
@@ -176,6 +283,43 @@ class TestRecipes:
 
 
 @pytest.mark.parametrize("name", BASELINES)
+class TestEveryArchitecture:
+    def test_its_own_way_of_training_lowers_the_loss(self, name):
+        recipe = get_baseline(name).recipe
+        model = fitted(name, epochs=4, schedule="constant", lr=recipe.lr / 2, augmentation=Augmentation())
+        losses = [row["loss"] for row in model.training["history"]]
+        assert losses[-1] < losses[0]
+
+    def test_a_face_gets_the_same_answer_in_any_company(self, name):
+        """Eval mode: neither order nor neighbours matter (baselines.md section 0.2, trap 3)."""
+        baseline = get_baseline(name)
+        torch.manual_seed(0)
+        network = baseline.build(7, **small(name).network).eval()
+        faces = torch.rand(6, 1, baseline.framing.size, baseline.framing.size)
+        with torch.inference_mode():
+            together, alone, back = (
+                torch.stack([torch.cat([network(view) for view in baseline.views(part, 2)]) for part in parts])
+                for parts in ([faces], faces[:, None], [faces.flip(0)])
+            )
+        count = len(together[0]) // len(faces)
+        whole = together[0].view(count, len(faces), 7)
+        torch.testing.assert_close(alone.view(len(faces), count, 7).transpose(0, 1), whole, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(back[0].view(count, len(faces), 7).flip(1), whole, rtol=1e-4, atol=1e-5)
+
+    def test_views_are_what_the_network_takes(self, name):
+        baseline = get_baseline(name)
+        for count in (1, 2, 10):
+            given = baseline.views(torch.rand(2, 1, baseline.framing.size, baseline.framing.size), count)
+            assert {view.shape for view in given} == {(2, 1, baseline.view, baseline.view)}
+            assert len(given) <= count
+
+    def test_it_says_where_it_comes_from(self, name):
+        baseline = get_baseline(name)
+        assert baseline.source
+        assert baseline.fidelity in ("faithful", "near-faithful", "reconstruction")
+
+
+@pytest.mark.parametrize("name", ["seed_cnn", "fer-vgg"])
 class TestClassifier:
     def test_learns(self, name):
         model = fitted(name, epochs=15, lr=0.05, augmentation=Augmentation(), average=0.0)

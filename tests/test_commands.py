@@ -329,6 +329,21 @@ class TestCompare:
         assert accuracy[True] < 0.125 + 4 * spread < accuracy[False]
 
 
+class TestList:
+    def test_every_architecture_with_its_size_and_fidelity(self, capsys):
+        with pytest.raises(SystemExit) as left:
+            run("fit_cnn", "--list")
+        said = capsys.readouterr().out
+        assert left.value.code == 0
+        for words in (
+            "kc_vgg: 29,890,759 parameters",
+            "agrawal_b: 329,543 parameters",
+            "reconstruction",
+            "66.4 % FER2013",
+        ):
+            assert words in said
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("words", "said"),

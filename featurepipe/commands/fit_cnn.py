@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from featurepipe.commands.fit_svm import training_rows
 from featurepipe.commands.steps import (
     content_codes,
@@ -22,7 +24,7 @@ from featurepipe.errors import InputError
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
-from featurepipe.models.baselines.registry import get_baseline
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.training_recipe import read_recipe
 from featurepipe.progress import bar
@@ -59,6 +61,17 @@ def run(args: argparse.Namespace) -> int:
     Path(f"{args.model}.ckpt").unlink(missing_ok=True)
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
     return 0
+
+
+def list_architectures() -> None:
+    """Print every architecture with its size at seven classes, its fidelity, its source and its published figure."""
+    for baseline in BASELINES.values():
+        with torch.device("meta"):
+            network = baseline.build(7, **baseline.recipe.network)
+        count = sum(weights.numel() for weights in network.parameters())
+        print(f"{baseline.name}: {count:,} parameters, {baseline.view}x{baseline.view} pixels, {baseline.fidelity}")
+        print(f"    from: {baseline.source}")
+        print(f"    published: {baseline.published or 'nothing'}")
 
 
 def _watcher(update: Callable[[], object], epochs: int) -> Callable[[dict[str, float]], None]:

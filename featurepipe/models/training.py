@@ -24,6 +24,12 @@ from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import TrainingRecipe
 
 EpochHook = Callable[[dict[str, float]], None]
+History = list[dict[str, float]]
+
+SVM_C = 2.0
+"""C of the squared hinge loss (Tang 2013)."""
+PATIENCE = 5
+"""Epochs that schedule "plateau" waits."""
 
 
 class Trainer:
@@ -57,14 +63,9 @@ class Trainer:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.average = average.to(device).to(memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
-        self.optimiser = torch.optim.SGD(
-            _decayed_apart(self.network, recipe.weight_decay),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-        )
+        self.optimiser = _optimiser(self.network, recipe)
         self.epoch = 0
-        self.history: list[dict[str, float]] = []
+        self.history: History = []
 
     @property
     def result(self) -> nn.Module:
@@ -142,6 +143,8 @@ class Trainer:
         with autocast(self.device, self.precision):
             scores = self.network(inputs)
         loss = _loss(scores.float(), wanted, self.recipe)
+        if self.recipe.norm_l1:
+            loss = loss + self.recipe.norm_l1 * _norm_scales(self.network)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -156,13 +159,7 @@ class Trainer:
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
-        if self.recipe.schedule == "constant":
-            return self.recipe.lr
-        done = epoch / self.recipe.epochs
-        if done < self.recipe.warmup:
-            return self.recipe.lr * max(done / self.recipe.warmup, 0.04)
-        left = (done - self.recipe.warmup) / (1 - self.recipe.warmup)
-        return self.recipe.lr * (0.5 + 0.5 * math.cos(math.pi * left))
+        return self.recipe.lr * SHARES[self.recipe.schedule](epoch / self.recipe.epochs, self.recipe, self.history)
 
     def _set_rate(self, epoch: float) -> None:
         for group in self.optimiser.param_groups:
@@ -255,14 +252,57 @@ def _loss(scores: torch.Tensor, wanted: torch.Tensor, recipe: TrainingRecipe) ->
     if recipe.loss == "cross-entropy":
         return functional.cross_entropy(scores, wanted, label_smoothing=recipe.label_smoothing)
     onehot = functional.one_hot(wanted, scores.shape[1]).to(scores)
+    if recipe.loss == "squared-hinge":
+        return SVM_C * torch.relu(1 - (2 * onehot - 1) * scores).square().sum(1).mean()
     return 0.5 * (torch.sigmoid(scores) - onehot).square().sum(1).mean()
 
 
-def _decayed_apart(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+def _norm_scales(network: nn.Module) -> torch.Tensor:
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
+    return torch.stack([layer.weight.abs().sum() for layer in norms]).sum()
+
+
+def _one_cycle(done: float, recipe: TrainingRecipe, history: History) -> float:
+    if done < recipe.warmup:
+        return max(done / recipe.warmup, 0.04)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup))
+
+
+def _plateau(done: float, recipe: TrainingRecipe, history: History) -> float:
+    """0.75 to the power of how often five epochs in a row brought nothing better (Khaireddin & Chen 2021)."""
+    best, waited, cuts = -math.inf, 0, 0
+    for row in history:
+        score = row.get("val_accuracy", -row["loss"])
+        best, waited = (score, 0) if score > best else (best, waited + 1)
+        if waited == PATIENCE:
+            waited, cuts = 0, cuts + 1
+    return 0.75**cuts
+
+
+SHARES: dict[str, Callable[[float, TrainingRecipe, History], float]] = {
+    "constant": lambda done, recipe, history: 1.0,
+    "one-cycle": _one_cycle,
+    "polynomial": lambda done, recipe, history: math.sqrt(1 - done),
+    "step": lambda done, recipe, history: 0.1 ** ((done >= 0.6) + (done >= 0.8)),
+    "plateau": _plateau,
+}
+"""By schedule: (share of the epochs done, recipe, history) to the share of the recipe's lr."""
+
+
+def _optimiser(network: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    groups = _decayed_apart(network, recipe)
+    if recipe.optimiser == "adam":
+        return torch.optim.Adam(groups, lr=recipe.lr)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _decayed_apart(network: nn.Module, recipe: TrainingRecipe) -> list[dict[str, Any]]:
     """Weight decay on matrices and kernels alone: decaying biases and batch norm only weakens the fit."""
     matrices = [weights for weights in network.parameters() if weights.ndim > 1]
     others = [weights for weights in network.parameters() if weights.ndim <= 1]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    head = recipe.weight_decay if recipe.head_weight_decay is None else recipe.head_weight_decay
+    groups = [(matrices[:-1], recipe.weight_decay), (matrices[-1:], head), (others, 0.0)]
+    return [{"params": weights, "weight_decay": decay} for weights, decay in groups]
 
 
 @torch.no_grad()

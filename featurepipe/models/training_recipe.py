@@ -43,6 +43,10 @@ class Augmentation:
                 raise InputError(f"training recipe, augmentation: {name} = {getattr(self, name)!r} is out of range")
 
 
+SCHEDULES = ("constant", "one-cycle", "polynomial", "step", "plateau")
+LOSSES = ("cross-entropy", "half-squared-error", "squared-hinge")
+
+
 @dataclass(frozen=True)
 class TrainingRecipe:
     """Everything that decides the weights besides data, seed and architecture.
@@ -51,10 +55,17 @@ class TrainingRecipe:
     ----------
     epochs : passes over the training faces
     batch_size : faces per step; an incomplete last batch is left out
-    lr : learning rate of SGD, the highest one where the schedule varies it
-    schedule : "constant", or "one-cycle": linear rise over `warmup` of the steps, then a cosine to zero
-    momentum, weight_decay : of SGD; Nesterov where momentum is not 0
-    loss : "cross-entropy", or "half-squared-error" between sigmoid outputs and one-hot targets
+    lr : learning rate, the highest one where the schedule varies it
+    optimiser : "sgd" or "adam"
+    schedule : "constant"; "one-cycle": linear rise over `warmup` of the steps, then a cosine to zero; "polynomial":
+        falls to zero as the square root of what is left; "step": a tenth after 60 % and again after 80 %; "plateau":
+        three quarters after every five epochs that bring no better val_accuracy (or loss, where nothing is watched)
+    momentum : of SGD, Nesterov where it is not 0
+    weight_decay : of matrices and kernels
+    head_weight_decay : of the last layer's matrix, where it differs
+    norm_l1 : weight of the L1 norm of batch norm's scales in the loss
+    loss : "cross-entropy"; "half-squared-error" between sigmoid outputs and one-hot targets; "squared-hinge": that of
+        one linear SVM per class with C = 2 (Tang 2013)
     label_smoothing : of the cross-entropy
     average : decay per step of the moving average of weights that becomes the model; 0: the last weights
     augmentation : of the training faces
@@ -64,10 +75,13 @@ class TrainingRecipe:
     epochs: int
     batch_size: int
     lr: float
+    optimiser: str = "sgd"
     schedule: str = "constant"
     warmup: float = 0.2
     momentum: float = 0.0
     weight_decay: float = 0.0
+    head_weight_decay: float | None = None
+    norm_l1: float = 0.0
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     average: float = 0.0
@@ -81,11 +95,14 @@ class TrainingRecipe:
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 2,  # batch norm has no statistics of one face
             "lr": 0 < self.lr < math.inf,
-            "schedule": self.schedule in ("constant", "one-cycle"),
+            "optimiser": self.optimiser in ("sgd", "adam"),
+            "schedule": self.schedule in SCHEDULES,
             "warmup": 0 < self.warmup < 1,
             "momentum": 0 <= self.momentum < 1,
             "weight_decay": self.weight_decay >= 0,
-            "loss": self.loss in ("cross-entropy", "half-squared-error"),
+            "head_weight_decay": self.head_weight_decay is None or self.head_weight_decay >= 0,
+            "norm_l1": self.norm_l1 >= 0,
+            "loss": self.loss in LOSSES,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "average": 0 <= self.average < 1,
         }
@@ -125,7 +142,12 @@ def read_recipe(path: str | os.PathLike[str], base: TrainingRecipe) -> TrainingR
     return TrainingRecipe.from_document(document, base)
 
 
-TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "str": (str,),
+}
 """What a field annotated so takes; TOML and JSON write whole numbers without a point."""
 
 

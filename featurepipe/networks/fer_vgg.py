@@ -11,6 +11,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from featurepipe.networks.views import cut_views
+
 BLOCKS = (64, 128, 256, 512)
 FC6, FC7 = 1024, 4096
 CROP, VIEW = 48, 40
@@ -34,10 +36,7 @@ def views(crops: torch.Tensor, count: int) -> list[torch.Tensor]:
     -------
     `count` tensors (n, 1, 40, 40), standardised
     """
-    edge = CROP - VIEW
-    corners = [(edge // 2, edge // 2), (0, 0), (0, edge), (edge, 0), (edge, edge)]
-    cut = [standardise(crops[..., y : y + VIEW, x : x + VIEW]) for y, x in corners[: 1 if count < 10 else 5]]
-    return cut if count == 1 else cut + [view.flip(-1) for view in cut]
+    return [standardise(view) for view in cut_views(crops, VIEW, count)]
 
 
 class FerVGG(nn.Module):

@@ -20,7 +20,9 @@ class Baseline:
     ----------
     name : as `--arch` takes it
     source : the paper it comes from
-    fidelity : "faithful" where the paper or its code says every layer, "reconstruction" where it does not
+    fidelity : "faithful" where the paper or its code says every layer, "near-faithful" where a few values are filled in
+        and a published count confirms them, "reconstruction" where little more than the principle is public
+    published : the accuracy it is known for and on what; "" where there is none
     framing : how its faces are cut
     view : side in pixels of what the network sees, at most framing.size
     build : (number of classes, **recipe.network) -> network with random weights
@@ -33,7 +35,8 @@ class Baseline:
 
     name: str
     source: str
-    fidelity: Literal["faithful", "reconstruction"]
+    fidelity: Literal["faithful", "near-faithful", "reconstruction"]
+    published: str
     framing: Framing
     view: int
     build: Callable[..., torch.nn.Module]

@@ -11,6 +11,7 @@ FER_VGG = Baseline(
     name="fer-vgg",
     source="trained here; VGG of Simonyan & Zisserman 2015 with batch norm, sized for FER2013",
     fidelity="faithful",
+    published="",
     framing=Framing(size=CROP, mode="L"),
     view=VIEW,
     build=FerVGG,

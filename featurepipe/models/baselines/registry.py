@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from featurepipe.errors import InputError
 from featurepipe.models.baselines import Baseline
+from featurepipe.models.baselines.agrawal import AGRAWAL_A, AGRAWAL_B
+from featurepipe.models.baselines.dlsvm import DLSVM_BASELINE
+from featurepipe.models.baselines.ednn import EDNN_BASELINE
 from featurepipe.models.baselines.fer_vgg import FER_VGG
+from featurepipe.models.baselines.ferplus_vgg13 import FERPLUS_VGG13
+from featurepipe.models.baselines.kc_vgg import KC_VGG
+from featurepipe.models.baselines.mollahosseini import MOLLAHOSSEINI
+from featurepipe.models.baselines.sbn_cnn import SBN_CNN
 from featurepipe.models.baselines.seed_cnn import SEED_CNN
 
-BASELINES = {baseline.name: baseline for baseline in (SEED_CNN, FER_VGG)}
+BASELINES = {
+    baseline.name: baseline
+    for baseline in (
+        SEED_CNN,
+        FER_VGG,
+        MOLLAHOSSEINI,
+        SBN_CNN,
+        AGRAWAL_A,
+        AGRAWAL_B,
+        EDNN_BASELINE,
+        DLSVM_BASELINE,
+        KC_VGG,
+        FERPLUS_VGG13,
+    )
+}
 
 
 def get_baseline(name: str) -> Baseline:

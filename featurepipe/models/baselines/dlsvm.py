@@ -1,0 +1,102 @@
+"""dlsvm: the winner of FER2013's challenge, a CNN under linear SVMs (Tang, ICML workshop 2013, arXiv 1306.0239).
+
+Facts from the author's released network and scripts (baselines.md section 10); eight such networks with many jitters
+per picture made the published 71.16 %.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from featurepipe.models.baselines import Baseline
+from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
+from featurepipe.networks.views import cut_views
+from featurepipe.records import Framing
+
+CROP, VIEW = 48, 42
+NORM = 150.0
+
+
+class DLSVM(nn.Module):
+    """Three convolutions, a layer of 3072 and one linear SVM per class, from views (n, 1, 42, 42) of norm 150.
+
+    Parameters
+    ----------
+    classes : number of classes
+    dropout : probability of dropping a unit of the layer below the SVMs while training
+    """
+
+    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        # Stands in for the statistics of each pixel over the training set, which the author computes beforehand.
+        self.pixels = nn.BatchNorm1d(VIEW * VIEW, eps=1e-4, affine=False)
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.Conv2d(32, 32, 4, padding=1),
+            nn.ReLU(inplace=True),
+            nn.AvgPool2d(3, 2, ceil_mode=True),
+            nn.Conv2d(32, 64, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.AvgPool2d(3, 2, ceil_mode=True),
+        )
+        self.fc = nn.Linear(64 * 5 * 5, 3072)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(3072, classes)
+        _initialise(self)
+
+    def forward(self, view: torch.Tensor) -> torch.Tensor:
+        """Scores (n, classes): the signed distances of the one-vs-rest SVMs, scaled."""
+        each_pixel = self.pixels(torch.flatten(view, 1)).view(view.shape)
+        hidden = torch.relu(self.fc(torch.flatten(self.features(each_pixel), 1)))
+        return self.output(self.dropout(hidden))
+
+
+def _initialise(network: DLSVM) -> None:
+    """Gaussian weights and small positive biases, as released; the SVMs start at zero."""
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.constant_(layer.get_parameter("bias"), 0.1)
+    nn.init.normal_(network.fc.weight, std=0.001)
+    nn.init.constant_(network.fc.bias, 0.01)
+    nn.init.zeros_(network.output.weight)
+    nn.init.zeros_(network.output.bias)
+
+
+def _normalise(faces: torch.Tensor) -> torch.Tensor:
+    """Each face without its mean and of norm 150; a constant face becomes 0."""
+    centred = faces - faces.mean((1, 2, 3), keepdim=True)
+    return NORM * centred / centred.square().sum((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-2)
+
+
+def _views(faces: torch.Tensor, count: int) -> list[torch.Tensor]:
+    return [_normalise(view) for view in cut_views(faces, VIEW, count)]
+
+
+DLSVM_BASELINE = Baseline(
+    name="dlsvm",
+    source="Tang, arXiv 1306.0239, and the author's released network and scripts",
+    fidelity="faithful",
+    published="71.16 % FER2013 PrivateTest (eight networks, 64 jitters per picture)",
+    framing=Framing(size=CROP, mode="L"),
+    view=VIEW,
+    build=DLSVM,
+    normalise=_normalise,
+    views=_views,
+    output="softmax",
+    recipe=TrainingRecipe(
+        epochs=446,
+        batch_size=256,
+        lr=0.05,
+        schedule="step",
+        momentum=0.9,
+        weight_decay=1e-4,
+        head_weight_decay=0.02,
+        loss="squared-hinge",
+        augmentation=Augmentation(flip=0.5, shift=3.0, scale=0.2, rotation=45.0),
+        network={"dropout": 0.2},
+    ),
+)
