@@ -1,5 +1,6 @@
 """Small fake copies of the databases of stills: official names, folders and quirks, tiny pictures (datasets.md 3)."""
 
+import os
 from functools import cache
 from io import BytesIO
 from itertools import product
@@ -42,10 +43,12 @@ def picture(extension):
 
 def plant(root, *names):
     """Write a tiny picture, or for other extensions an empty file, under each name below `root`; returns root."""
+    for folder in {(root / name).parent for name in names}:
+        folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture(path.suffix) if path.suffix.lower() in FORMATS else b"")
+        extension = os.path.splitext(name)[1].lower()
+        with open(f"{root}/{name}", "wb") as stream:
+            stream.write(picture(extension) if extension in FORMATS else b"")
     return root
 
 
@@ -154,6 +157,25 @@ def sfew(path):
         val = [sfew_name("Juno", 100 * place + n) for n in range(2)]
         plant(root / "Val" / "Val_Aligned_Faces_new" / "Val_Aligned_Faces" / word, *val)
     plant(root / "Test" / "Test_Aligned_Faces", *(sfew_name("Hangover", number) for number in range(4)))
+    return root
+
+
+def sfew_1(path):
+    """SFEW 1.0: two halves whose names are not confirmed, one photo a class and another for anger."""
+    for half, film in (("Set_A", "Airheads"), ("Set_B", "Juno")):
+        names = [f"{word}/{sfew_name(film, place)}" for place, word in enumerate(SFEW_WORDS)]
+        plant(path / "SFEW" / half, *names, f"Angry/{sfew_name(film, 99)}")
+    return path / "SFEW"
+
+
+def sfew_repack(path):
+    """The flat repack: 14 pictures in train, 7 in val."""
+    root = plant(path / "sfew", *(f"sfew2.0_images/image_{number:06}.png" for number in range(21)))
+    rows = [
+        f"image_{number:06}.png,{number % 7},{SFEW_WORDS[number % 7]},{'Train' if number < 14 else 'Val'}_Aligned_Faces"
+        for number in range(21)
+    ]
+    (root / "sfew_2.0_labels.csv").write_text("\n".join(["image_name,label,emotion,original_split", *rows, ""]))
     return root
 
 

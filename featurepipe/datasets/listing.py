@@ -195,11 +195,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def mostly_named(folder: str, pattern: str) -> bool:
     """Whether most of the photos in and below `folder` have names as in by_name: a marker for flat and sorted copies.
 
-    Breadth first, a bounded number of entries: a huge folder costs no more than a small one.
+    Where those with such names are all in one folder here, and others are beside it, that folder is the copy and not
+    this one. Breadth first, a bounded number of entries: a huge folder costs no more than a small one.
     """
     tail = _tail(pattern)
     photos = [place for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS]
-    return 2 * sum(1 for place in photos if tail.fullmatch(os.path.splitext(place)[0])) > len(photos)
+    named = [place for place in photos if tail.fullmatch(os.path.splitext(place)[0])]
+    places = {place.partition("/")[0] for place in named if "/" in place}
+    below = len(places) == 1 and all("/" in place for place in named)
+    beside = any(place.partition("/")[0] not in places for place in photos)
+    return 2 * len(named) > len(photos) and not (below and beside)
 
 
 def _tail(pattern: str) -> re.Pattern[str]:
