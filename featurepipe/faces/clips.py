@@ -14,15 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from featurepipe.content import content_of_frame
-from featurepipe.errors import MissingPackageError
 from featurepipe.faces.images import PIXEL_LIMIT, UnreadablePhotoError, check_size, open_regular, turned
 from featurepipe.files import sha256_of_stream
 from featurepipe.records import Sample
+from featurepipe.video import VideoError, failures, open_video
 
-_CONTAINER_OPTIONS = {
-    # No playlists or lists of files: they could name other files, or the network.
-    "format_whitelist": "avi,mov,matroska,asf,mpeg,mpegts,mpegvideo",
-}
 _DECODER_OPTIONS = {
     # FFmpeg would otherwise paint over what is damaged and hand it out as whole.
     "err_detect": "explode",
@@ -72,7 +68,6 @@ class _Clip:
     """One video file, open at `path`."""
 
     def __init__(self, path: str) -> None:
-        self._av = _pyav()
         self.path = path
         self._stream = open_regular(path, limit=None)
         self._state = _state(self._stream)
@@ -97,7 +92,7 @@ class _Clip:
             self._shown += 1
             if self._shown == number:
                 check_size((picture.width, picture.height), pixel_limit)
-                return turned(picture.to_ndarray(format="rgb24"), -picture.rotation % 360)
+                return turned(picture.to_ndarray(format="rgb24"), -90 * round(picture.rotation / 90) % 360)
         raise UnreadablePhotoError(f"no frame {number}: {self._end}")
 
     def close(self) -> None:
@@ -115,12 +110,9 @@ class _Clip:
         self._close_container()
         self._stream.seek(0)
         try:
-            container = self._av.open(self._stream, options=_CONTAINER_OPTIONS, metadata_errors="replace")
-        except (self._av.FFmpegError, OSError, ValueError) as error:
-            raise UnreadablePhotoError(f"no video file, or damaged at its beginning: {_reason(error)}") from error
-        if not container.streams.video:
-            container.close()
-            raise UnreadablePhotoError("no video file: no pictures are in it")
+            container = open_video(self._stream)
+        except VideoError as error:
+            raise UnreadablePhotoError(str(error)) from error
         self._container = container
         codec = container.streams.video[0].codec_context
         check_size((codec.width, codec.height), pixel_limit)
@@ -131,32 +123,19 @@ class _Clip:
     def _decoded(self, container: Any) -> Iterator[Any]:
         """The pictures, as far as they are whole; then _end says why there are no more."""
         try:
-            for packet in container.demux(container.streams.video[0]):
-                for picture in packet.decode():
-                    if picture.is_corrupt:
-                        raise UnreadablePhotoError("a damaged picture")
-                    yield picture
-                if packet.is_corrupt:
-                    raise UnreadablePhotoError("the file breaks off")
+            with failures("damaged data"):
+                for packet in container.demux(container.streams.video[0]):
+                    for picture in packet.decode():
+                        if picture.is_corrupt:
+                            raise VideoError("a damaged picture")
+                        yield picture
+                    if packet.is_corrupt:
+                        raise VideoError("the file breaks off")
             self._end = f"the clip has {self._shown}"
-        except (self._av.FFmpegError, UnreadablePhotoError, OSError, ValueError) as error:
-            self._end = f"the clip is damaged after frame {self._shown} ({_reason(error)})"
+        except VideoError as error:
+            self._end = f"the clip is damaged after frame {self._shown} ({error})"
 
 
 def _state(stream: BinaryIO) -> tuple[int, int]:
     status = os.fstat(stream.fileno())
     return status.st_size, status.st_mtime_ns
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
-
-
-def _pyav() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise MissingPackageError(
-            f"frames of video files need PyAV, which does not import ({error}): pip install featurepipe[video]"
-        ) from error
-    return av

@@ -1,0 +1,53 @@
+"""Sequences that begin neutral and end at the apex (CK+, Oulu-CASIA): which frames are used, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from featurepipe.datasets.database import Frames
+from featurepipe.datasets.listing import Named
+from featurepipe.records import Sample
+
+APEX_FRAMES = 3
+"""The last frames that count as the apex, as in CK+48 and the usual protocols."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def by_sequence(files: Iterable[Named], key: Callable[[Named], tuple[Key, int]]) -> dict[Key, list[tuple[int, Named]]]:
+    """Files by sequence, each sequence as (frame number, file) in the order of the numbers; `key` tells both."""
+    sequences: dict[Key, list[tuple[int, Named]]] = {}
+    for file in files:
+        sequence, number = key(file)
+        sequences.setdefault(sequence, []).append((number, file))
+    for members in sequences.values():
+        members.sort(key=lambda member: member[0])
+    return sequences
+
+
+def rising(members: list[tuple[int, Named]], labelled: Sample, frames: Frames) -> list[Sample]:
+    """Samples of one sequence: the first frame neutral, the last three the apex, the others "frame".
+
+    Parameters
+    ----------
+    members : (frame number, file) in order
+    labelled : what all frames share: label, raw_label, subject, sequence, extra; path and frame are set here. Without
+        a label, only the first frame is used: it is neutral whatever follows
+    frames : "apex" leaves out the frames between
+    """
+    samples = []
+    for place, (number, file) in enumerate(members):
+        role = _role(place, len(members))
+        if role == "neutral":
+            samples.append(replace(labelled, path=file.path, frame=number, role=role, label="neutral", raw_label=None))
+        elif labelled.label is not None and (role == "apex" or frames == "all"):
+            samples.append(replace(labelled, path=file.path, frame=number, role=role))
+    return samples
+
+
+def _role(place: int, count: int) -> str:
+    if place == 0:
+        return "neutral"
+    return "apex" if place >= count - APEX_FRAMES else "frame"
