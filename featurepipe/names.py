@@ -4,7 +4,7 @@ A test compares each tuple with the registry it mirrors.
 """
 
 DETECTORS = ("hog", "dlib-mmod", "mtcnn", "none")
-BACKBONES = ("fer-vgg", "vgg-face", "vgg16-imagenet", "facenet-vggface2", "dlib-resnet")
+BACKBONES = ("fer-vgg", "vgg-face", "vgg16-imagenet", "facenet-vggface2", "dlib-resnet", "hog")
 ARCHITECTURES = (
     "seed_cnn",
     "fer-vgg",

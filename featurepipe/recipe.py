@@ -15,6 +15,9 @@ Half = Mapping[str, Any]
 FEATURE_KEYS = ("format", "backbone", "weights", "layer", "preprocessing", "views")
 """Keys every feature half has; a backbone may add more (int8), and they are compared too."""
 
+NO_WEIGHTS = "none"
+"""Stands for the sha256 of the weights in the feature half of a backbone that has none."""
+
 BOX_KEYS = ("detector", "detector_weights", "max_side")
 """The part of the face half that boxes depend on: faces are stored under it."""
 

@@ -352,3 +352,38 @@ def test_crops_without_landmarks_are_one_person_to_dlib(dlib_network) -> None:
     assert len(distances) >= 5
     assert max(distances) < 0.6
     assert np.median(distances) < 0.3
+
+
+# HOG -----------------------------------------------------------------------------------------------------------
+
+
+def test_hog_equals_scikit_image() -> None:
+    feature = pytest.importorskip("skimage.feature")
+    backbone, faces = load_backbone("hog", device="cpu"), noise(4, 64, 64)
+    faces[1] //= 3
+    faces[2] = 77
+    faces[3] = np.add.outer(np.arange(64), 3 * np.arange(64)).astype(np.uint8)
+    expected = [
+        feature.hog(face / 255, orientations=9, pixels_per_cell=(8, 8), cells_per_block=(2, 2)) for face in faces
+    ]
+    vectors = backbone(faces)
+    assert vectors.shape == (4, 1764)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    np.testing.assert_array_equal(backbone(faces[1:2])[0], vectors[1])
+
+
+def test_hog_of_an_edge_votes_for_its_direction() -> None:
+    """A vertical edge has a horizontal gradient: all votes fall into the first bin, 0 to 20 degrees."""
+    face = np.zeros((1, 64, 64), np.uint8)
+    face[:, :, 32:] = 255
+    blocks = load_backbone("hog", device="cpu")(face).reshape(7, 7, 4, 9)
+    assert blocks[..., 1:].max() == 0
+    assert set(np.flatnonzero(blocks.sum((0, 2, 3)))) == {2, 3, 4}
+
+
+def test_hog_has_no_weights() -> None:
+    assert load_backbone("hog", device="cpu").recipe()["weights"] == "none"
+    with pytest.raises(InputError, match="has no weights"):
+        load_backbone("hog", weights="hog.dat")
+    with pytest.raises(InputError, match="fp32"):
+        load_backbone("hog", precision="bf16")

@@ -25,6 +25,7 @@ from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import printable, sha256_of
+from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.records import Framing
 from featurepipe.weights import weights_file
 
@@ -98,6 +99,8 @@ def seen_in_training(features: Features, weights: str | None) -> np.ndarray:
     Where the weights that made the features are not here it cannot be told, and is said so on stderr.
     """
     half = features.feature_half
+    if half["weights"] == NO_WEIGHTS:
+        return np.zeros(len(features), bool)
     path = Path(weights) if weights else weights_file(half["backbone"])
     if weights and not Path(weights).is_file():
         raise InputError(f"there is no weights file {weights}")

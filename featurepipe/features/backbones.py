@@ -20,7 +20,10 @@ from featurepipe.errors import InputError, MissingPackageError, WeightsError
 from featurepipe.features.backbone import Backbone, Choice, TorchBackbone, check_crops
 from featurepipe.files import sha256_of
 from featurepipe.networks import fer_vgg
+from featurepipe.networks.hog import HOG, SIZE
 from featurepipe.networks.vgg16 import FULL, LAYERS, VGG16, Widths, shapes
+from featurepipe.recipe import NO_WEIGHTS
+from featurepipe.records import Framing
 from featurepipe.weights import fetch, get_record, need
 
 Name = TypeVar("Name", str, int)
@@ -33,13 +36,17 @@ IMAGENET_MEANS, IMAGENET_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.22
 
 @dataclass(frozen=True)
 class Offer:
-    """What one backbone can be asked for; the first layer is the default, the others' defaults are its record's."""
+    """What one backbone can be asked for; the first layer is the default, the others' defaults are its record's.
+
+    One that is not learnt has no weights and no record.
+    """
 
     load: Callable[[Choice], Backbone]
     layers: tuple[str, ...]
     preprocessings: tuple[str, ...]
     views: tuple[int, ...] = (1,)
     precisions: tuple[str, ...] = PRECISIONS
+    learnt: bool = True
 
 
 def load_backbone(
@@ -71,14 +78,17 @@ def load_backbone(
     """
     if name not in REGISTRY:
         raise InputError(f"unknown backbone {name!r}; expected one of {', '.join(REGISTRY)}")
-    offer, record = REGISTRY[name], get_record(name)
+    offer = REGISTRY[name]
+    record = get_record(name) if offer.learnt else None
+    if weights and not record:
+        raise InputError(f"{name} has no weights; leave out --weights")
     where = resolve_device(device)
     choice = Choice(
         name,
         None if weights is None else Path(weights),
         _one_of(f"layer of {name}", offer.layers, layer),
-        _one_of(f"preprocessing of {name}", offer.preprocessings, preprocessing, record.preprocessing),
-        _one_of(f"number of views of {name}", offer.views, views, record.views),
+        _one_of(f"preprocessing of {name}", offer.preprocessings, preprocessing, record and record.preprocessing),
+        _one_of(f"number of views of {name}", offer.views, views, record and record.views),
         where,
         _one_of(f"precision of {name}", offer.precisions, resolve_precision(precision, where, offer.precisions)),
     )
@@ -268,11 +278,27 @@ class DlibBackbone:
         return np.array(self._network.compute_face_descriptor(list(crops)), np.float32)
 
 
+# Features that nothing has learnt --------------------------------------------------------------------------------
+
+
+def _load_hog(choice: Choice) -> Backbone:
+    network = HOG()
+    return TorchBackbone(
+        choice,
+        network,
+        lambda images: network(images.float() / 255),
+        framing=Framing(size=SIZE, mode="L", margin=0.3),
+        dim=network.dim,
+        weights_sha256=NO_WEIGHTS,
+    )
+
+
 REGISTRY: dict[str, Offer] = {
     "fer-vgg": Offer(_load_fer_vgg, ("fc7",), ("standardised",), (1, 2, 10)),
     "vgg-face": Offer(_load_vgg_face, LAYERS, ("vggface", "paper")),
     "vgg16-imagenet": Offer(_load_vgg16_imagenet, LAYERS, ("imagenet",)),
     "facenet-vggface2": Offer(_load_facenet, ("embedding",), ("standardised",)),
     "dlib-resnet": Offer(DlibBackbone, ("descriptor",), ("dlib",), precisions=("fp32",)),
+    "hog": Offer(_load_hog, ("blocks",), ("grey",), precisions=("fp32",), learnt=False),
 }
 """Every backbone by name; mirrored by featurepipe.names.BACKBONES."""
