@@ -552,10 +552,25 @@ class TestSFEW:
         plant(tmp_path / "Test" / "Test_Aligned_Faces", *(trees.sfew_name("Juno", number) for number in range(372)))
         report = check(tmp_path, "sfew")
         assert report.whole
-        totals = {count.unit: (count.here, count.official) for count in report.counts if count.label is None}
-        assert totals["2.0 train, aligned"] == (891, 891)
-        assert totals["2.0 val, aligned"] == (431, 431)
-        assert totals["2.0 test, aligned"] == (372, 372)
+        assert [(count.unit, count.here) for count in report.counts if count.label is None] == [
+            ("2.0 aligned faces, train", 891),
+            ("2.0 aligned faces, val", 431),
+            ("2.0 aligned faces, test", 372),
+        ]
+        assert differing(report) == {}
+        shutil.rmtree(tmp_path / "Val")
+        assert not check(tmp_path, "sfew").whole
+
+    def test_film_frames_have_a_sheet_of_their_own(self, tmp_path):
+        names = [f"{split}/Angry/{trees.sfew_name(split, 1)}" for split in ("Train", "Val")]
+        counts = check(plant(tmp_path, *names), "sfew").counts
+        assert [(count.unit, count.here, count.official) for count in counts if count.label is None] == [
+            ("2.0 film frames, train", 1, 958),
+            ("2.0 film frames, val", 1, 436),
+            ("2.0 film frames, test", 0, 372),
+        ]
+        assert {count.sure for count in counts if count.label is None} == {True}
+        assert {count.sure for count in counts if count.label} == {False}
 
     def test_halves_of_1_0(self, tmp_path):
         copy = read(trees.sfew_1(tmp_path))
@@ -602,6 +617,7 @@ class TestSFEW:
         [
             ("image_000000.png,1,Angry,Train_Aligned_Faces", "line 2: emotion 'Angry' and label 1 .Disgust. disagree"),
             ("image_000000.png,7,,Train_Aligned_Faces", "label '7' is no code; expected 0 to 6"),
+            (f"image_000000.png,{'9' * 5000},,Train_Aligned_Faces", "is no code; expected 0 to 6"),
             ("image_000000.png,,,Train_Aligned_Faces", "neither emotion nor label"),
             ("image_000000.png,0,Angry,Somewhere", "original_split 'Somewhere'"),
             (",0,Angry,Train_Aligned_Faces", "no image_name"),

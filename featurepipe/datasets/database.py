@@ -29,6 +29,9 @@ class Expected:
     belongs : whether a sample is counted
     by : "sample", or "sequence" where every sequence counts once
     sure : False where datasets.md tags the figure as likely only
+    sure_counts : False where it does so for the numbers per label alone
+    form : release or layout that the line is about, where a copy may be of another: of several forms only those
+        count of which a sample is here
     """
 
     unit: str
@@ -37,6 +40,8 @@ class Expected:
     belongs: Callable[[Sample], bool] = lambda sample: True
     by: Literal["sample", "sequence"] = "sample"
     sure: bool = True
+    sure_counts: bool = True
+    form: str = ""
 
 
 @dataclass(frozen=True)

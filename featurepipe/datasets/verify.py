@@ -80,8 +80,15 @@ def verify(database: Database, source: Source, broken: Sequence[Skipped]) -> Rep
     gone = {one.path for one in broken}
     samples = [sample for sample in source.samples if sample.path not in gone]
     damaged = [one.sample for one in source.skipped if one.sample is not None]
-    counts = [count for expected in database.sheet for count in _counts(expected, samples, damaged)]
+    sheet = _of_forms_here(database.sheet, [*samples, *damaged])
+    counts = [count for expected in sheet for count in _counts(expected, samples, damaged)]
     return Report(database.name, len(source.samples), counts, [*source.skipped, *broken])
+
+
+def _of_forms_here(sheet: Sequence[Expected], samples: Sequence[Sample]) -> list[Expected]:
+    """The lines of no form, and those of the forms that the copy has; all lines where it has none."""
+    forms = {expected.form for expected in sheet if expected.form and any(map(expected.belongs, samples))}
+    return [expected for expected in sheet if not forms or not expected.form or expected.form in forms]
 
 
 def _counts(expected: Expected, samples: Sequence[Sample], damaged: Sequence[Sample]) -> Iterator[Count]:
@@ -90,7 +97,8 @@ def _counts(expected: Expected, samples: Sequence[Sample], damaged: Sequence[Sam
     labels: list[tuple[str | None, int]] = [(None, expected.total), *expected.counts.items()]
     for label, official in labels:
         whole, without = (_number(expected, ones, label) for ones in ([*here, *known], here))
-        yield Count(expected.unit, label, official, whole, whole - without, expected.sure)
+        sure = expected.sure and (label is None or expected.sure_counts)
+        yield Count(expected.unit, label, official, whole, whole - without, sure)
 
 
 def _number(expected: Expected, samples: Sequence[Sample], label: str | None) -> int:
