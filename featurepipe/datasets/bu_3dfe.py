@@ -30,6 +30,10 @@ def read_bu_3dfe(root: str, frames: Frames = "apex") -> Source:
     """Read the frontal photos (`*_F2D`) of BU-3DFE; the two-view textures of the models (`*_F3D`) are no photos.
 
     `extra` has intensity (1 weak to 4 strong, 0 for neutral), gender and race.
+
+    Raises
+    ------
+    InputError : root cannot be listed
     """
     listing = list_files(root)
     others: list[str] = []

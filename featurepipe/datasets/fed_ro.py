@@ -29,7 +29,12 @@ def is_fed_ro(folder: str) -> bool:
 
 
 def read_fed_ro(root: str, frames: Frames = "apex") -> Source:
-    """Read FED-RO: the class is the folder's name, every photo is of the test split, and nobody is named."""
+    """Read FED-RO: the class is the folder's name, every photo is of the test split, and nobody is named.
+
+    Raises
+    ------
+    InputError : root cannot be listed
+    """
     listing = list_files(root)
     rest: list[str] = []
     samples = [_sample(file) for file in by_name(listing, listing.photos, _PLACE, rest)]

@@ -44,7 +44,7 @@ class Listing:
 
     def path(self, photo: str) -> str:
         """Path of one of `photos` or `others` that opens from the working directory."""
-        return os.path.join(self.root, *photo.split("/"))
+        return os.path.join(self.root, photo.replace("/", os.sep))
 
 
 def list_photos(root: str) -> Listing:

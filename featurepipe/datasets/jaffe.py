@@ -38,6 +38,10 @@ def read_jaffe(root: str, frames: Frames = "apex") -> Source:
 
     `extra` has take, number (the running number) and, where the table of the README is there, ratings: the mean of
     the viewers' ratings of six adjectives. The highest is not always the posed expression, above all for fear.
+
+    Raises
+    ------
+    InputError : root or its README cannot be read
     """
     listing = list_files(root)
     rest: list[str] = []

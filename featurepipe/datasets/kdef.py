@@ -48,6 +48,10 @@ def read_kdef(root: str, frames: Frames = "apex") -> Source:
 
     The ten black pictures are left out as damaged; the two with broken names are read as what their folders lack.
     Both sessions of a person have one subject, such as F01. `extra` has session (A or B), gender and view.
+
+    Raises
+    ------
+    InputError : root cannot be listed
     """
     listing = list_files(root)
     strange: list[str] = []

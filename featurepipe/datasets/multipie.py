@@ -74,6 +74,10 @@ def read_multipie(root: str, frames: Frames = "apex") -> Source:
     `extra` has session, recording, camera, illumination (the shot, 0 to 19; 0 and 19 without flash), yaw (degrees
     from one profile, -90, to the other, 90; not of the cameras that look down) and, where meta/subject_list.txt is
     there, gender and birth_year. The photos in highres are left out: it is not confirmed what their names tell.
+
+    Raises
+    ------
+    InputError : root cannot be listed, or its list of subjects cannot be read
     """
     listing = list_files(root)
     notes = list(listing.notes)
@@ -107,7 +111,9 @@ def _samples(files: Iterable[Named], people: People, skipped: list[Skipped]) -> 
             continue
         person = people.get(subject, ({}, ()))[0]
         key = (session, recording, camera, shot, *person.values())
-        extra = extras.setdefault(key, _extra(session, recording, camera, shot, person))
+        if key not in extras:
+            extras[key] = _extra(session, recording, camera, shot, person)
+        extra = extras[key]
         yield Sample(file.path, label=label_of(word), raw_label=word, subject=subject, role="still", extra=extra)
 
 
@@ -162,7 +168,7 @@ DATABASE = Database(
     name="multipie",
     title="CMU Multi-PIE",
     size="755,370 photos of 337 people, 15 cameras, 19 lights",
-    labels=("neutral", "happiness", "surprise", "squint", "disgust", "scream"),
+    labels=("disgust", "happiness", "neutral", "scream", "squint", "surprise"),
     identity="known",
     licence="signed licence with CMU, fee for the media",
     url="http://www.cs.cmu.edu/afs/cs/project/PIE/MultiPie/Multi-Pie/Home.html",

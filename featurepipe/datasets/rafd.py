@@ -23,6 +23,10 @@ def read_rafd(root: str, frames: Frames = "apex") -> Source:
 
     `extra` has camera (000, 045, 090 frontal, 135, 180), gaze, group (caucasian, moroccan, kid) and gender. The three
     gazes are three photos of one expression: their subject keeps them in one fold.
+
+    Raises
+    ------
+    InputError : root cannot be listed
     """
     listing = list_files(root)
     rest: list[str] = []

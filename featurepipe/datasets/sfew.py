@@ -57,6 +57,10 @@ def read_sfew(root: str, frames: Frames = "apex") -> Source:
     split has aligned faces, its film frames are left out: they are the same pictures. The halves of 1.0 become train
     and test by their names. Nobody is named; the film's title is the sequence, so that its photos stay together in
     folds. `extra` has film, aligned, and half in 1.0.
+
+    Raises
+    ------
+    InputError : root cannot be listed, or the repack's CSV is malformed
     """
     listing = list_files(root)
     tables = list(by_name(listing, listing.others, re.escape(os.path.splitext(_TABLE)[0]), []))
