@@ -6,7 +6,10 @@ Votes, labels and pictures are made up.
 import numpy as np
 from trees_stills import plant
 
-FERPLUS_COLUMNS = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF".split(",")
+FERPLUS_COLUMNS = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+    *("unknown", "NF"),
+)
 FERPLUS_ROWS = (
     ("Training", "fer0000000.png", "happiness=8 neutral=2"),
     ("Training", "", "NF=10"),
@@ -41,7 +44,7 @@ AFFECTNET_TRAINING = (
     ("2/aa5.jpg", "1,1,8,8", 8, "-2", "-2"),
     ("2/gone.jpg", "1,1,8,8", 3, "0.1", "0.9"),
 )
-"""Place, box, code, valence and arousal; the last photo is not on disk, and aa1's extension is in another case there."""
+"""Place, box, code, valence and arousal; the last photo is not on disk, and aa1.JPG is aa1.jpg there."""
 AFFECTNET_VALIDATION = (("3/bb0.jpg", "7,8,9,10", 6, "-0.7", "0.7"), ("3/bb1.jpg", "7,8,9,10", 4, "-0.8", "0.8"))
 
 RAF_BASIC = {
@@ -80,7 +83,7 @@ def ferplus_list(folder, rows=FERPLUS_ROWS):
 def fer2013_rows(folder, rows=FERPLUS_ROWS, name="fer2013.csv"):
     """FER2013's CSV with 4 x 4 pixels, its labels all angry; one picture is black."""
     pictures = np.random.default_rng(0).integers(1, 255, (len(rows), 16), dtype=np.uint8)
-    pictures[FERPLUS_BLACK : FERPLUS_BLACK + 1] = 0
+    pictures[FERPLUS_BLACK] = 0
     lines = (f"0,{' '.join(map(str, picture))},{usage}" for (usage, _, _), picture in zip(rows, pictures, strict=True))
     return write(folder / name, "emotion,pixels,Usage", *lines)
 
