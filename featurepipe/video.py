@@ -53,9 +53,10 @@ def count_frames(path: str) -> int:
 @contextmanager
 def failures(what: str) -> Iterator[None]:
     """Turns what the system or FFmpeg raises about a video file into a VideoError that begins with `what`."""
+    errors = (_pyav().FFmpegError, OSError, ValueError)  # now: a generator may end when nothing can be imported
     try:
         yield
-    except (_pyav().FFmpegError, OSError, ValueError) as error:
+    except errors as error:
         raise VideoError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Small fake copies of the databases of sequences: official names, folders and quirks, real small clips (datasets.md)."""
+"""Small fake copies of the databases of sequences: official names, folders, quirks, and real small clips."""
 
 from io import BytesIO
 
@@ -148,7 +148,7 @@ def casme2(path, sets=("RAW", "RAW_selected", "Cropped")):
     return root
 
 
-def mmi_session(root, session, name, *, code=None, view=0, coding="", write=lambda path: small_clip(path, 20)):
+def mmi_session(root, session, name, code=None, *, view=0, coding="", write=lambda path: small_clip(path, 20)):
     """One session of MMI: the clip, session.xml, the clip's metadata and, where it is given, its coding."""
     folder = root / "Sessions" / str(session)
     write(folder / f"{name}.avi")
