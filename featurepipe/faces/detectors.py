@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
+from featurepipe.faces.hog import frontal_detector
 from featurepipe.files import sha256_of
 from featurepipe.names import DETECTORS
 from featurepipe.records import Face
@@ -124,7 +125,7 @@ def _rounded(value: float) -> int:
 
 def _hog(spec: DetectorSpec) -> Detect:
     """dlib's HOG detector without upsampling: it finds faces from about 80 pixels on in the copy."""
-    detector = _dlib().get_frontal_face_detector()
+    detector = frontal_detector(_dlib())
 
     def detect(image: np.ndarray) -> list[Face]:
         boxes, scores, _ = detector.run(image, 0, 0.0)

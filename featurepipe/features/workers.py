@@ -48,6 +48,8 @@ class Workers:
         self._find, self._workers, self._window = find, workers, window
         self._queue: deque[tuple[FaceTask, Future[FaceResult]]] = deque()
         self._pool: ProcessPoolExecutor | None = None
+        self._standing: Future[None]
+        self._broken = False  # a photo under way met a broken pool
 
     def __enter__(self) -> Workers:
         return self
@@ -67,7 +69,7 @@ class Workers:
             yield from ((task, _or_none(partial(self._find, task))) for task in tasks)
             return
         for task in tasks:
-            while len(self._queue) >= self._window or any(_is_broken(future) for _, future in self._queue):
+            while self._queue and (self._broken or len(self._queue) >= self._window):
                 yield self._oldest()
             self._queue.append((task, self._submitted(task)))
         while self._queue:
@@ -77,16 +79,21 @@ class Workers:
         # Only now: a run with nothing to do starts no process.
         self._pool = self._pool or self._fresh_pool()
         try:
-            return _submit(self._pool, task)
+            return self._submit(self._pool, task)
         except BrokenProcessPool as error:
             broken: Future[FaceResult] = Future()
             broken.set_exception(error)
+            self._broken = True
             return broken
 
     def _oldest(self) -> tuple[FaceTask, FaceResult | None]:
         task, future = self._queue.popleft()
         if isinstance(future.exception(), BrokenProcessPool):
+            self._check_standing()
             future = self._alone(task)
+            if isinstance(future.exception(), BrokenProcessPool):
+                self._check_standing()
+        self._broken = self._broken and bool(self._queue)
         return task, _or_none(future.result)
 
     def _alone(self, task: FaceTask) -> Future[FaceResult]:
@@ -97,32 +104,38 @@ class Workers:
         """
         assert self._pool is not None
         try:
-            return _submit(self._pool, task)
+            return self._submit(self._pool, task)
         except BrokenProcessPool:
             self._pool.shutdown()
             self._pool = self._fresh_pool()
-            return _submit(self._pool, task)
+            return self._submit(self._pool, task)
 
     def _fresh_pool(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(
             self._workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self._find,)
         )
-        try:
-            # Workers that die at birth would otherwise look like photos that kill their worker.
-            with _sigint_held():
-                standing = pool.submit(_ready)
-            standing.result()
-        except BrokenProcessPool as error:
+        with _sigint_held():
+            # One for each: a worker is only started when there is work that no idle one takes.
+            self._standing, *_ = [pool.submit(_ready) for _ in range(self._workers)]
+        return pool
+
+    def _check_standing(self) -> None:
+        """Tell workers that die at birth from photos that kill their worker: those answer nothing before."""
+        if isinstance(self._standing.exception(), BrokenProcessPool):
             raise FeaturepipeError(
                 "worker processes cannot be started (their own message stands above). In a script, call extract "
                 'under `if __name__ == "__main__":`; or use --workers 0 to work in this process'
-            ) from error
-        return pool
+            ) from self._standing.exception()
 
+    def _submit(self, pool: ProcessPoolExecutor, task: FaceTask) -> Future[FaceResult]:
+        with _sigint_held():
+            future = pool.submit(_run, task)
+        future.add_done_callback(self._note)
+        return future
 
-def _submit(pool: ProcessPoolExecutor, task: FaceTask) -> Future[FaceResult]:
-    with _sigint_held():
-        return pool.submit(_run, task)
+    def _note(self, future: Future[FaceResult]) -> None:
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            self._broken = True
 
 
 @contextmanager
@@ -136,10 +149,6 @@ def _sigint_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _is_broken(future: Future[FaceResult]) -> bool:
-    return future.done() and isinstance(future.exception(), BrokenProcessPool)
 
 
 def _or_none(answer: Callable[[], FaceResult]) -> FaceResult | None:
