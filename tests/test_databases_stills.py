@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trees_stills as trees
-from command_helpers import run
+from command_helpers import run, untrained_weights
 from PIL import Image
 from trees_stills import TREES, plant
 
 from featurepipe.datasets.database import find_roots
 from featurepipe.datasets.readers import read_database, read_source
 from featurepipe.datasets.registry import DATABASES
+from featurepipe.datasets.splits import make_folds
 from featurepipe.datasets.verify import verify
 from featurepipe.errors import InputError
+from featurepipe.features.table import FeatureTable
+from featurepipe.labels import EMOTIONS, canonical
 
 ALL_AT_ONCE = [DATABASES[name] for name in TREES]
 
@@ -381,6 +384,30 @@ class TestRaFD:
         (lost,) = read(source).skipped
         assert (lost.kind, lost.path) == ("missing", names[0])
 
+    def test_rendered_faces_through_extract_and_folds_by_subject(self, rendered, tmp_path, capsys):
+        weights = untrained_weights(tmp_path / "fer.safetensors")
+        photos = sorted(rendered.glob("subject-00[0-3]/*.jpg"))
+        assert len(photos) == 32
+        for photo in photos:
+            emotion = photo.name.partition("-")[0]
+            word = next(word for word in trees.RAFD_WORDS if canonical(word) == emotion)
+            name = f"Rafd090_{int(photo.parent.name[-3:]) + 1:02}_Caucasian_female_{word}_frontal.jpg"
+            (tmp_path / "rafd").mkdir(exist_ok=True)
+            shutil.copy(photo, tmp_path / "rafd" / name)
+        words = ("extract", tmp_path / "rafd", "--table", tmp_path / "table", "--weights", weights, "--workers", 0)
+        assert run(capsys, *words)["statuses"] == {"ok": 32}
+        samples = FeatureTable.open(tmp_path / "table").samples()
+        told = {name: samples.column(name).to_pylist() for name in ("label", "raw_label", "subject", "role", "path")}
+        assert Counter(told["subject"]) == dict.fromkeys(("01", "02", "03", "04"), 8)
+        assert Counter(told["label"]) == dict.fromkeys(EMOTIONS, 4)
+        assert set(told["role"]) == {"still"}
+        folds = make_folds(
+            told["label"], subjects=told["subject"], contents=told["path"], paths=told["path"], n_folds=4
+        )
+        assert folds.identity == "known"
+        for _, test in folds.parts():
+            assert len({told["subject"][place] for place in test}) == 1
+
 
 # KDEF
 
@@ -505,6 +532,22 @@ class TestSFEW:
         photo = by_file(copy)["HarryPotter_Half_Blood_Prince_000000001_00000001.png"]
         assert (photo.label, photo.raw_label, photo.subject) == ("anger", "Angry", None)
         assert photo.sequence == photo.extra["film"] == "HarryPotter_Half_Blood_Prince"
+
+    def test_folds_keep_films_together_and_folds_by_subject_are_refused(self, tmp_path):
+        samples = [sample for sample in read(trees.sfew(tmp_path)).samples if sample.label]
+        told = {
+            "labels": [sample.label for sample in samples],
+            "subjects": [sample.subject for sample in samples],
+            "sequences": [sample.sequence for sample in samples],
+            "contents": [sample.path for sample in samples],
+            "paths": [sample.path for sample in samples],
+        }
+        folds = make_folds(**told, n_folds=3)
+        assert folds.identity == "unknown"
+        films = [{told["sequences"][place] for place in test} for _, test in folds.parts()]
+        assert sorted(map(sorted, films)) == [["Airheads"], ["HarryPotter_Half_Blood_Prince"], ["Juno"]]
+        with pytest.raises(InputError, match="subject"):
+            make_folds(**told, n_folds=3, by="subject")
 
     def test_test_photos_are_kept_unlabelled(self, tmp_path):
         photos = [sample for sample in read(trees.sfew(tmp_path)).samples if sample.split == "test"]
