@@ -16,6 +16,7 @@ from featurepipe.datasets.ferplus import majority
 from featurepipe.datasets.raf_db import BASIC, COMPOUND
 from featurepipe.datasets.raf_db import DATABASE as RAF_DB
 from featurepipe.datasets.readers import read_source
+from featurepipe.datasets.verify import verify
 from featurepipe.errors import InputError
 from featurepipe.records import Face
 
@@ -90,6 +91,21 @@ def test_an_empty_folder_or_a_file_is_refused_with_what_is_expected(database, tm
 def test_the_classes_of_the_official_sheet_add_up(database):
     for line in database.sheet:
         assert not line.counts or sum(line.counts.values()) == line.total, line.unit
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "totals"),
+    [
+        ("ferplus", trees.ferplus, [(25060, 5), (3199, 1), (3153, 1)]),  # 5: the black picture has a label
+        ("affectnet", trees.affectnet, [(287651, 4), (3999, 2)]),
+        ("affectnet", trees.affectnet_lists, [(287651, 3), (33088, 1), (11645, 1), (5000, 2)]),
+        ("raf-db", trees.raf_db, [(12271, 4), (3068, 3), (3954, 3), (3162, 2), (792, 1)]),
+        ("raf-db", trees.raf_copy, [(12271, 4), (3068, 3)]),
+    ],
+)
+def test_the_official_sheet_counts_the_release_that_is_there(name, build, totals, tmp_path):
+    counts = verify(DATABASES[name], read(build(tmp_path)), []).counts
+    assert [(count.official, count.here) for count in counts if count.label is None] == totals
 
 
 # FER+
@@ -227,8 +243,8 @@ def test_affectnet_boxes_and_ratings(tmp_path):
     assert samples["aa0.jpg"].box == Face(10, 20, 39, 59)
     assert (samples["aa0.jpg"].box.width, samples["aa0.jpg"].box.height) == (30, 40)
     assert samples["aa2.png"].box is None  # NULL
-    assert samples["aa0.jpg"].extra == {"valence": 0.5, "arousal": -0.25}
-    assert samples["aa2.png"].extra == {}  # -2 is no rating
+    assert samples["aa0.jpg"].extra == {"release": "lists", "valence": 0.5, "arousal": -0.25}
+    assert samples["aa2.png"].extra == {"release": "lists"}  # -2 is no rating
 
 
 def test_affectnet_headerless_list_loses_no_row(tmp_path):
@@ -276,8 +292,8 @@ def test_affectnet_empty_box_is_no_box(tmp_path):
     rows = [("1/x.jpg", "1,1,0,0", 1, "0", "0"), ("1\\y.jpg", ",,,", 1, "", "NULL")]
     trees.affectnet_list(tmp_path / "training.csv", rows)
     assert [(sample.box, set(sample.extra)) for sample in read(tmp_path).samples] == [
-        (None, {"valence", "arousal"}),
-        (None, set()),
+        (None, {"release", "valence", "arousal"}),
+        (None, {"release"}),
     ]
 
 
@@ -313,9 +329,9 @@ def test_affectnet_sets(tmp_path):
         ("val_set/images/1.jpg", "fear", "4", "val"),
     ]
     assert [sample.extra for sample in result.samples[3:]] == [
-        {"valence": -0.5, "arousal": 0.25},
-        {"valence": -0.125, "arousal": 0.75},
-        {},
+        {"release": "2021", "valence": -0.5, "arousal": 0.25},
+        {"release": "2021", "valence": -0.125, "arousal": 0.75},
+        {"release": "2021"},
     ]
     assert (result.faces, result.skipped) == ("crops", [])
 
@@ -383,7 +399,9 @@ def test_affectnet_sets_say_what_is_not_there(tmp_path):
     (folder / "annotations" / "1_exp.npy").unlink()
     (folder / "annotations" / "2_val.npy").unlink()
     result = read(tmp_path)
-    assert [(os.path.basename(sample.path), sample.extra) for sample in result.samples] == [("2.jpg", {"arousal": 0.2})]
+    assert {name: sample.extra for name, sample in by_name(result).items()} == {
+        "2.jpg": {"release": "2021", "arousal": 0.2}
+    }
     assert left(result) == {"missing": 1, "unlabelled": 1, "extra": 1}
 
 
@@ -398,7 +416,7 @@ def test_affectnet_copy_believes_the_csv(tmp_path):
         "anger/image0000060.jpg": ("anger", "anger", None),
         "happy/image0000106.jpg": ("happiness", "happy", None),
     }
-    assert [sample.extra for sample in result.samples] == [{"relFCs": 0.873142}, {"relFCs": 0.852311}, {"relFCs": 0.9}]
+    assert [sample.extra["relFCs"] for sample in result.samples] == [0.873142, 0.852311, 0.9]
     assert any("1 of 3 photos lie in the folder of another label" in note for note in result.notes)
     assert left(result) == {"missing": 1}
 

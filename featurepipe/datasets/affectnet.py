@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from featurepipe.datasets.affectnet_codes import CODES, label_of_code, rating
+from featurepipe.datasets.affectnet_codes import CODES, extra_of, label_of_code, rating
 from featurepipe.datasets.affectnet_npy import SETS, read_sets, sets_in
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import EXTENSIONS
@@ -34,9 +34,9 @@ _NOT_A_FACE = "no face, says AffectNet (code 10, non-face)"
 def read_affectnet(root: str, frames: Frames = "apex") -> Source:
     """Read AffectNet, whichever release lies at `root`; what AffectNet calls no face is left out and counted.
 
-    extra holds valence and arousal in -1..1 where they were rated. Photos of the older release are whole pictures with
-    `box` as the list gives it; those of 2021 are face crops. Landmarks are not read, nor the photos annotated by
-    program: their labels are a network's.
+    extra holds the release, and valence and arousal in -1..1 where they were rated. Photos of the older release are
+    whole pictures with `box` as the list gives it; those of 2021 are face crops. Landmarks are not read, nor the photos
+    annotated by program: their labels are a network's.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _sample(fields: Mapping[str, str], split: str, disk: _Disk, where: str) -> S
         raw_label=fields["expression"],
         split=split,
         role="still",
-        extra={name: value for name, value in ratings.items() if value is not None},
+        extra=extra_of("lists", ratings),
         box=_box(fields, where),
     )
 
@@ -230,7 +230,9 @@ def _read_copy(root: str, table: str) -> Source:
             skipped.append(_left(disks[0][0].path(place), found, word))
             continue
         (path, split), folder = found[0], canonical(place.split("/")[-2])
-        sample = Sample(path, word, fields["label"], split=split, role="still", extra=_quality(fields["relfcs"]))
+        sample = Sample(
+            path, word, fields["label"], split=split, role="still", extra=extra_of("copy", _quality(fields["relfcs"]))
+        )
         samples.append(sample)
         if folder is not None and folder != word:
             strange.append(sample)
@@ -283,13 +285,18 @@ def _is_root(place: str) -> bool:
     return any(path and _is_list(path) for path in lists) or bool(copy and _is_copy(copy))
 
 
-def _expected(unit: str, split: str, total: int, counts: tuple[int, ...], sure: bool = True) -> Expected:
+_TRAIN = (24882, 3750, 3803, 6378, 134415, 74874, 25459, 14090)
+_VAL = (500, 499, 500, 500, 500, 500, 500, 500)
+
+
+def _expected(release: str, split: str, words: tuple[str, ...], counts: tuple[int, ...], sure: bool = True) -> Expected:
     return Expected(
-        unit,
-        total,
-        dict(zip(EMOTIONS, counts, strict=True)),
-        lambda sample: sample.split == split and sample.label in EMOTIONS,
+        f"{split}, {f'{len(words)} classes' if len(words) > 1 else words[0]}",
+        sum(counts),
+        dict(zip(words, counts, strict=True)) if len(words) > 1 else {},
+        lambda sample: sample.extra.get("release") == release and sample.split == split and sample.label in words,
         sure=sure,
+        form=release,
     )
 
 
@@ -305,8 +312,12 @@ DATABASE = Database(
     is_root=_is_root,
     read=read_affectnet,
     sheet=(
-        _expected("train, 8 classes", "train", 287651, (24882, 3750, 3803, 6378, 134415, 74874, 25459, 14090)),
-        _expected("val, 8 classes", "val", 3999, (500, 499, 500, 500, 500, 500, 500, 500), sure=False),
+        _expected("2021", "train", EMOTIONS, _TRAIN),
+        _expected("2021", "val", EMOTIONS, _VAL, sure=False),
+        _expected("lists", "train", EMOTIONS, _TRAIN),
+        _expected("lists", "train", ("none",), (33088,)),
+        _expected("lists", "train", ("uncertain",), (11645,)),
+        _expected("lists", "val", CODES[:10], (500,) * 10, sure=False),
     ),
     marker="Manually_Annotated* folders, training.csv or validation.csv, train_set or val_set, or a labels.csv with "
     "the column relFCs",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from featurepipe.errors import InputError
 from featurepipe.labels import NOT_A_FACE
 
@@ -46,3 +49,8 @@ def rating(text: str, where: str) -> float | None:
     if not -1 <= value <= 1:
         raise InputError(f"{where}: valence or arousal is {text[:30]!r}; expected -1 to 1, or -2")
     return value
+
+
+def extra_of(release: str, ratings: Mapping[str, float | None]) -> dict[str, Any]:
+    """Sample.extra of a photo: the release it is from ("lists", "2021" or "copy") and what was rated."""
+    return {"release": release, **{name: value for name, value in ratings.items() if value is not None}}

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from featurepipe.datasets.affectnet_codes import label_of_code, rating
+from featurepipe.datasets.affectnet_codes import extra_of, label_of_code, rating
 from featurepipe.datasets.listing import photos_in, subfolder
 from featurepipe.datasets.source import Skipped
 from featurepipe.errors import InputError
@@ -79,8 +79,7 @@ def _read(path: str, annotation: str, split: str) -> Sample | Skipped:
         return Skipped(path, "damaged", f"its annotation cannot be read: {error}")
     if label == NOT_A_FACE:
         return Skipped(path, "extra", "no face, says AffectNet (code 10, non-face)")
-    extra = {name: value for name, value in ratings.items() if value is not None}
-    return Sample(path, label=label, raw_label=raw, split=split, role="still", extra=extra)
+    return Sample(path, label=label, raw_label=raw, split=split, role="still", extra=extra_of("2021", ratings))
 
 
 def _rating(path: str) -> float | None:

@@ -275,7 +275,7 @@ def _read_kaggle(root: str) -> Source:
 
 def _kaggle_table(root: str, name: str) -> str | None:
     """train_labels.csv or test_labels.csv, beside the folders or one level above them (DATASET/)."""
-    return file_in(root, name) or file_in(os.path.dirname(os.path.abspath(root)), name)
+    return file_in(root, name) or file_in(os.path.normpath(os.path.join(root, os.pardir)), name)
 
 
 def _kaggle_codes(table: str) -> dict[str, int]:
@@ -308,6 +308,7 @@ def _expected(split: str, total: int, *counts: int) -> Expected:
         total,
         dict(zip(names, counts, strict=True)),
         lambda sample: sample.split == split and sample.extra.get("subset") == "basic",
+        form="basic",
     )
 
 
@@ -315,7 +316,7 @@ def _compound(split: str | None, total: int, sure: bool) -> Expected:
     def belongs(sample: Sample) -> bool:
         return sample.extra.get("subset") == "compound" and split in (None, sample.split)
 
-    return Expected(f"compound, {split}" if split else "compound", total, belongs=belongs, sure=sure)
+    return Expected(f"compound, {split}" if split else "compound", total, belongs=belongs, sure=sure, form="compound")
 
 
 DATABASE = Database(
