@@ -75,19 +75,19 @@ def _verify(args: argparse.Namespace) -> int:
     return 2 if args.strict and not report.whole else 0
 
 
-def _broken(samples: Sequence[Sample], darkest: float) -> list[Skipped]:
-    """Samples that do not decode or are black, in their order.
+def _broken(samples: Sequence[Sample], darkest: float) -> list[tuple[Sample, Skipped]]:
+    """Samples that do not decode or are black, in their order, and what is wrong with them.
 
     Each is read in full, by as many threads as there are cores.
     """
     readers = threading.local()
 
-    def check(frames: list[Sample]) -> list[Skipped]:
+    def check(frames: list[Sample]) -> list[tuple[Sample, Skipped]]:
         if not hasattr(readers, "own"):
             readers.own = SampleReader()
-        return [fault for sample in frames if (fault := _fault(readers.own, sample, darkest))]
+        return [(sample, fault) for sample in frames if (fault := _fault(readers.own, sample, darkest))]
 
-    faults: list[Skipped] = []
+    faults: list[tuple[Sample, Skipped]] = []
     # The frames of a clip follow one another and stay with one thread, which decodes the clip once.
     files = (list(frames) for _, frames in itertools.groupby(samples, key=lambda sample: sample.path))
     with ThreadPoolExecutor(os.cpu_count()) as pool, bar(len(samples), "decoding", "photos") as progress:
@@ -99,14 +99,15 @@ def _broken(samples: Sequence[Sample], darkest: float) -> list[Skipped]:
 
 
 def _fault(reader: SampleReader, sample: Sample, darkest: float) -> Skipped | None:
+    place = f"{sample.path}#{sample.frame}" if sample.in_clip else sample.path
     try:
         pixels = reader.read(sample)
     except PhotoError as error:
-        return Skipped(sample.path, "missing" if error.status == "missing" else "damaged", str(error))
-    if pixels.min() == pixels.max():
-        return Skipped(sample.path, "damaged", "one single colour: no face")
+        return Skipped(place, "missing" if error.status == "missing" else "damaged", str(error))
+    if not sample.in_clip and pixels.min() == pixels.max():  # films may fade in from black
+        return Skipped(place, "damaged", "one single colour: no face")
     if pixels.mean() < darkest:
-        return Skipped(sample.path, "damaged", f"black: mean brightness below {darkest:g} of 255")
+        return Skipped(place, "damaged", f"black: mean brightness below {darkest:g} of 255")
     return None
 
 
@@ -117,7 +118,14 @@ def _told(database: Database, report: Report) -> Iterator[str]:
             yield _count_line(count)
     for kind, ones in itertools.groupby(sorted(report.left_out, key=lambda one: one.kind), key=lambda one: one.kind):
         yield from _left_out_lines(kind, list(ones))
-    yield "whole: nothing differs from the official copy" if report.whole else "this copy differs from the official one"
+    yield _verdict(report)
+
+
+def _verdict(report: Report) -> str:
+    if not report.whole:
+        return "this copy differs from the official one"
+    unsure = any(count.differs for count in report.counts)
+    return "whole: nothing differs from the official " + ("figures that are certain" if unsure else "copy")
 
 
 def _count_line(count: Count) -> str:

@@ -68,21 +68,21 @@ class Report:
         return not self.faults and not any(count.differs and count.sure for count in self.counts)
 
 
-def verify(database: Database, source: Source, broken: Sequence[Skipped]) -> Report:
+def verify(database: Database, source: Source, broken: Sequence[tuple[Sample, Skipped]]) -> Report:
     """Compare a copy with the official sheet.
 
     Parameters
     ----------
     database : whose sheet it is
     source : the copy as its reader gives it, every frame of it
-    broken : samples of `source` that do not decode or are not there; they do not count
+    broken : samples of `source` that do not decode or are not there, and what is wrong; they do not count
     """
-    gone = {one.path for one in broken}
-    samples = [sample for sample in source.samples if sample.path not in gone]
+    gone = {id(sample) for sample, _ in broken}
+    samples = [sample for sample in source.samples if id(sample) not in gone]
     damaged = [one.sample for one in source.skipped if one.sample is not None]
     sheet = _of_forms_here(database.sheet, [*samples, *damaged])
     counts = [count for expected in sheet for count in _counts(expected, samples, damaged)]
-    return Report(database.name, len(source.samples), counts, [*source.skipped, *broken])
+    return Report(database.name, len(source.samples), counts, [*source.skipped, *(fault for _, fault in broken)])
 
 
 def _of_forms_here(sheet: Sequence[Expected], samples: Sequence[Sample]) -> list[Expected]:
