@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from featurepipe.commands.compare_fit import Result, fit_and_test
-from featurepipe.commands.compare_plan import Plan, plan_of
-from featurepipe.commands.compare_sides import Side, read_sides
+from featurepipe.commands.compare_plan import Plan, plan_of, refuse_early
+from featurepipe.commands.compare_sides import Side, extract_sides, read_sources
 from featurepipe.commands.steps import show
 from featurepipe.errors import InputError
 from featurepipe.files import write_json
@@ -28,7 +28,9 @@ CROSS = ("train_dataset", "train_table", "test_dataset", "test_table")
 def run(args: argparse.Namespace) -> int:
     """Extract for every method, settle who is tested, fit and test, write JSON and plots, print the table."""
     _check(args)
-    sides, out = read_sides(args), Path(args.out)
+    sources, out = read_sources(args), Path(args.out)
+    refuse_early(args, [source for _, source in sources])
+    sides = extract_sides(args, sources)
     plan = plan_of(args, sides)
     results = {
         name: fit_and_test(args, name, plan, sides[0].features[name], sides[-1].features[name])

@@ -17,6 +17,7 @@ import numpy as np
 from featurepipe.commands.compare_sides import Photos, Side
 from featurepipe.commands.fit_svm import leave_out
 from featurepipe.datasets.registry import DATABASES
+from featurepipe.datasets.source import Source
 from featurepipe.datasets.splits import GROUPS, Folds, grouped_by, groups_of, make_folds, rows_by_use
 from featurepipe.errors import InputError
 from featurepipe.labels import to_label_set
@@ -61,6 +62,18 @@ class Plan:
         return np.sort(np.concatenate([part.test for part in self.parts]))
 
 
+def refuse_early(args: argparse.Namespace, sources: list[Source]) -> None:
+    """Raise InputError, before faces are looked for, where the labels or people asked for cannot be there."""
+    labelled = [[sample for sample in source.samples if sample.label] for source in sources]
+    if args.train:
+        fitted = [str(sample.label) for sample in labelled[0] if sample.split not in ("val", "test")]
+        _common_labels(args, fitted, [str(sample.label) for sample in labelled[1]])
+    elif args.folds_by == "subject":
+        labels = to_label_set([sample.label for sample in labelled[0]], args.labels)[0]
+        people = [sample.subject for sample, label in zip(labelled[0], labels, strict=True) if label]
+        _refuse_unknown_people(people, args.source, sources[0].dataset)
+
+
 def plan_of(args: argparse.Namespace, sides: list[Side]) -> Plan:
     """The protocol that the arguments ask for, with labels permuted where they ask for the control."""
     plan = _cross_plan(args, *sides) if args.train else _plan(args, sides[0])
@@ -88,7 +101,7 @@ def _plan(args: argparse.Namespace, side: Side) -> Plan:
     if "test" in photos.split and args.folds_by != "subject":
         about, parts = _official(args, photos, _any(seen))
     else:
-        about, parts = _folds(args, photos, side.dataset)
+        about, parts = _folds(args, photos)
     _refuse_leak(seen, [rows for part in parts for rows in (part.test, part.choose if len(part.choose) else part.fit)])
     about["dropped"] = dict(sorted((Counter(dropped) + Counter(about["dropped"])).items()))
     return Plan(photos, photos, parts, about | {"labels": args.labels})
@@ -97,7 +110,7 @@ def _plan(args: argparse.Namespace, side: Side) -> Plan:
 def _official(args: argparse.Namespace, photos: Photos, seen: np.ndarray) -> tuple[dict[str, Any], list[Part]]:
     """The split that SOURCE names; test photos of people or pictures that the other parts hold too are counted."""
     use = rows_by_use(photos.split.tolist())
-    dropped = _too_few(args, photos.label[use.fit])
+    dropped = _too_few(args, photos.label[use.fit].tolist())
     fit, choose, test = (
         rows[~np.isin(photos.label[rows], list(dropped))] for rows in (use.fit, use.choose, use.report)
     )
@@ -110,9 +123,9 @@ def _official(args: argparse.Namespace, photos: Photos, seen: np.ndarray) -> tup
     return about, [Part(fit, choose, test)]
 
 
-def _too_few(args: argparse.Namespace, labels: np.ndarray) -> dict[str, int]:
+def _too_few(args: argparse.Namespace, labels: list[str]) -> dict[str, int]:
     """Classes with fewer photos to fit on than --min-per-class, and how many they have."""
-    counts = Counter(labels.tolist())
+    counts = Counter(labels)
     return {label: count for label, count in sorted(counts.items()) if count < (args.min_per_class or 0)}
 
 
@@ -123,14 +136,13 @@ def _to_choose_on(photos: Photos, fit: np.ndarray, choose: np.ndarray, seen: np.
     return leave_out(choose, seen[choose], "were seen by a backbone in training")
 
 
-def _folds(args: argparse.Namespace, photos: Photos, dataset: str) -> tuple[dict[str, Any], list[Part]]:
+def _folds(args: argparse.Namespace, photos: Photos) -> tuple[dict[str, Any], list[Part]]:
     """The folds in OUT/folds.json where it fits these photos, made and written where it is not there."""
-    if args.folds_by == "subject":
-        _refuse_unknown_people(photos, args.source, dataset)
     path = Path(args.out) / "folds.json"
     folds = _frozen_folds(args, photos, path) if path.exists() else _new_folds(args, photos, path)
     none = np.empty(0, np.int64)
-    what = GROUPS[grouped_by(photos.subject.tolist(), photos.sequence.tolist())].removeprefix("different ")
+    by = grouped_by(photos.subject.tolist(), photos.sequence.tolist())
+    what = "photos" if by == "content" else GROUPS[by]
     about = {
         "protocol": f"{folds.n_folds} folds of {what}",
         "identity": folds.identity,
@@ -139,11 +151,11 @@ def _folds(args: argparse.Namespace, photos: Photos, dataset: str) -> tuple[dict
     return about, [Part(fit, none, test) for fit, test in folds.parts()]
 
 
-def _refuse_unknown_people(photos: Photos, source: str, dataset: str) -> None:
-    unknown = sum(not subject for subject in photos.subject)
+def _refuse_unknown_people(people: list[str | None], source: str, dataset: str) -> None:
+    unknown = sum(not subject for subject in people)
     if not unknown:
         return
-    reason = f"the subject of {unknown} of {len(photos)} photos of {source} is unknown"
+    reason = f"the subject of {unknown} of {len(people)} photos of {source} is unknown"
     if dataset in DATABASES and DATABASES[dataset].identity != "known":
         says = "does not say" if DATABASES[dataset].identity == "none" else "says of some photos only"
         reason += f": {DATABASES[dataset].title} {says} who is in its photos"
@@ -236,20 +248,26 @@ def _untouched(args: argparse.Namespace, learnt: Photos, test: Side) -> tuple[Ph
 def _common(args: argparse.Namespace, learnt: Photos, tested: Photos) -> tuple[Photos, Photos, dict[str, Any]]:
     """Both sides on the labels of the set asked for that both have; what has no counterpart, per side and label."""
     fitted = learnt.label[rows_by_use(learnt.split.tolist()).fit]
-    ours, theirs = (set(to_label_set(labels.tolist(), args.labels)[0]) for labels in (fitted, tested.label))
-    common = sorted({label for label in ours & theirs if label} - set(_too_few(args, fitted)))
-    if len(common) < 2:
-        raise InputError(
-            f"{args.train} to fit on has {_listed(fitted)} and {args.test} has {_listed(tested.label)}: of label set "
-            f"{args.labels} {len(common)} are in both; two are needed"
-        )
+    common = _common_labels(args, fitted.tolist(), tested.label.tolist())
     sides = {"train": learnt, "test": tested}
     kept = {side: np.isin(photos.label.astype(str), common) for side, photos in sides.items()}
     dropped = {side: _counts(photos.label[~kept[side]]) for side, photos in sides.items()}
     return learnt.take(kept["train"]), tested.take(kept["test"]), dropped
 
 
-def _listed(labels: np.ndarray) -> str:
+def _common_labels(args: argparse.Namespace, fitted: list[str], tested: list[str]) -> list[str]:
+    """The labels of the set asked for that both have, without those too rare to fit on; sorted."""
+    ours, theirs = (set(to_label_set(labels, args.labels)[0]) for labels in (fitted, tested))
+    common = sorted({label for label in ours & theirs if label} - set(_too_few(args, fitted)))
+    if len(common) < 2:
+        raise InputError(
+            f"{args.train} to fit on has {_listed(fitted)} and {args.test} has {_listed(tested)}: "
+            f"{len(common)} of label set {args.labels} can be used of both, and two are needed"
+        )
+    return common
+
+
+def _listed(labels: list[str]) -> str:
     return ", ".join(sorted(set(labels))) or "no labels"
 
 

@@ -84,9 +84,13 @@ def face_of(features: Features, photos: Photos) -> np.ndarray:
     return face[photos.row]
 
 
-def read_sides(args: argparse.Namespace) -> list[Side]:
-    """SOURCE, or --train and --test, with the faces of all photos found and every method's input extracted."""
-    each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Source]]:
+    """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened."""
+    return [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+
+
+def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
+    """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
     features: list[dict[str, Features]] = [{} for _ in each]
     for name in dict.fromkeys(args.methods):
         backbone = _input_of(args, name)
@@ -107,7 +111,6 @@ def _alone(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def _train_and_test(args: argparse.Namespace) -> list[argparse.Namespace]:
-    """The arguments of each side, as if it were the only SOURCE."""
     tables = [
         Path(getattr(args, f"{side}_table") or Path(args.out) / f"{side}.table").resolve() for side in ("train", "test")
     ]
