@@ -190,12 +190,11 @@ def _is_root(folder: str) -> bool:
 
 
 def _has_clips(folder: str) -> bool:
-    """Whether a folder directly holds train_001.avi, or train_001/train_001.avi."""
-    for name in sorted(names_in(folder)):
-        if _CLIP.match(name):
-            inside = [name, *names_in(os.path.join(folder, name))]
-            return any(_CLIP.match(entry) and entry.endswith(CLIPS) for entry in inside)
-    return False
+    """Whether a folder directly holds train_001.avi, or train_001 with a clip in it."""
+    if any(_CLIP.match(name) and name.endswith(CLIPS) for name in names_in(folder)):
+        return True
+    named = (path for path in folders_in(folder) if _CLIP.match(os.path.basename(path)))
+    return any(name.endswith(CLIPS) for path in named for name in names_in(path))
 
 
 def _expected(unit: str, split: str, total: int, counts: tuple[int, ...]) -> Expected:
