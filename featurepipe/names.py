@@ -3,7 +3,7 @@
 A test compares each tuple with the registry it mirrors.
 """
 
-DETECTORS = ("hog", "dlib-mmod", "mtcnn", "none")
+DETECTORS = ("hog", "mmod", "dlib-mmod", "mtcnn", "none")
 BACKBONES = ("fer-vgg", "vgg-face", "vgg16-imagenet", "facenet-vggface2", "dlib-resnet", "hog")
 ARCHITECTURES = (
     "seed_cnn",

@@ -134,9 +134,9 @@ def test_a_large_photo_gives_the_same_faces_as_a_small_one(hog):
     assert overlap(tenfold, large_face) > 0.85
 
 
-@pytest.mark.parametrize("name", ["dlib-mmod", "mtcnn"])
+@pytest.mark.parametrize("name", ["mmod", "dlib-mmod", "mtcnn"])
 def test_the_neural_detectors_find_the_same_face_as_hog(hog, name):
-    package = {"dlib-mmod": "face_recognition_models", "mtcnn": "facenet_pytorch"}[name]
+    package = "facenet_pytorch" if name == "mtcnn" else "face_recognition_models"
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
     image = photograph(1, (200, 200))
@@ -161,10 +161,10 @@ def test_mmod_boxes_are_dlibs_own():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (19, 400, 3), (400, 12, 3), (30, 30, 3)])
-@pytest.mark.parametrize("name", ["hog", "mtcnn"])
+@pytest.mark.parametrize("name", ["hog", "mmod", "mtcnn"])
 def test_tiny_photos_hold_no_face(name, shape):
-    if name == "mtcnn":
-        pytest.importorskip("facenet_pytorch")
+    if name != "hog":
+        pytest.importorskip({"mmod": "face_recognition_models", "mtcnn": "facenet_pytorch"}[name])
     assert DetectorSpec(name).build()(np.full(shape, 128, np.uint8)) == []
 
 
@@ -172,7 +172,9 @@ def test_recipes_name_what_boxes_depend_on():
     assert DetectorSpec("hog", 640).recipe() == {"detector": "hog", "detector_weights": None, "max_side": 640}
     assert DetectorSpec("none", 640).recipe() == {"detector": "none", "detector_weights": None, "max_side": None}
     pytest.importorskip("face_recognition_models")
-    assert DetectorSpec("dlib-mmod", 640).recipe()["detector_weights"] == MMOD_SHA256
+    for name in ("mmod", "dlib-mmod"):
+        assert DetectorSpec(name, 640).recipe()["detector_weights"] == MMOD_SHA256
+    assert DetectorSpec("mmod", device="cuda").recipe() == DetectorSpec("mmod").recipe()
 
 
 def test_the_mtcnn_recipe_hashes_its_three_files():
@@ -181,21 +183,23 @@ def test_the_mtcnn_recipe_hashes_its_three_files():
 
 
 def test_wrong_specs_say_what_there_is(tmp_path):
-    with pytest.raises(InputError, match="'hogg'; there are hog, dlib-mmod, mtcnn, none"):
+    with pytest.raises(InputError, match="'hogg'; there are hog, mmod, dlib-mmod, mtcnn, none"):
         DetectorSpec("hogg")
     with pytest.raises(InputError, match="max_side is 0"):
         DetectorSpec("hog", 0)
     with pytest.raises(WeightsError, match="is not at"):
         DetectorSpec("dlib-mmod", weights=str(tmp_path / "nothing.dat")).recipe()
     (tmp_path / "wrong.dat").write_bytes(b"no network")
-    with pytest.raises(WeightsError, match="is not dlib's CNN face detector"):
-        DetectorSpec("dlib-mmod", weights=str(tmp_path / "wrong.dat")).build()
+    for name in ("mmod", "dlib-mmod"):
+        with pytest.raises(WeightsError, match="is not dlib's CNN face detector"):
+            DetectorSpec(name, weights=str(tmp_path / "wrong.dat")).build()
 
 
 @pytest.mark.parametrize(
     ("name", "package", "command"),
     [
         ("hog", "dlib", "pip install dlib-bin"),
+        ("mmod", "face_recognition_models", r"pip install featurepipe\[dlib-models\]"),
         ("dlib-mmod", "face_recognition_models", r"pip install featurepipe\[dlib-models\]"),
         ("mtcnn", "facenet_pytorch", r"pip install featurepipe\[facenet\]"),
     ],
@@ -212,7 +216,7 @@ def test_importing_the_stage_loads_no_detector():
     code = (
         "import sys, featurepipe.faces.finder\n"
         "from featurepipe.faces.detectors import DetectorSpec\n"
-        "DetectorSpec('dlib-mmod').recipe(); DetectorSpec('mtcnn').recipe()\n"
+        "DetectorSpec('mmod').recipe(); DetectorSpec('mtcnn').recipe()\n"
         "heavy = {'dlib', 'torch', 'facenet_pytorch', 'face_recognition_models'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

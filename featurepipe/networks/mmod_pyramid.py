@@ -213,17 +213,17 @@ def upsampled(photo: np.ndarray) -> np.ndarray:
     grey levels, so it is dlib's, operation by operation: blocks of four columns in float32, the last few in double.
     """
     height, width = photo.shape[:2]
-    down = _added_up(-1, (height - 1) / (2 * height), 2 * height + 1)
+    down = _added_up(0, (height - 1) / (2 * height), 2 * height + 1)
     lanes, step = _lanes(width, 2 * width + 2)
-    tail = _added_up(len(lanes) - 1, step, 2 * width + 2 - len(lanes))
+    tail = _added_up(len(lanes), step, 2 * width + 2 - len(lanes))
     top, share = np.floor(down).astype(np.int64), down - np.floor(down)
     rows = photo[top], photo[np.minimum(top + 1, height - 1)]
     return np.concatenate([_in_blocks(*rows, share, lanes), _one_by_one(*rows, share, tail)], axis=1)
 
 
-def _added_up(start: int, step: float, count: int) -> np.ndarray:
-    """`count` positions, each the one before plus `step`, from that of index `start`, which is left out."""
-    return np.add.accumulate(np.concatenate([[start * step], np.full(count, step)]))[1:]
+def _added_up(first: int, step: float, count: int) -> np.ndarray:
+    """The positions of `count` indices from `first` on, each the one before plus `step`."""
+    return np.add.accumulate(np.concatenate([[first * step - step], np.full(count, step)]))[1:]
 
 
 def _in_blocks(upper: np.ndarray, lower: np.ndarray, share: np.ndarray, across: np.ndarray) -> np.ndarray:
