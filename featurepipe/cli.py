@@ -189,7 +189,9 @@ def _compare(commands: Commands) -> None:
         choices=("subject",),
         help="folds that keep people apart, whatever split SOURCE names; refused where people are unknown",
     )
-    parser.add_argument("--labels", choices=tuple(LABEL_SETS), default="native", help="default: %(default)s (all)")
+    parser.add_argument(
+        "--labels", choices=tuple(LABEL_SETS), default="native", help="drop and count others; default: native, all"
+    )
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument(
         "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
@@ -204,7 +206,7 @@ def _add_train_and_test(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("two SOURCEs instead of one")
     for side, use in (("train", "to fit and choose on; its test split is not touched"), ("test", "to test on")):
         group.add_argument(f"--{side}", metavar="SOURCE", help=use)
-        group.add_argument(f"--{side}-dataset", choices=DATASETS, help="how to read it, where it cannot be told")
+        group.add_argument(f"--{side}-dataset", choices=DATASETS, metavar="NAME", help="as --dataset, for this one")
         group.add_argument(f"--{side}-table", metavar="DIR", help=f"feature table to use; default: OUT/{side}.table")
 
 

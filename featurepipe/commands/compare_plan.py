@@ -9,6 +9,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Plan:
     parts: list[Part]
     about: dict[str, Any]
 
-    @property
+    @cached_property
     def classes(self) -> list[str]:
         """The labels that are fitted on, sorted."""
         return sorted(set(self.train.label[np.concatenate([part.fit for part in self.parts])]))
