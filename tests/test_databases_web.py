@@ -10,7 +10,7 @@ import trees_web as trees
 from trees_stills import plant
 
 from featurepipe.datasets.affectnet import DATABASE as AFFECTNET
-from featurepipe.datasets.database import find_root
+from featurepipe.datasets.database import find_roots
 from featurepipe.datasets.ferplus import DATABASE as FERPLUS
 from featurepipe.datasets.ferplus import majority
 from featurepipe.datasets.raf_db import BASIC, COMPOUND
@@ -75,8 +75,8 @@ def test_one_more_folder_and_litter_change_nothing(name, build, tmp_path):
 @pytest.mark.parametrize("other", DATABASES)
 def test_no_marker_finds_another_database(name, other, tmp_path):
     for number, build in enumerate((trees.TREES[other], *trees.VARIANTS[other])):
-        found = find_root(str(build(tmp_path / str(number))), DATABASES[name].is_root)
-        assert (found is not None) == (name == other)
+        found = find_roots(str(build(tmp_path / str(number))), [DATABASES[name]])
+        assert bool(found) == (name == other)
 
 
 @pytest.mark.parametrize("database", DATABASES.values(), ids=DATABASES)
@@ -362,10 +362,13 @@ class Payload:
         b"\x93NUMPY",
         b"\x93NUMPY\x01\x00\xff\xff{'descr'",
         b"\x93NUMPY\x03\x00\x10\x00\x00\x00" + b" " * 16 + b"3",
+        b"\x93NUMPY\x01\x00\xa0\x0f" + b"-" * 3999 + b"1",
+        b"\x93NUMPY\x01\x00\x08\x00{1:2,'a'}",
+        b"\x93NUMPY\x01\x00\x0b\x00{1:2,'a':0}",
         b"not an array at all",
         pickle.dumps(Payload()),
     ],
-    ids=["empty", "cut", "long", "version", "text", "pickle"],
+    ids=["empty", "cut", "long", "version", "deep", "syntax", "keys", "text", "pickle"],
 )
 def test_affectnet_broken_annotations_lose_one_photo_and_run_nothing(name, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

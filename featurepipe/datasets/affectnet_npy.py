@@ -6,6 +6,7 @@ import io
 import os
 from contextlib import suppress
 from functools import lru_cache
+from tokenize import TokenError
 
 import numpy as np
 
@@ -109,9 +110,18 @@ def _scalar(path: str) -> str:
 def _dtype(header: bytes) -> np.dtype:
     """Type of the one value that an NPY file of version 1 with this header holds."""
     stream = io.BytesIO(header)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("not an NPY file of version 1.0")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    if int(np.prod(shape)) != 1 or dtype.hasobject:
-        raise ValueError(f"expected one number or text, found {dtype} {shape}")
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        TokenError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # NumPy lets them out
+        raise ValueError("not an NPY file") from error
+    if version != (1, 0) or int(np.prod(shape)) != 1 or dtype.hasobject:
+        raise ValueError(f"expected one number or text, found {dtype} {str(shape)[:30]} in version {version}")
     return dtype
