@@ -163,6 +163,15 @@ def test_a_marker_deeper_than_looked_for_is_none(tmp_path):
     assert found(tmp_path / "x") == {"fer2013"}
 
 
+def test_of_very_many_folders_the_first_are_looked_into(tmp_path):
+    """Thousands of people or days are listed once, not once for each marker."""
+    for number in range(300):
+        (tmp_path / f"{number:03}").mkdir()
+    for place in ("000", "299"):
+        write_rows(tmp_path / place / "fer2013.csv", [(0, crop(0), "Training")])
+    assert [os.path.basename(root) for root, _ in find_roots(str(tmp_path), DATABASES.values())] == ["000"]
+
+
 @pytest.mark.parametrize("name", DATABASES)
 def test_markers_of_what_is_no_folder_or_empty(name, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -261,7 +270,7 @@ def test_ck48_in_odd_case_with_litter(tmp_path):
 
 
 def test_ckextended_is_told_by_its_920_rows_whatever_its_name(tmp_path):
-    rows = [(number % 7, crop(number), "Training") for number in range(920)]
+    rows = [(number % 7, crop(number)[:4, :4], "Training") for number in range(920)]
     source = str(write_rows(tmp_path / "data.csv", rows))
     assert read_source(source).dataset == "ckextended"
     write_rows(tmp_path / "data.csv", rows[1:])

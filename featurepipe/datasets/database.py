@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
 from featurepipe.datasets.listing import folders_in
 from featurepipe.datasets.source import Source
@@ -15,6 +15,9 @@ Frames = Literal["apex", "all"]
 
 MAX_DEPTH = 3
 """Levels below SOURCE at which a marker is looked for: users unpack archives into folders of the same name."""
+
+_MOST_FOLDERS = 256
+"""Folders of a level that are looked into: where there are more, they are people or days, not wrappings."""
 
 
 @dataclass(frozen=True)
@@ -80,32 +83,20 @@ class Database:
     darkest: float = 0.0
 
 
-def find_root(source: str, is_root: Callable[[str], bool]) -> str | None:
-    """SOURCE itself or the first folder, breadth first and by name, at most MAX_DEPTH levels below with the marker."""
-    return next((place for place, _ in _find(source, lambda place: [is_root] if is_root(place) else [])), None)
-
-
 def find_roots(source: str, databases: Iterable[Database]) -> list[tuple[str, Database]]:
     """Every (root, database) at SOURCE and at most MAX_DEPTH levels below, breadth first and by name.
 
-    Nothing is looked for below a root: what lies there belongs to its database.
+    Nothing is looked for below a root: what lies there belongs to its database. Of a level with very many folders the
+    first ones are looked into.
     """
     candidates = list(databases)
-    found = _find(source, lambda place: [database for database in candidates if database.is_root(place)])
-    return [(place, database) for place, databases in found for database in databases]
-
-
-T = TypeVar("T")
-
-
-def _find(source: str, look: Callable[[str], list[T]]) -> Iterator[tuple[str, list[T]]]:
-    """Yield (place, what `look` finds there) where it finds something, and look no deeper there."""
+    found: list[tuple[str, Database]] = []
     level = [source]
     for _ in range(MAX_DEPTH + 1):
-        deeper = []
+        deeper: list[str] = []
         for place in level:
-            if found := look(place):
-                yield place, found
-            else:
-                deeper += folders_in(place)
-        level = deeper
+            here = [(place, database) for database in candidates if database.is_root(place)]
+            found += here
+            deeper += [] if here else folders_in(place)
+        level = deeper[:_MOST_FOLDERS]
+    return found
