@@ -1,5 +1,6 @@
 """Frames of video files: exact numbers, one pass, damage, turns, and the whole way to a feature table."""
 
+import csv
 import os
 import pickle
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command_helpers import run
 from PIL import Image
@@ -23,6 +26,7 @@ from featurepipe.faces.finder import FaceFinder
 from featurepipe.faces.images import PhotoError, turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.extraction import content_of
+from featurepipe.features.stores import FaceStore, Found
 from featurepipe.features.table import FeatureTable
 from featurepipe.records import Face, FaceTask, Framing, Sample
 
@@ -173,6 +177,13 @@ def test_what_is_no_clip_is_unreadable_and_opens_nothing_else(tmp_path, monkeypa
     assert status_of(frame("clip.avi", 1))[0] == "unreadable"
 
 
+def test_a_clip_without_a_frame_says_what_is_lacking(tmp_path):
+    path = write_clip(tmp_path / "clip.AVI", pictures(2))
+    status, text = status_of(Sample(str(path)))
+    assert status == "unreadable"
+    assert "column frame" in text
+
+
 def test_a_clip_that_is_not_there_or_no_file(tmp_path):
     assert status_of(frame(tmp_path / "none.avi", 1))[0] == "missing"
     os.mkfifo(tmp_path / "pipe.avi")
@@ -308,3 +319,22 @@ def test_pictures_of_frames_are_turned_as_their_faces(mmi_faces, tmp_path, capsy
     sizes = {path.name.split("-", 1)[1]: Image.open(path).size for path in (tmp_path / "out/pictures").iterdir()}
     width, height = sizes["S001-001.png"]
     assert width < height
+    with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0])[-3:] == ["truth", "frame", "turn"]
+    turns = {(row["frame"], row["turn"]) for row in rows if "S001" in row["path"]}
+    assert turns == {("1", "90"), ("3", "90"), ("4", "90"), ("5", "90")}
+
+
+def test_boxes_of_older_tables_are_not_turned(tmp_path):
+    box = {"left": 1, "top": 2, "right": 3, "bottom": 4, "score": 0.5}
+    faces = pa.list_(pa.struct([*((side, pa.int32()) for side in list(box)[:4]), ("score", pa.float64())]))
+    schema = pa.schema([*((name, pa.string()) for name in ("content", "status", "error")), ("faces", faces)])
+    rows = [{"content": "a", "status": "ok", "error": "", "faces": [box]}]
+    rows.append({"content": "b", "status": "no_face", "error": "none", "faces": []})
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "part-00000.parquet")
+    store = FaceStore.open(tmp_path)
+    assert store["a"].faces == (Face(1, 2, 3, 4, 0.5, 0),)
+    store.append({"c": Found("ok", "", (Face(1, 2, 3, 4, 0.5, 270),))})
+    again = FaceStore.open(tmp_path)
+    assert [face.turn for key in "abc" for face in again[key].faces] == [0, 270]

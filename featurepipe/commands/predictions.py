@@ -40,7 +40,8 @@ class Predictions:
         of_photo: dict[int, list[int]] = {}
         for row, photo in enumerate(self.features.sample.tolist()):
             of_photo.setdefault(photo, []).append(row)
-        own = {"path": "path", "status": "status", "error": "error"} | ({"truth": "label"} if self.labelled else {})
+        own = {"path": "path", "status": "status", "error": "error"}
+        own |= ({"truth": "label"} if self.labelled else {}) | ({"frame": "frame"} if self.framed else {})
         photos = zip(*(self.samples[name].to_pylist() for name in own.values()), strict=True)
         rows = []
         empty: dict[str, Any] = dict.fromkeys(self.columns())
@@ -61,17 +62,30 @@ class Predictions:
             "label": self.classes[best],
             "confidence": float(probabilities[best]),
             **own,
+            **({"turn": int(self.features.turn[row])} if self.turned else {}),
         }
 
     def columns(self) -> list[str]:
-        """Names of the columns, in order; truth is there where SOURCE is labelled."""
-        truth = ["truth"] if self.labelled else []
-        return [*LEADING, *(f"p_{name}" for name in self.classes), "status", "error", *truth]
+        """Names of the columns, in order; truth is there where SOURCE is labelled, frame where it has frames, and turn
+        where a photo was turned before it shows the face in its box."""
+        there = {"truth": self.labelled, "frame": self.framed, "turn": self.turned}
+        last = [name for name, has in there.items() if has]
+        return [*LEADING, *(f"p_{name}" for name in self.classes), "status", "error", *last]
 
     @property
     def labelled(self) -> bool:
         """Whether any photo has a label."""
         return self.samples["label"].null_count < self.samples.num_rows
+
+    @property
+    def framed(self) -> bool:
+        """Whether any photo is a frame of a sequence or clip."""
+        return self.samples["frame"].null_count < self.samples.num_rows
+
+    @property
+    def turned(self) -> bool:
+        """Whether any photo was turned before its face was found (Face.turn)."""
+        return bool(self.features.turn.any())
 
     def scored(self) -> np.ndarray:
         """Labelled photos to score, int64: those of the test split, else those of the val split, else all."""

@@ -27,7 +27,8 @@ def read_manifest(source: str) -> Source:
     """Read a CSV manifest; only the column path is required.
 
     Paths are relative to the CSV's folder. Labels are words: a known one becomes its canonical emotion, another is
-    kept in lower case as an extra class. An empty field means unknown. Whether the photos exist is not looked at.
+    kept in lower case as an extra class. An empty field means unknown. Whether the photos exist is not looked at. A
+    path that names a video file needs its frame, counted from 1.
 
     Raises
     ------
