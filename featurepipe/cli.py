@@ -297,7 +297,7 @@ def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> N
 def _add_faces(parser: argparse.ArgumentParser, policy: str | None = None) -> None:
     group = parser.add_argument_group("faces")
     group.add_argument(
-        "--detector", choices=DETECTORS, help="default: hog for photos, none for data sets that hold face crops"
+        "--detector", choices=DETECTORS, help="default: hog for photos, mmod on a GPU, none for data sets of face crops"
     )
     group.add_argument("--max-side", type=_positive, metavar="PX", help="detect on a copy of at most this long side")
     if policy:

@@ -20,7 +20,7 @@ from featurepipe.content import content_of_file, content_of_pixels
 from featurepipe.datasets.synthetic import Identity, render_face, render_group
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
 from featurepipe.faces.crops import crop_face
-from featurepipe.faces.detectors import _BUILDERS, DetectorSpec, find_faces, shrunk
+from featurepipe.faces.detectors import _BUILDERS, DetectorSpec, default_detector, find_faces, shrunk
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.faces.images import PhotoError, decode, read_photo
 from featurepipe.names import DETECTORS
@@ -180,6 +180,13 @@ def test_recipes_name_what_boxes_depend_on():
 def test_the_mtcnn_recipe_hashes_its_three_files():
     pytest.importorskip("facenet_pytorch")
     assert len(DetectorSpec("mtcnn").recipe()["detector_weights"]) == 64
+
+
+def test_the_default_is_mmod_on_a_gpu_and_hog_elsewhere(monkeypatch):
+    pytest.importorskip("face_recognition_models")
+    assert [default_detector(device) for device in ("cuda", "cuda:1", "cpu", "mps")] == ["mmod", "mmod", "hog", "hog"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None)
+    assert default_detector("cuda") == "hog"
 
 
 def test_wrong_specs_say_what_there_is(tmp_path):

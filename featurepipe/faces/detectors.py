@@ -37,6 +37,7 @@ that its box took the given share of the longer side; CPU time of one core for t
 Upsampling costs as much as a copy twice as large and, on small photos that show one large face, finds no more (481
 against 485 of 502 photos of 350 x 350): no detector upsamples."""
 
+_MMOD_PACKAGE = "face_recognition_models"
 _MMOD_FILE = "mmod_human_face_detector.dat"
 _MTCNN_FILES = ("pnet.pt", "rnet.pt", "onet.pt")
 _MTCNN_SMALLEST = 20  # pixels: below this facenet-pytorch's pyramid is empty and it fails
@@ -85,6 +86,12 @@ class DetectorSpec:
         WeightsError : its file is missing
         """
         return _BUILDERS[self.name](self)
+
+
+def default_detector(device: str) -> str:
+    """The detector for photos on a torch device: mmod on a GPU where its file is installed, else hog."""
+    on_gpu = device.partition(":")[0] == "cuda"
+    return "mmod" if on_gpu and importlib.util.find_spec(_MMOD_PACKAGE) else "hog"
 
 
 def find_faces(image: np.ndarray, detect: Detect, max_side: int | None) -> list[Face]:
@@ -201,7 +208,7 @@ def _dlib() -> Any:
 
 
 def _mmod_file(spec: DetectorSpec) -> Path:
-    folder = _package_folder("face_recognition_models", "dlib-models") if spec.weights is None else Path()
+    folder = _package_folder(_MMOD_PACKAGE, "dlib-models") if spec.weights is None else Path()
     path = folder / "models" / _MMOD_FILE if spec.weights is None else Path(spec.weights)
     if not path.is_file():
         raise WeightsError(f"the file of the detector {spec.name} is not at {path}; expected {_MMOD_FILE}")
