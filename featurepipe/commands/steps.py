@@ -17,8 +17,9 @@ import torch
 import featurepipe
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
+from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError
-from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec
+from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec, default_detector
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.extraction import Summary, extract
@@ -39,7 +40,8 @@ def samples_of(args: argparse.Namespace) -> Source:
 
 def fill_table(args: argparse.Namespace, source: Source, table: str | Path, backbone: Backbone) -> Summary:
     """Bring `table` up to date with SOURCE, faces found as the arguments ask, vectors by `backbone`."""
-    spec = DetectorSpec(detector_for(args, source), args.max_side or DEFAULT_MAX_SIDE)
+    device = str(resolve_device(args.device))
+    spec = DetectorSpec(detector_for(args, source, device), args.max_side or DEFAULT_MAX_SIDE, device=device)
     framing = framing_for(args, spec, backbone.framing)
     face_half = {**spec.recipe(), "margin": framing.margin, "policy": args.policy}
     batch_size = getattr(args, "batch_size", None) or backbone.batch_size
@@ -58,9 +60,9 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     return summary
 
 
-def detector_for(args: argparse.Namespace, source: Source) -> str:
-    """The detector asked for; else hog, or none where SOURCE holds face crops already."""
-    return args.detector or ("none" if source.faces == "crops" else "hog")
+def detector_for(args: argparse.Namespace, source: Source, device: str) -> str:
+    """The detector asked for; else none where SOURCE holds face crops already, mmod on a GPU, and hog."""
+    return args.detector or ("none" if source.faces == "crops" else default_detector(device))
 
 
 def framing_for(args: argparse.Namespace, spec: DetectorSpec, framing: Framing) -> Framing:
