@@ -114,8 +114,9 @@ def _read_lists(root: str) -> Source:
             else:
                 skipped.append(one)
     notes = [f"lists read: {', '.join(printable(path) for path in lists.values())}"]
-    if disk.unlisted() > 0:
-        notes.append(f"photos in no list that is there, not read: {disk.unlisted()}")
+    unlisted = disk.unlisted()
+    if unlisted > 0:
+        notes.append(f"photos in no list that is there, not read: {unlisted}")
     if any(_is_automatic(folder, root) for folder in _folders(root)):
         notes.append("photos annotated automatically are not read: their labels are a network's")
     return Source(samples, "affectnet", "photos", notes + left_out(skipped), skipped)
