@@ -285,7 +285,12 @@ def _render(commands: Commands) -> None:
 
 def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     parser.add_argument("source", metavar="SOURCE", nargs="?" if optional else None, help=SOURCE_HELP)
-    parser.add_argument("--dataset", choices=DATASETS, help="how to read SOURCE, where it cannot be told")
+    parser.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        metavar="ID",
+        help="how to read SOURCE, where it cannot be told: folder, csv, npz, or as featurepipe datasets lists them",
+    )
     parser.add_argument(
         "--frames",
         choices=FRAMES,
