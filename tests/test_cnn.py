@@ -11,8 +11,8 @@ from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
 from featurepipe.models.augment import augment, erase
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
-from featurepipe.models.cnn import CNNClassifier, load_cnn, read_trained_on
-from featurepipe.models.persistence import load_model, save_tensors
+from featurepipe.models.cnn import CNNClassifier, load_cnn
+from featurepipe.models.persistence import load_model, read_trained_on, save_tensors
 from featurepipe.models.training import SHARES, _loss
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views

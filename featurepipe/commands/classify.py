@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -33,13 +33,13 @@ from featurepipe.features.backbones import load_backbone
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import replacing
-from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model, load_model
 from featurepipe.recipe import FEATURE_KEYS, Half, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Sample
-from featurepipe.report.metrics import evaluate
-from featurepipe.report.pictures import annotate, contact_sheet
 from featurepipe.weights import shipped_svm
+
+if TYPE_CHECKING:  # its module loads SciPy
+    from featurepipe.models.cnn import CNNClassifier
 
 SHEET_FACES, SHEET_SIDE = 32, 320
 """Photos on the contact sheet, and pixels of their long side kept for it."""
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     predictions = Predictions(
         FeatureTable.open(table).samples(), features, model.labels, model.predict_proba(features.X)
     )
-    figures = scores(predictions, seen_by(model, features, args.weights))
+    figures = scores(predictions, seen_by(model, features, args.weights)) if predictions.labelled else None
     document = {
         "model": args.model or "shipped",
         "classes": model.labels,
@@ -97,7 +97,7 @@ def features_for(args: argparse.Namespace, model: Model) -> Backbone:
 
     Raises RecipeMismatch where the weights here are not those of the model, ModelError where it names none.
     """
-    if isinstance(model, CNNClassifier):
+    if _is_cnn(model):
         model.device, model.precision = args.device, resolve_precision(args.precision, resolve_device(args.device))
         return Pixels(model.baseline.framing)
     half = model.recipe.get("features", {})
@@ -119,6 +119,10 @@ def features_for(args: argparse.Namespace, model: Model) -> Backbone:
     return backbone
 
 
+def _is_cnn(model: Model) -> TypeGuard[CNNClassifier]:
+    return model.kind == "cnn"
+
+
 def _face_notes(here: Half, model: Model) -> list[str]:
     """One line where faces were found or cut otherwise than for the model; the policy is the user's own affair."""
     then = model.recipe.get("faces", here)
@@ -127,7 +131,7 @@ def _face_notes(here: Half, model: Model) -> list[str]:
 
 def seen_by(model: Model, features: Features, weights: str | None) -> np.ndarray:
     """Which faces are of photos that the CNN, or the SVM's backbone, was trained on; bool (faces,)."""
-    if isinstance(model, CNNClassifier):
+    if _is_cnn(model):
         return np.isin(content_codes(features.content), model.trained_on)
     return seen_in_training(features, weights)
 
@@ -152,6 +156,8 @@ def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
         label if row >= 0 else None for label, row in zip(classes[probabilities.argmax(1)], chosen, strict=True)
     ]
     subjects = predictions.samples["subject"].to_pylist()
+    from featurepipe.report.metrics import evaluate
+
     figures = evaluate(
         [truth[row] for row in rows], predicted, probabilities, predictions.classes, [subjects[row] for row in rows]
     )
@@ -160,6 +166,8 @@ def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
 
 def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -> None:
     """Annotated photos under OUT/pictures, and OUT/sheet.png with the first faces and their labels."""
+    from featurepipe.report.pictures import annotate, contact_sheet
+
     by_photo: dict[int, list[int]] = {}
     for row, photo in enumerate(predictions.features.sample.tolist()):
         by_photo.setdefault(photo, []).append(row)

@@ -26,6 +26,7 @@ from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import printable, sha256_of
+from featurepipe.models.persistence import read_trained_on
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.records import Framing
 from featurepipe.weights import weights_file
@@ -114,8 +115,6 @@ def seen_in_training(features: Features, weights: str | None) -> np.ndarray:
             ]
         )
         return np.zeros(len(features), bool)
-    from featurepipe.models.cnn import read_trained_on  # loads scikit-learn, without which extract starts twice as fast
-
     return np.isin(content_codes(features.content), read_trained_on(path))
 
 

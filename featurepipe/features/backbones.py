@@ -87,8 +87,10 @@ def load_backbone(
         name,
         None if weights is None else Path(weights),
         _one_of(f"layer of {name}", offer.layers, layer),
-        _one_of(f"preprocessing of {name}", offer.preprocessings, preprocessing, record and record.preprocessing),
-        _one_of(f"number of views of {name}", offer.views, views, record and record.views),
+        _one_of(
+            f"preprocessing of {name}", offer.preprocessings, preprocessing, record.preprocessing if record else None
+        ),
+        _one_of(f"number of views of {name}", offer.views, views, record.views if record else None),
         where,
         _one_of(f"precision of {name}", offer.precisions, resolve_precision(precision, where, offer.precisions)),
     )

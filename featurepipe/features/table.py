@@ -349,7 +349,8 @@ def _json(extra: Mapping[str, Any]) -> str | None:
 
 def _read_samples(folder: Path) -> pa.Table:
     try:
-        table = pq.read_table(folder / "samples.parquet", partitioning=None)
+        with pq.ParquetFile(folder / "samples.parquet") as stream:
+            table = stream.read()
     except (pa.ArrowException, OSError) as error:
         raise TableError(
             f"{folder / 'samples.parquet'} cannot be read ({error}): run extract again, it writes the file anew and "

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from scipy.special import expit, softmax
 
@@ -19,12 +18,11 @@ from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
-from featurepipe.models.persistence import load_tensors, save_tensors
+from featurepipe.models.persistence import TRAINED_ON, load_tensors, save_tensors
 from featurepipe.models.training import Trainer, predict_scores
 from featurepipe.models.training_recipe import TrainingRecipe
 
 NETWORK = "network."
-TRAINED_ON = "trained_on"
 
 
 class CNNClassifier:
@@ -245,15 +243,6 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
         raise ModelError(f"{path} is not a whole CNN model: {error!r}; fit or fetch it again") from error
     model.network_ = network.eval().to(memory_format=torch.channels_last)  # as it was trained: equal to the last bit
     return model
-
-
-def read_trained_on(path: str | os.PathLike[str]) -> np.ndarray:
-    """Codes of the photos that weights were trained on, int64 (n,), sorted; empty where the file does not say."""
-    try:
-        with safe_open(path, "np") as stream:
-            return stream.get_tensor(TRAINED_ON) if TRAINED_ON in stream.keys() else np.empty(0, np.int64)  # noqa: SIM118
-    except SafetensorError:  # a file of another kind: a pickle of other people's weights, say
-        return np.empty(0, np.int64)
 
 
 def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:

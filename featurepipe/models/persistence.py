@@ -17,11 +17,9 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-import joblib
 import numpy as np
-import sklearn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as numpy_bytes
 
@@ -29,7 +27,10 @@ import featurepipe
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.inert_pickle import Node, read_inert
-from featurepipe.models.svm import NORMALISERS, LinearSVM
+from featurepipe.models.linear import CLASS_WEIGHTS, NORMALISER_NAMES, LinearModel
+
+if TYPE_CHECKING:  # scikit-learn takes 1 s to load, and is needed to fit and to save alone
+    from featurepipe.models.svm import LinearSVM
 
 FORMAT = 1
 """Version of the model files: raised when an older featurepipe would misread a new file; old ones stay readable."""
@@ -39,6 +40,9 @@ MAX_HEADER = 1 << 20
 
 MAX_ITEMS = 100_000
 """Values in a model's recipe and summary together; more is an attempt to exhaust memory."""
+
+TRAINED_ON = "trained_on"
+"""Name of the array in a CNN's file that says which photos it was trained on."""
 
 _KEY = "featurepipe"
 _BUNDLE = {"featurepipe", "kind", "pipeline", "temperature", "labels", "recipe", "versions", "training"}
@@ -65,14 +69,16 @@ class Model(Protocol):
         """(n, k) values whose arg max is the label; (n,) with two classes of an SVM."""
 
 
-def save_svm(path: str | os.PathLike[str], model: LinearSVM) -> None:
+def save_svm(path: str | os.PathLike[str], model: LinearSVM | LinearModel) -> None:
     """Write a fitted SVM as a joblib pickle that holds its scikit-learn Pipeline."""
+    import joblib
+
     bundle = {_KEY: FORMAT, "kind": "svm", "pipeline": model.pipeline_, **_described(model)}
     with replacing(path) as stream:
         joblib.dump(bundle, stream, protocol=4)
 
 
-def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVM) -> None:
+def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVM | LinearModel) -> None:
     """Write a fitted SVM as safetensors: the arrays of `LinearSVM.arrays` and a JSON document."""
     save_tensors(path, model.arrays(), {"kind": "svm", **_described(model)})
 
@@ -153,8 +159,20 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return document
 
 
-def _described(model: LinearSVM) -> dict[str, Any]:
+def read_trained_on(path: str | os.PathLike[str]) -> np.ndarray:
+    """Codes of the photos that weights were trained on, int64 (n,), sorted; empty where the file does not say."""
+    try:
+        with safe_open(path, "np") as stream:
+            return stream.get_tensor(TRAINED_ON) if TRAINED_ON in stream.keys() else np.empty(0, np.int64)  # noqa: SIM118
+    except SafetensorError:  # a file of another kind: a pickle of other people's weights, say
+        return np.empty(0, np.int64)
+
+
+def _described(model: LinearSVM | LinearModel) -> dict[str, Any]:
     """What both files of an SVM say about it; through JSON, so that nothing but plain values is written."""
+    import joblib
+    import sklearn
+
     versions = {
         "featurepipe": featurepipe.__version__,
         "python": platform.python_version(),
@@ -180,12 +198,12 @@ def _is_safetensors(path: str | os.PathLike[str]) -> bool:
     return start[8:] == b"{" and length <= min(MAX_HEADER, os.path.getsize(path) - 8)
 
 
-def _svm_from_arrays(path: str | os.PathLike[str]) -> LinearSVM:
+def _svm_from_arrays(path: str | os.PathLike[str]) -> LinearModel:
     arrays, document = load_tensors(path)
     return _built(path, document, arrays)
 
 
-def _svm_from_pickle(path: str | os.PathLike[str]) -> LinearSVM:
+def _svm_from_pickle(path: str | os.PathLike[str]) -> LinearModel:
     bundle = read_inert(path)
     if type(bundle) is not dict or set(bundle) != _BUNDLE or bundle["kind"] != "svm":
         raise ModelError(f"{path} is a pickle, but not a model of featurepipe")
@@ -222,14 +240,14 @@ def _state(node: Any, name: str) -> dict[str, Any]:
     return node.state
 
 
-def _built(path: str | os.PathLike[str], document: dict[str, Any], arrays: dict[str, Any]) -> LinearSVM:
+def _built(path: str | os.PathLike[str], document: dict[str, Any], arrays: dict[str, Any]) -> LinearModel:
     try:
         _check_document(document)
         _check_arrays(arrays, len(document["labels"]), document["training"]["normaliser"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error}): fit or fetch the model again") from error
     described = {key: document[key] for key in ("labels", "temperature", "recipe", "training")}
-    return LinearSVM.from_arrays(arrays, **described)
+    return LinearModel(arrays, **described)
 
 
 def _check_document(document: dict[str, Any]) -> None:
@@ -244,7 +262,7 @@ def _check_document(document: dict[str, Any]) -> None:
         raise ValueError("its recipe or training summary is missing")
     types = tuple(type(training[name]) for name in ("C", "seed", "dual"))
     settings = training["normaliser"], training["class_weight"]
-    if types != (float, int, bool) or settings not in itertools.product(NORMALISERS, (None, "balanced")):
+    if types != (float, int, bool) or settings not in itertools.product(NORMALISER_NAMES, CLASS_WEIGHTS):
         raise ValueError("its training summary names settings that fit_svm does not have")
 
 

@@ -22,6 +22,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from featurepipe.errors import InputError, RecipeMismatch
+from featurepipe.models.linear import CHUNK, checked_matrix, two_sided
 
 Progress = Callable[[int, int], None]
 Rows = tuple[np.ndarray, np.ndarray]
@@ -36,9 +37,6 @@ GRIDS = {
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the temperature: margins are near 1, so beyond them probabilities are 0 and 1, or all equal."""
-
-CHUNK = 4096
-"""Rows handled at a time: a memory-mapped table of any length takes the same memory to classify."""
 
 
 class LinearSVM(ClassifierMixin, BaseEstimator):
@@ -160,7 +158,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         RecipeMismatch : `X` is not as wide as the vectors the model was fitted on
         InputError : `X` is not a matrix of finite numbers
         """
-        X = _checked_matrix(X)
+        X = checked_matrix(X)
         expected = self.pipeline_[-1].coef_.shape[1]
         if X.shape[1] != expected:
             raise RecipeMismatch(
@@ -260,11 +258,6 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             "dimensions": rows[0].shape[1],
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         }
-
-
-def two_sided(decisions: np.ndarray) -> np.ndarray:
-    """Decision values with one column per class: (n, k) as it is; (n,) of two classes d becomes [-d, d]."""
-    return np.stack([-decisions, decisions], axis=1) if decisions.ndim == 1 else decisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,21 +415,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _checked_matrix(X: np.ndarray) -> np.ndarray:
-    """`X` as a float matrix, not copied where it is one, after making sure that every number is finite."""
-    X = np.asanyarray(X)
-    if X.ndim != 2 or X.dtype.kind not in "fiu":
-        raise InputError(f"vectors must be a matrix (n, d) of numbers, not {X.dtype} of shape {X.shape}")
-    for at in range(0, len(X), CHUNK):
-        finite = np.isfinite(X[at : at + CHUNK]).all(axis=1)
-        if not finite.all():
-            row = at + int(finite.argmin())
-            raise InputError(f"row {row} of the vectors holds NaN or infinity: extract that photo again")
-    return X
-
-
 def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
-    X, labels = _checked_matrix(X), np.asarray(y)
+    X, labels = checked_matrix(X), np.asarray(y)
     if labels.dtype.kind != "U" or labels.shape != (len(X),):
         raise InputError(f"one text label per row is needed: {len(X)} rows, labels {labels.dtype} {labels.shape}")
     classes = np.unique(labels)
@@ -446,7 +426,7 @@ def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
 
 
 def _checked_validation(validation: tuple[np.ndarray, Sequence[str] | np.ndarray], rows: Rows) -> Rows:
-    X, y = _checked_matrix(validation[0]), np.asarray(validation[1])
+    X, y = checked_matrix(validation[0]), np.asarray(validation[1])
     if X.shape[1] != rows[0].shape[1] or y.shape != (len(X),) or not len(X):
         raise InputError(
             f"the validation set must be rows of {rows[0].shape[1]} numbers with one label each, and is "

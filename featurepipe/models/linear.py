@@ -1,0 +1,140 @@
+"""A fitted linear SVM as numbers alone: predicts with NumPy, so that `classify` starts without scikit-learn.
+
+Every figure equals to the last bit what the scikit-learn Pipeline gives that it was fitted as; that one is built where
+it is asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from featurepipe.errors import InputError, RecipeMismatch
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+CHUNK = 4096
+"""Rows handled at a time: a memory-mapped table of any length takes the same memory to classify."""
+
+NORMALISER_NAMES = ("l2", "standard")
+CLASS_WEIGHTS = (None, "balanced")
+
+
+class LinearModel:
+    """A linear SVM read from its file.
+
+    Parameters
+    ----------
+    arrays : float64 coef (k, d), or (1, d) with two classes; intercept (k,) or (1,); where vectors are standardised
+        mean and scale (d,)
+    labels : names of the classes, sorted
+    temperature : what decision values are divided by before softmax
+    recipe : feature half and face half of the vectors that the model was fitted on
+    training : summary of the fit; its "normaliser" is "l2" or "standard"
+    """
+
+    kind: ClassVar[str] = "svm"
+
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        *,
+        labels: list[str],
+        temperature: float,
+        recipe: dict[str, Any],
+        training: dict[str, Any],
+    ) -> None:
+        self._arrays, self.labels = arrays, labels
+        self.temperature_, self.recipe, self.training = temperature, recipe, training
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """(k,) labels, sorted."""
+        return np.array(self.labels)
+
+    @cached_property
+    def pipeline_(self) -> Pipeline:
+        """The same as a scikit-learn Pipeline of normaliser and LinearSVC, built by the scikit-learn that is here."""
+        from featurepipe.models.svm import LinearSVM
+
+        model = LinearSVM.from_arrays(
+            self._arrays,
+            labels=self.labels,
+            temperature=self.temperature_,
+            recipe=self.recipe,
+            training=self.training,
+        )
+        return model.pipeline_
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The numbers of the model, as they were given."""
+        return dict(self._arrays)
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Signed distances from the planes: (n, k) float64, or (n,) with two classes, as scikit-learn has it.
+
+        Raises
+        ------
+        RecipeMismatch : `X` is not as wide as the vectors the model was fitted on
+        InputError : `X` is not a matrix of finite numbers
+        """
+        X = checked_matrix(X)
+        expected = self._arrays["coef"].shape[1]
+        if X.shape[1] != expected:
+            raise RecipeMismatch(
+                f"the model was fitted on vectors of {expected} numbers and got vectors of {X.shape[1]}: "
+                "extract with the backbone that its recipe names"
+            )
+        coef, intercept = self._arrays["coef"].T, self._arrays["intercept"]
+        decisions = np.empty((len(X), len(intercept)))
+        for at in range(0, len(X), CHUNK):
+            decisions[at : at + CHUNK] = self._normalised(X[at : at + CHUNK]) @ coef + intercept
+        return decisions[:, 0] if len(intercept) == 1 else decisions
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """softmax(decision / temperature): (n, k) float64, rows sum to 1."""
+        scaled = two_sided(self.decision_function(X)) / self.temperature_
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """(n,) labels: arg max of decision, which is arg max of probability."""
+        return self.classes_[two_sided(self.decision_function(X)).argmax(axis=1)]
+
+    def _normalised(self, X: np.ndarray) -> np.ndarray:
+        """A copy of `X`, normalised in its own precision (whole numbers in float64), as scikit-learn does it."""
+        X = np.array(X, dtype=X.dtype if X.dtype in (np.float32, np.float64) else np.float64)
+        if self.training["normaliser"] == "standard":
+            X -= self._arrays["mean"].astype(X.dtype)
+            X /= self._arrays["scale"].astype(X.dtype)
+            return X
+        lengths = np.sqrt(np.einsum("ij,ij->i", X, X))
+        lengths[lengths < 10 * np.finfo(X.dtype).eps] = 1.0
+        X /= lengths[:, None]
+        return X
+
+
+def two_sided(decisions: np.ndarray) -> np.ndarray:
+    """Decision values with one column per class: (n, k) as it is; (n,) of two classes d becomes [-d, d]."""
+    return np.stack([-decisions, decisions], axis=1) if decisions.ndim == 1 else decisions
+
+
+def checked_matrix(X: np.ndarray) -> np.ndarray:
+    """`X` as a float matrix, not copied where it is one, after making sure that every number is finite.
+
+    Raises
+    ------
+    InputError : it is no matrix of finite numbers
+    """
+    X = np.asanyarray(X)
+    if X.ndim != 2 or X.dtype.kind not in "fiu":
+        raise InputError(f"vectors must be a matrix (n, d) of numbers, not {X.dtype} of shape {X.shape}")
+    for at in range(0, len(X), CHUNK):
+        finite = np.isfinite(X[at : at + CHUNK]).all(axis=1)
+        if not finite.all():
+            row = at + int(finite.argmin())
+            raise InputError(f"row {row} of the vectors holds NaN or infinity: extract that photo again")
+    return X

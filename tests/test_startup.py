@@ -1,0 +1,29 @@
+"""What commands load: nothing that they do not use."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("sklearn", "scipy", "pandas", "matplotlib", "torchvision", "facenet_pytorch", "cv2", "joblib")
+
+
+def loaded_by(*words):
+    """Which of HEAVY a command has loaded when it ends; it must end well."""
+    program = (
+        "import sys\n"
+        "from featurepipe.cli import main\n"
+        f"code = main({[str(word) for word in words]!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["classify", "extract"])
+def test_photos_are_read_and_classified_without_what_fitting_needs(command, rendered, tmp_path):
+    photo = rendered / "subject-000" / "anger-0.jpg"
+    into = ("--out", tmp_path / "out") if command == "classify" else ("--table", tmp_path / "table")
+    assert loaded_by(command, photo, *into) == "[]"
