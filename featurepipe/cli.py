@@ -288,7 +288,7 @@ def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> N
     parser.add_argument(
         "--dataset",
         choices=DATASETS,
-        metavar="ID",
+        metavar="NAME",
         help="how to read SOURCE, where it cannot be told: folder, csv, npz, or as featurepipe datasets lists them",
     )
     parser.add_argument(
