@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 from command_helpers import untrained_weights
+from PIL import Image
+from trees_stills import FORMATS, jaffe, rafd
 
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
@@ -237,6 +239,26 @@ def test_what_makes_no_sense_is_said(words, said, rendered, others, compare, tmp
         assert "1 of label set native can be used of both" in stderr
     else:
         assert said in stderr
+
+
+def test_databases_are_found_by_their_markers_and_meet_on_the_emotions_of_both(compare, tmp_path):
+    """RaFD (8 emotions) to JAFFE (213 photos of 10 women, 7 emotions): small copies, no two photos equal."""
+    rng = np.random.default_rng(0)
+    trees = [build(tmp_path / name) for name, build in (("a", rafd), ("b", jaffe))]
+    for photo in (photo for tree in trees for photo in tree.rglob("*") if photo.suffix in FORMATS):
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(photo)
+    code, document, said = compare("--train", trees[0], "--test", trees[1])
+    assert code == 0, said
+    assert "read as RaFD" in said
+    assert "read as JAFFE" in said
+    assert document["classes"] == ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
+    assert document["dropped"] == {"train": {"contempt": 45}, "test": {}}
+    assert (document["photos"], document["identity"], document["methods"]["svm"]["resampled"]) == (
+        213,
+        "known",
+        "subjects",
+    )
+    assert "same_names" not in document
 
 
 # One SOURCE: label sets, people, sequences
