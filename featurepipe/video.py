@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -35,19 +36,29 @@ def open_video(stream: BinaryIO) -> Any:
     return container
 
 
-def count_frames(path: str) -> int:
-    """How many pictures a video file holds, by walking through it without decoding; its header is not trusted.
+def count_frames(path: str) -> tuple[int, bool]:
+    """How many pictures a video file holds, and whether it is whole: False where it breaks off.
 
-    Of a file that breaks off, those before.
+    By walking through it without decoding; the header's count is not trusted.
 
     Raises
     ------
     VideoError : the file cannot be read, or as open_video
     MissingPackageError : PyAV is not installed
     """
-    with failures("cannot be read"), open(path, "rb") as stream, open_video(stream) as container:
-        packets = container.demux(container.streams.video[0])
-        return sum(1 for packet in packets if packet.size and not packet.is_corrupt)
+    with failures("cannot be read"), open(path, "rb") as stream:
+        whole = _has_its_size(stream)
+        with open_video(stream) as container:
+            packets = [packet.is_corrupt for packet in container.demux(container.streams.video[0]) if packet.size]
+    return packets.count(False), whole and not any(packets)
+
+
+def _has_its_size(stream: BinaryIO) -> bool:
+    """Whether an AVI file is as long as its header says; True for other files. Leaves the stream at its beginning."""
+    head = stream.read(12)
+    stream.seek(0)
+    size = int.from_bytes(head[4:8], "little") if head[:4] == b"RIFF" else 0
+    return size + 8 <= max(os.fstat(stream.fileno()).st_size, 8)
 
 
 @contextmanager

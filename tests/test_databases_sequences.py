@@ -596,6 +596,16 @@ class TestGemepFera:
         (root / "training/train_002/train_002.avi").write_bytes(b"RIFF")
         assert kinds(read(root)) == {"extra": 1, "misnamed": 1, "damaged": 1}
 
+    @pytest.mark.parametrize("cut", [1, 100, 400])
+    def test_a_clip_that_breaks_off_is_told_and_used_as_far_as_it_goes(self, tmp_path, cut):
+        root = trees.gemep_fera(tmp_path)
+        clip = root / "training/train_004/train_004.avi"
+        clip.write_bytes(clip.read_bytes()[:-cut])
+        copy = read(root)
+        assert kinds(copy) == {"damaged": 1}
+        assert [number for number, *_ in used(copy, "train_004")] in [list(range(1, n)) for n in range(2, 8)]
+        assert not counts("gemep-fera", root)[2].whole
+
     def test_the_folder_of_clips_can_be_source(self, tmp_path):
         root = trees.gemep_fera(tmp_path)
         assert {one.split for one in read(root / "training").samples} == {"train"}

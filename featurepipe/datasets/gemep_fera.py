@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import Listing, list_files
 from featurepipe.datasets.listing import folders_in, left_out, names_in, read_lines
+from featurepipe.datasets.sequences import frames_in
 from featurepipe.datasets.source import Skipped, Source, label_of, split_of
 from featurepipe.datasets.tables import read_header, read_rows
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 from featurepipe.records import CLIPS, Sample
-from featurepipe.video import VideoError, count_frames
 
 LABELS = ("anger", "fear", "happiness", "relief", "sadness")
 """Labels of the codes 1 to 5: anger, fear, joy, relief, sadness. There is no neutral clip or frame."""
@@ -88,11 +88,7 @@ def _samples(clip: Clip, said: Said | None, skipped: list[Skipped]) -> list[Samp
     if said is None and clip.split == "train":
         skipped.append(Skipped(clip.path, "unlabelled", "a training clip without emotion"))
         return []
-    try:
-        count = count_frames(clip.path)
-    except VideoError as error:
-        skipped.append(Skipped(clip.path, "damaged", str(error)))
-        return []
+    count = frames_in(clip.path, skipped)
     label, raw, subject = (said.label, said.raw, said.subject) if said else (None, None, None)
     return [
         Sample(clip.path, label, raw, subject, clip.split, clip.name, number, "apex") for number in range(1, count + 1)

@@ -13,12 +13,12 @@ from xml.etree.ElementTree import Element
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import Listing, list_files
 from featurepipe.datasets.listing import folders_in, left_out, subfolder
+from featurepipe.datasets.sequences import frames_in
 from featurepipe.datasets.source import Skipped, Source
 from featurepipe.datasets.xml_files import attribute, elements, read_xml
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 from featurepipe.records import CLIPS, Sample
-from featurepipe.video import VideoError, count_frames
 
 LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 """Labels of the codes 1 to 6. Greater ones exist (scream, bored, sleepy are reported): raw_label keeps them."""
@@ -130,10 +130,7 @@ def _roles(one: Recording, phases: Phases | None, frames: Frames, skipped: list[
     if phases is not None and phases.offset is not None and frames == "apex":
         numbers: Iterable[int] = sorted({1, *range(phases.apex, phases.offset)})
     else:
-        try:
-            count = count_frames(one.path)
-        except VideoError as error:
-            skipped.append(Skipped(one.path, "damaged", str(error)))
+        count = frames_in(one.path, skipped)
         numbers = range(1, count + 1)
     for number in numbers:
         role = phases.role(number) if phases else _uncoded_role(number, count)

@@ -1,4 +1,4 @@
-"""Sequences that begin neutral and end at the apex (CK+, Oulu-CASIA): which frames are used, and as what."""
+"""Sequences: which frames are used, and as what, where they begin neutral and end at the apex; lengths of clips."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from featurepipe.datasets.database import Frames
 from featurepipe.datasets.listing import Named
+from featurepipe.datasets.source import Skipped
 from featurepipe.records import Sample
+from featurepipe.video import VideoError, count_frames
 
 APEX_FRAMES = 3
 """The last frames that count as the apex, as in CK+48 and the usual protocols."""
@@ -45,6 +47,23 @@ def rising(members: list[tuple[int, Named]], labelled: Sample, frames: Frames) -
         elif labelled.label is not None and (role == "apex" or frames == "all"):
             samples.append(replace(labelled, path=file.path, frame=number, role=role))
     return samples
+
+
+def frames_in(path: str, skipped: list[Skipped]) -> int:
+    """How many frames a clip has; 0 where it cannot be read. Damage goes to `skipped`.
+
+    Raises
+    ------
+    MissingPackageError : PyAV is not installed
+    """
+    try:
+        count, whole = count_frames(path)
+    except VideoError as error:
+        skipped.append(Skipped(path, "damaged", str(error)))
+        return 0
+    if not whole:
+        skipped.append(Skipped(path, "damaged", f"the clip breaks off: {count} frames of it are used"))
+    return count
 
 
 def _role(place: int, count: int) -> str:
