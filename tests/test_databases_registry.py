@@ -216,6 +216,14 @@ def test_a_photo_is_no_database(name, tmp_path):
         read_source(str(tmp_path / "photo.jpg"), name)
 
 
+@pytest.mark.parametrize("name", [None, "bu-3dfe"])
+@pytest.mark.parametrize("archive", ["F0001.rar", "jaffe.zip", "fer2013.TAR.GZ"])
+def test_an_archive_is_to_be_unpacked(name, archive, tmp_path):
+    (tmp_path / archive).write_bytes(b"PK")
+    with pytest.raises(InputError, match="is an archive: unpack it"):
+        read_source(str(tmp_path / archive), name)
+
+
 def test_a_second_copy_is_told_and_not_read(tmp_path):
     for part in ("one", "two"):
         fer2013(tmp_path / part)

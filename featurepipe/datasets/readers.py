@@ -18,6 +18,8 @@ from featurepipe.files import printable
 
 __all__ = ["GENERIC", "Source", "read_database", "read_source"]
 
+_ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+
 GENERIC: dict[str, Callable[[str], Source]] = {
     "folder": read_folder,
     "csv": read_manifest,
@@ -59,6 +61,7 @@ def read_database(database: Database, source: str, frames: Frames = "apex") -> S
     InputError : there is no copy of it at SOURCE, or it is malformed
     """
     if not os.path.isdir(source):
+        _refuse_archives(source)
         return database.read(source, frames)
     roots = [root for root, _ in find_roots(source, [database])]
     if not roots:
@@ -91,10 +94,16 @@ def _read_file(source: str, frames: Frames) -> Source:
         return _read_csv(source, frames)
     if extension in EXTENSIONS:
         return read_folder(source)
+    _refuse_archives(source)
     raise InputError(
         f"what {printable(source)} is cannot be told from its name; expected a folder, a .csv, a .npz or a photo "
         f"({' '.join(sorted(EXTENSIONS))}); --dataset names the reader ({', '.join([*GENERIC, *DATABASES])})"
     )
+
+
+def _refuse_archives(source: str) -> None:
+    if source.lower().endswith(_ARCHIVES):
+        raise InputError(f"{printable(source)} is an archive: unpack it, and give the folder as SOURCE")
 
 
 def _read_csv(source: str, frames: Frames) -> Source:
