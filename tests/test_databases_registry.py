@@ -250,12 +250,34 @@ def test_fer2013_folders(tmp_path):
     assert Counter(one.kind for one in read.skipped) == {"damaged": 1, "misnamed": 2}
 
 
+def test_fer2013_folders_with_a_folder_that_is_no_emotion(tmp_path):
+    source = fer2013_folders(tmp_path)
+    save(source / "train" / "unsure" / "Training_999.jpg", crop(0))
+    read = read_source(str(source))
+    assert Counter(sample.label is None for sample in read.samples) == {False: 21, True: 1}
+    assert any(note.startswith("1 pictures are unlabelled") for note in read.notes)
+
+
 def test_the_csv_that_holds_the_same_again_is_not_read(tmp_path):
     source = fer2013(tmp_path)
     shutil.copy(source / "fer2013.csv", source / "icml_face_data.csv")
     read = read_source(str(source))
     assert len(read.samples) == 21
     assert any("icml_face_data.csv is the same data again" in note for note in read.notes)
+
+
+def test_kaggles_download_is_read_from_the_file_that_has_everything(tmp_path):
+    """All its files in one folder, in odd case; a train.csv that names photos is no part of it."""
+    rows = [(code, crop(code), usage) for code, usage in enumerate(trees_pixels.USAGES)]
+    write_rows(tmp_path / "ICML_Face_Data.CSV", rows)
+    write_rows(tmp_path / "train.csv", rows[:1])
+    (tmp_path / "test.csv").write_text("path\na.jpg\n")
+    read = read_source(str(tmp_path))
+    assert [os.path.basename(sample.path) for sample in read.samples] == [
+        f"ICML_Face_Data.CSV#{row}" for row in range(3)
+    ]
+    (tmp_path / "ICML_Face_Data.CSV").unlink()
+    assert [sample.split for sample in read_source(str(tmp_path)).samples] == ["train"]
 
 
 def test_ck48(tmp_path):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from featurepipe.datasets.arrays import pixel_notes
 from featurepipe.datasets.ckextended import is_ckextended
 from featurepipe.datasets.database import Database, Expected, Frames
-from featurepipe.datasets.folder import Listing, label_layout, label_parts, list_photos
-from featurepipe.datasets.listing import left_out, misnamed, mostly_named
+from featurepipe.datasets.folder import Listing, list_photos
+from featurepipe.datasets.listing import by_name, left_out, misnamed, mostly_named
 from featurepipe.datasets.pixel_rows import CONSTANT, has_pixels, read_pixel_rows
-from featurepipe.datasets.source import Skipped, Source, label_of, split_of
+from featurepipe.datasets.source import Skipped, Source, split_of
 from featurepipe.files import printable
+from featurepipe.labels import canonical
 from featurepipe.records import Sample
 
 CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -23,10 +24,8 @@ _WHOLE = ("fer2013.csv", "icml_face_data.csv")
 _PARTS = ("train.csv", "test.csv")
 _FERPLUS = "fer2013new.csv"
 
-_NAME = r"(Training|PublicTest|PrivateTest)_\d+"
-_KAGGLE_NAME = re.compile(_NAME)
-_KAGGLE_PLACE = rf"[^/]+/{_NAME}(\.jpg\d+)?"  # augmented copies end in .jpg0.jpg
-_EXTENSIONS = (".jpg", ".jpeg", ".png")
+_KAGGLE_PLACE = r"([^/]+)/((Training|PublicTest|PrivateTest)_\d+)"
+_AUGMENTED = r"(\.jpg\d+)?"  # Training_10371709.jpg0.jpg
 
 _BLACK = frozenset(
     (
@@ -54,59 +53,72 @@ def read_fer2013(root: str, frames: Frames = "apex") -> Source:
     """
     if not os.path.isdir(root):
         return _read_tables([root])
-    names = {name.lower(): os.path.join(root, name) for name in sorted(os.listdir(root))}
-    whole = [names[name] for name in _WHOLE if name in names]
-    tables = whole[:1] or [names[name] for name in _PARTS if name in names and has_pixels(names[name])]
+    whole = _tables_in(root, _WHOLE)
+    tables = whole[:1] or _tables_in(root, _PARTS)
     if tables:
         return _read_tables(tables, [f"{printable(other)} is the same data again: not read" for other in whole[1:]])
     return _read_folders(list_photos(root))
 
 
-def _read_tables(tables: list[str], notes: list[str] | None = None) -> Source:
+def _read_tables(tables: list[str], notes: Sequence[str] = ()) -> Source:
     samples: list[Sample] = []
     skipped: list[Skipped] = []
     for table in tables:
         read, out = read_pixel_rows(table, CODES)
-        if os.path.basename(table).lower() == _PARTS[0]:  # the rows of Training alone, without the column Usage
-            read = [replace(sample, split=sample.split or "train") for sample in read]
+        if os.path.basename(table).lower() == _PARTS[0]:
+            read = [_trained(sample) for sample in read]
+            out = [replace(one, sample=_trained(one.sample)) if one.sample else one for one in out]
         samples += read
         skipped += out
-    return Source(samples, "fer2013", "crops", [*(notes or []), *left_out(skipped), *pixel_notes(samples)], skipped)
+    return Source(samples, "fer2013", "crops", [*notes, *left_out(skipped), *pixel_notes(samples)], skipped)
+
+
+def _trained(sample: Sample) -> Sample:
+    """A row of train.csv, which holds Training alone and has no column Usage."""
+    return replace(sample, split=sample.split or "train")
 
 
 def _read_folders(listing: Listing) -> Source:
     """Samples of Kaggle's folders: label by class folder, split by the prefix of the name, whatever the folder says."""
-    layout = label_layout(listing.photos)
-    samples, rest, black = [], [], []
-    for photo in listing.photos:
-        stem, extension = os.path.splitext(photo.rpartition("/")[2])
-        match = _KAGGLE_NAME.fullmatch(stem)
-        if match is None or extension.lower() not in _EXTENSIONS:
-            rest.append(photo)
-            continue
-        word = label_parts(layout, photo)[1]
-        label = label_of(word) if word is not None else None
-        sample = Sample(listing.path(photo), label=label, raw_label=word, split=split_of(match[1]), role="still")
-        if stem in _BLACK:
-            black.append(Skipped(sample.path, "damaged", CONSTANT, sample))
+    samples: list[Sample] = []
+    skipped: list[Skipped] = []
+    rest: list[str] = []
+    for file in by_name(listing, listing.photos, _KAGGLE_PLACE, rest):
+        word, name, part = file.match.groups()
+        label, split = canonical(word), split_of(part)
+        sample = Sample(file.path, label=label, raw_label=word if label else None, split=split, role="still")
+        if name in _BLACK:
+            skipped.append(Skipped(file.path, "damaged", CONSTANT, sample))
         else:
             samples.append(sample)
-    skipped = black + misnamed(listing, rest, "Training_<number>.jpg and so on; repacks add augmented copies")
+    skipped += misnamed(listing, rest, "Training_<number>.jpg and so on; repacks add augmented copies")
     notes = ["FER2013 by its file names: their prefixes give the official splits, folders do not"]
+    unlabelled = sum(1 for sample in samples if sample.label is None)
+    if unlabelled:
+        notes.append(f"{unlabelled} pictures are unlabelled: the folders they are in name no emotions")
     return Source(samples, "fer2013", "crops", [*listing.notes, *notes, *left_out(skipped)], skipped)
 
 
 def _is_root(place: str) -> bool:
     if not os.path.isdir(place):
         return has_pixels(place) and not is_ckextended(place)
+    if _FERPLUS in _names_in(place):
+        return False
+    return bool(_tables_in(place, (*_WHOLE, *_PARTS))) or mostly_named(place, _KAGGLE_PLACE + _AUGMENTED)
+
+
+def _tables_in(folder: str, wanted: Iterable[str]) -> list[str]:
+    """Paths of the CSV files of pixels in a folder that have one of the names, in the order of the names."""
+    names = _names_in(folder)
+    return [path for name in wanted if name in names and has_pixels(path := names[name])]
+
+
+def _names_in(folder: str) -> dict[str, str]:
+    """{name in lower case: path}; empty where the folder cannot be listed."""
     try:
-        names = {name.lower(): os.path.join(place, name) for name in os.listdir(place)}
+        return {name.lower(): os.path.join(folder, name) for name in sorted(os.listdir(folder))}
     except OSError:
-        return False
-    if _FERPLUS in names:
-        return False
-    tables = [names[name] for name in (*_WHOLE, *_PARTS) if name in names]
-    return any(has_pixels(table) for table in tables) or mostly_named(place, _KAGGLE_PLACE)
+        return {}
 
 
 _LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
