@@ -190,6 +190,12 @@ def test_a_clip_that_is_not_there_or_no_file(tmp_path):
     assert status_of(frame(tmp_path / "pipe.avi", 1))[0] == "unreadable"
 
 
+def test_a_title_that_is_not_utf8_does_no_harm(tmp_path):
+    path = write_clip(tmp_path / "clip.avi", pictures(2), title="caf@@")
+    path.write_bytes(path.read_bytes().replace(b"caf@@", b"caf\xe9\xff"))
+    assert number_in(SampleReader().read(frame(path, 2))) == 2
+
+
 def test_too_many_pixels_are_not_decoded(tmp_path):
     path = write_clip(tmp_path / "clip.avi", pictures(2))
     with pytest.raises(PhotoError, match="96 x 64") as caught:

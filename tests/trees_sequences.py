@@ -42,13 +42,15 @@ def plant(root, names, data=b""):
         path.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def write_clip(path, frames, codec="mpeg4", pix_fmt="yuv420p", rotation=None):
+def write_clip(path, frames, codec="mpeg4", pix_fmt="yuv420p", rotation=None, title=None):
     """A video file of frames, uint8 RGB (h, w, 3) each, at 25 per second; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.bit_rate = pix_fmt, 8_000_000
+        if title is not None:
+            container.metadata["title"] = title
         if rotation is not None:
             stream.set_display_rotation(rotation)
         for frame in frames:
