@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "CNNClassifier": "featurepipe.models.cnn",
     "FeatureTable": "featurepipe.features.table",
-    "LinearSVM": "featurepipe.models.svm",
+    "LinearSVM": "featurepipe.models.linear_svm",
+    "LinearSVMCV": "featurepipe.models.svm",
     "extract": "featurepipe.features.extraction",
     "load_backbone": "featurepipe.features.backbones",
     "load_model": "featurepipe.models.persistence",

@@ -12,7 +12,7 @@ from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import load_model, save_svm
-from featurepipe.models.svm import LinearSVM
+from featurepipe.models.svm import LinearSVMCV
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +222,8 @@ class TestFitAndClassify:
         assert r"out\udce9" in capsys.readouterr().out
 
     def test_models_that_name_no_vectors_are_refused(self, rendered, tmp_path, capsys):
-        """A LinearSVM fitted in Python on vectors of one's own."""
-        model = LinearSVM(Cs=[1.0], folds=2).fit(np.eye(4), ["anger", "fear"] * 2)
+        """A LinearSVMCV fitted in Python on vectors of one's own."""
+        model = LinearSVMCV(Cs=[1.0], folds=2).fit(np.eye(4), ["anger", "fear"] * 2)
         save_svm(tmp_path / "svm.pkl", model)
         photo = rendered / "subject-000" / "anger-0.jpg"
         assert run("classify", photo, "--model", tmp_path / "svm.pkl", "--out", tmp_path / "o") == 2

@@ -34,7 +34,7 @@ from featurepipe.models.persistence import (
     save_svm_arrays,
     save_tensors,
 )
-from featurepipe.models.svm import LinearSVM
+from featurepipe.models.svm import LinearSVMCV
 
 RECIPE = {"features": {"backbone": "fer-vgg", "layer": "fc7"}, "faces": {"detector": "hog", "margin": 0.3}}
 
@@ -45,7 +45,7 @@ def fitted(normaliser="l2", classes=3):
     X = rng.normal(size=(90, 6)).astype(np.float32)
     X[np.arange(90), truth] += 3
     y = np.array(["anger", "fear", "überraschung"])[truth]
-    return LinearSVM(normaliser=normaliser, Cs=(0.1, 1.0), folds=3).fit(X, y, recipe=RECIPE), X
+    return LinearSVMCV(normaliser=normaliser, Cs=(0.1, 1.0), folds=3).fit(X, y, recipe=RECIPE), X
 
 
 @pytest.fixture(scope="module")

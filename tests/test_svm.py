@@ -8,10 +8,12 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 
 from featurepipe.errors import InputError, RecipeMismatch
 from featurepipe.models import svm
-from featurepipe.models.svm import LinearSVM, fit_temperature, inner_folds
+from featurepipe.models.svm import LinearSVMCV, fit_temperature, inner_folds
 
 LABELS = np.array(["anger", "fear", "joy", "neutral"])
 QUICK = {"Cs": (0.1, 1.0), "folds": 3}
@@ -29,7 +31,7 @@ def faces(n=160, d=12, spread=1.5, seed=0, classes=4):
 @pytest.mark.parametrize("normaliser", ["l2", "standard"])
 def test_decisions_equal_the_planes_worked_out_by_hand(normaliser):
     X, y = faces()
-    model = LinearSVM(normaliser=normaliser, **QUICK).fit(X, y)
+    model = LinearSVMCV(normaliser=normaliser, **QUICK).fit(X, y)
     rows = X.astype(np.float64)
     if normaliser == "l2":
         rows = rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
@@ -45,7 +47,7 @@ def test_decisions_equal_the_planes_worked_out_by_hand(normaliser):
 @pytest.mark.parametrize("classes", [2, 4])
 def test_probabilities_sum_to_one_and_keep_the_order_of_the_decisions(classes):
     X, y = faces(classes=classes)
-    model = LinearSVM(**QUICK).fit(X, y)
+    model = LinearSVMCV(**QUICK).fit(X, y)
     strangers = faces(seed=9, classes=classes)[0]
     p, predicted = model.predict_proba(strangers), model.predict(strangers)
     assert p.shape == (160, classes)
@@ -57,7 +59,7 @@ def test_probabilities_sum_to_one_and_keep_the_order_of_the_decisions(classes):
 
 def test_with_two_classes_p_rises_with_the_margin():
     X, y = faces(classes=2)
-    model = LinearSVM(**QUICK).fit(X, y)
+    model = LinearSVMCV(**QUICK).fit(X, y)
     margins = model.decision_function(X)
     assert margins.shape == (160,)
     assert np.all(np.diff(model.predict_proba(X)[np.argsort(margins), 1]) >= 0)
@@ -67,9 +69,9 @@ def test_with_two_classes_p_rises_with_the_margin():
 def test_classes_are_learned_and_shuffled_labels_are_at_chance():
     X, y = faces(400, spread=3)
     X_new, y_new = faces(400, spread=3, seed=5)
-    assert LinearSVM().fit(X, y).score(X_new, y_new) > 0.9
+    assert LinearSVMCV().fit(X, y).score(X_new, y_new) > 0.9
     rng = np.random.default_rng(0)
-    blind = LinearSVM().fit(X, rng.permutation(y))
+    blind = LinearSVMCV().fit(X, rng.permutation(y))
     chance = 0.25 + 4 * np.sqrt(0.25 * 0.75 / 400)
     assert blind.score(X_new, rng.permutation(y_new)) < chance
     assert max(row["mean"] for row in blind.training["grid"]) < chance
@@ -78,23 +80,17 @@ def test_classes_are_learned_and_shuffled_labels_are_at_chance():
 def test_no_group_is_on_both_sides_of_an_inner_fold(monkeypatch):
     X, y = faces(120)
     subjects = np.arange(120) // 8
-    X[:, -1] = subjects  # a mark that survives standardising as a value of its own
-    trained, held_out = [], []
+    learned, real = [], svm.path
 
-    class Spy(svm.LinearSVC):
-        def fit(self, X, y):
-            trained.append(set(np.round(X[:, -1], 4)))
-            return super().fit(X, y)
+    def spy(X, columns, Cs, **settings):
+        learned.extend((columns.weight > 0).T)
+        return real(X, columns, Cs, **settings)
 
-        def decision_function(self, X):
-            held_out.append(set(np.round(X[:, -1], 4)))
-            return super().decision_function(X)
-
-    monkeypatch.setattr(svm, "LinearSVC", Spy)
-    LinearSVM(normaliser="standard", **QUICK).fit(X, y, groups=subjects, grouped_by="subject")
-    assert len(held_out) == 2 * 3
-    assert [len(mine) + len(theirs) for mine, theirs in zip(trained, held_out, strict=False)] == [15] * 6
-    assert all(mine.isdisjoint(theirs) for mine, theirs in zip(trained, held_out, strict=False))
+    monkeypatch.setattr(svm, "path", spy)
+    LinearSVMCV(normaliser="standard", **QUICK).fit(X, y, groups=subjects, grouped_by="subject")
+    assert len(learned) == 3 * 4
+    assert all(set(subjects[rows]).isdisjoint(subjects[~rows]) for rows in learned)
+    assert np.array_equal(np.sum(learned, axis=0), np.full(120, 2 * 4))  # each row is held out once per class
 
 
 def test_groups_keep_a_leak_out_of_the_score():
@@ -103,30 +99,35 @@ def test_groups_keep_a_leak_out_of_the_score():
     subjects = np.repeat(np.arange(30), 6)
     X = (people[subjects] + 0.05 * rng.normal(size=(180, 40))).astype(np.float32)
     y = LABELS[np.repeat(np.arange(30) % 4, 6)]  # the label follows from who it is, and from nothing else
-    leaky = LinearSVM(**QUICK).fit(X, y).training
-    honest = LinearSVM(**QUICK).fit(X, y, groups=subjects, grouped_by="subject").training
+    leaky = LinearSVMCV(**QUICK).fit(X, y).training
+    honest = LinearSVMCV(**QUICK).fit(X, y, groups=subjects, grouped_by="subject").training
     assert max(row["mean"] for row in leaky["grid"]) > 0.95
     assert max(row["mean"] for row in honest["grid"]) < 0.5
     assert (leaky["groups"], honest["groups"]) == ("none", "subject")
 
 
-def test_scaler_is_fitted_inside_the_fold(monkeypatch):
-    X, y = faces(90)
-    seen = []
-
-    class Spy(svm.StandardScaler):
-        def fit(self, X, y=None, sample_weight=None):
-            seen.append(len(X))
-            return super().fit(X, y, sample_weight)
-
-    monkeypatch.setitem(svm.NORMALISERS, "standard", Spy)
-    LinearSVM(normaliser="standard", **QUICK).fit(X, y)
-    assert seen == [60, 60, 60, 90]
+@pytest.mark.parametrize("width", [12, 100, 200], ids=["tall", "together", "wide"])
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("normaliser", ["l2", "standard"])
+def test_folds_give_what_scikit_learn_gives_with_the_normaliser_inside_the_fold(normaliser, classes, width):
+    X, y = faces(180 if width < 200 else 90, d=width, classes=classes)
+    splits = inner_folds(y, None, 3, 0)
+    reference = make_pipeline(svm.NORMALISERS[normaliser](), LinearSVC(C=0.3, tol=1e-10, max_iter=100_000))
+    truth = np.searchsorted(np.unique(y), y)
+    held_out = [reference.fit(X[train], y[train]).decision_function(X[out]) for train, out in splits]
+    logs = log_softmax(svm.two_sided(np.concatenate(held_out)), axis=1)
+    rows = np.concatenate([out for _, out in splits])
+    accuracy = np.mean(
+        [np.mean(svm.two_sided(part).argmax(1) == truth[out]) for part, (_, out) in zip(held_out, splits, strict=True)]
+    )
+    training = LinearSVMCV(normaliser=normaliser, Cs=[0.3], folds=3).fit(X, y).training
+    assert training["nll_before"] == pytest.approx(-logs[np.arange(len(rows)), truth[rows]].mean(), rel=1e-4)
+    assert training["grid"][0]["mean"] == pytest.approx(accuracy)
 
 
 def test_ties_go_to_the_smaller_c_whatever_the_order_of_the_grid():
     X, y = faces(spread=50)  # every C gets everything right
-    training = LinearSVM(Cs=(4.0, 0.5, 1.0), folds=3).fit(X, y).training
+    training = LinearSVMCV(Cs=(4.0, 0.5, 1.0), folds=3).fit(X, y).training
     assert [row["mean"] for row in training["grid"]] == [1.0, 1.0, 1.0]
     assert training["C"] == 0.5
     assert any("edge of the grid" in sentence for sentence in training["warnings"])
@@ -136,7 +137,7 @@ def test_validation_set_takes_the_place_of_the_folds():
     X, y = faces()
     X_val, y_val = faces(80, seed=3)
     calls = []
-    model = LinearSVM(Cs=(0.01, 0.1, 1.0)).fit(
+    model = LinearSVMCV(Cs=(0.01, 0.1, 1.0)).fit(
         X, y, validation=(X_val, y_val), progress=lambda done, total: calls.append((done, total))
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
@@ -168,28 +169,26 @@ def test_balanced_weights_raise_the_recall_of_the_rare_class():
     X, y = faces(1200, spread=0.6, classes=2)
     keep = (y == "anger") | (np.arange(1200) % 10 == 1)
     X, y = X[keep], y[keep]
-    plain, balanced = (LinearSVM(class_weight=weight, **QUICK).fit(X, y) for weight in (None, "balanced"))
+    plain, balanced = (LinearSVMCV(class_weight=weight, **QUICK).fit(X, y) for weight in (None, "balanced"))
     rare = y == "fear"
     assert (balanced.predict(X[rare]) == "fear").mean() > (plain.predict(X[rare]) == "fear").mean() + 0.2
     assert (plain.training["criterion"], balanced.training["criterion"]) == ("accuracy", "UAR")
 
 
-def test_same_seed_same_model_and_processes_change_nothing():
+def test_same_seed_same_model():
     X, y = faces()
-    one = LinearSVM(seed=3, **QUICK).fit(X, y)
-    two = LinearSVM(seed=3, n_jobs=2, **QUICK).fit(X, y)
+    one, two = (LinearSVMCV(seed=3, **QUICK).fit(X, y) for _ in range(2))
     assert np.array_equal(one.predict_proba(X), two.predict_proba(X))
     assert one.training["grid"] == two.training["grid"]
 
 
 def test_summary_is_json_and_convergence_is_reported_not_warned(monkeypatch):
     X, y = faces(40, d=60)
-    real = svm.LinearSVC
-    monkeypatch.setattr(svm, "LinearSVC", lambda **settings: real(max_iter=1, **settings))
+    monkeypatch.setattr(svm, "SEARCH_TOL", 1e-40)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        training = LinearSVM(**QUICK).fit(X, y).training
-    assert any("6 of 6 fits did not converge" in sentence for sentence in training["warnings"])
+        training = LinearSVMCV(**QUICK).fit(X, y).training
+    assert any("24 of 24 one-vs-rest fits did not converge" in sentence for sentence in training["warnings"])
     assert json.loads(json.dumps(training, allow_nan=False)) == training
     assert training["samples"] == {"anger": 10, "fear": 10, "joy": 10, "neutral": 10}
     assert (training["dimensions"], training["normaliser"]) == (60, "l2")
@@ -197,7 +196,7 @@ def test_summary_is_json_and_convergence_is_reported_not_warned(monkeypatch):
 
 def test_works_inside_scikit_learn():
     X, y = faces()
-    model = LinearSVM(**QUICK)
+    model = LinearSVMCV(**QUICK)
     assert clone(model).get_params() == model.get_params()
     assert cross_val_score(model, X, y, cv=3).mean() > 0.5
 
@@ -206,14 +205,14 @@ def test_input_is_left_as_it_was_and_may_be_read_only():
     X, y = faces()
     X.setflags(write=False)
     before = X.copy()
-    model = LinearSVM(**QUICK).fit(X, y)
+    model = LinearSVMCV(**QUICK).fit(X, y)
     model.predict_proba(X)
     assert np.array_equal(X, before)
 
 
 def test_long_tables_are_classified_in_pieces_with_the_same_answer(monkeypatch):
     X, y = faces()
-    model = LinearSVM(**QUICK).fit(X, y)
+    model = LinearSVMCV(**QUICK).fit(X, y)
     whole = model.decision_function(X)
     monkeypatch.setattr(svm, "CHUNK", 7)
     assert model.decision_function(X) == pytest.approx(whole, abs=1e-12)
@@ -222,7 +221,7 @@ def test_long_tables_are_classified_in_pieces_with_the_same_answer(monkeypatch):
 @pytest.mark.parametrize("classes", [2, 4])
 def test_no_rows_no_answers(classes):
     X, y = faces(classes=classes)
-    model = LinearSVM(**QUICK).fit(X, y)
+    model = LinearSVMCV(**QUICK).fit(X, y)
     assert model.predict(X[:0]).shape == (0,)
     assert model.predict_proba(X[:0]).shape == (0, classes)
 
@@ -262,20 +261,20 @@ def test_folds_are_refused_where_one_person_has_a_class_alone():
 def test_bad_training_rows_are_refused(change, message):
     X, y = change(*faces())
     with pytest.raises(InputError, match=message):
-        LinearSVM(**QUICK).fit(X, y)
+        LinearSVMCV(**QUICK).fit(X, y)
 
 
 def test_bad_validation_sets_are_refused():
     X, y = faces()
     with pytest.raises(InputError, match="training set lacks: contempt"):
-        LinearSVM().fit(X, y, validation=(X[:2], ["contempt", "joy"]))
+        LinearSVMCV().fit(X, y, validation=(X[:2], ["contempt", "joy"]))
     with pytest.raises(InputError, match="rows of 12 numbers"):
-        LinearSVM().fit(X, y, validation=(X[:2, :5], y[:2]))
+        LinearSVMCV().fit(X, y, validation=(X[:2, :5], y[:2]))
 
 
 def test_vectors_of_another_width_or_not_finite_are_refused_at_use():
     X, y = faces()
-    model = LinearSVM(**QUICK).fit(X, y)
+    model = LinearSVMCV(**QUICK).fit(X, y)
     with pytest.raises(RecipeMismatch, match="12 numbers and got vectors of 8"):
         model.predict(X[:, :8])
     X[3, 3] = np.nan

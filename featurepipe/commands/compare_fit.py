@@ -18,7 +18,7 @@ from featurepipe.features.table import Features
 from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model
-from featurepipe.models.svm import LinearSVM
+from featurepipe.models.svm import LinearSVMCV
 from featurepipe.progress import bar
 
 
@@ -86,7 +86,7 @@ def _fit(
         return cnn.fit(faces[fit], labels, validation=validation)
     subjects, sequences = photos.subject[fit].tolist(), photos.sequence[fit].tolist()
     groups = groups_of(photos.content[fit].tolist(), subjects, sequences)
-    svm = LinearSVM(folds=_inner_folds(labels, groups), seed=args.seed, n_jobs=max(1, args.workers or 1))
+    svm = LinearSVMCV(folds=_inner_folds(labels, groups), seed=args.seed)
     return svm.fit(faces[fit], labels, groups=groups, grouped_by=grouped_by(subjects, sequences), validation=validation)
 
 

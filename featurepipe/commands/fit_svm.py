@@ -13,7 +13,7 @@ from featurepipe.datasets.splits import grouped_by, groups_of, rows_by_use
 from featurepipe.errors import InputError
 from featurepipe.features.table import Features
 from featurepipe.models.persistence import save_svm, save_svm_arrays
-from featurepipe.models.svm import LinearSVM
+from featurepipe.models.svm import LinearSVMCV
 from featurepipe.progress import bar
 
 
@@ -23,13 +23,12 @@ def run(args: argparse.Namespace) -> int:
     fit, choose = training_rows(features, args.min_per_class)
     if not len(fit):
         raise InputError(f"{args.table} has no labelled face to fit on; give a SOURCE with labels to bin/extract")
-    model = LinearSVM(
+    model = LinearSVMCV(
         normaliser=args.normalise,
         Cs=args.C,
         class_weight=args.class_weight,
         folds=args.folds,
         seed=args.seed,
-        n_jobs=args.workers,
     )
     recipe = {"features": features.feature_half, "faces": features.face_half}
     seen = seen_in_training(features, args.weights)
@@ -95,7 +94,7 @@ class _Bar:
             self._bar.close()
 
 
-def _warnings(model: LinearSVM) -> list[str]:
+def _warnings(model: LinearSVMCV) -> list[str]:
     lines = [f"warning: {text}" for text in model.training["warnings"]]
     if model.training["leak"]:
         lines.append(
@@ -105,7 +104,7 @@ def _warnings(model: LinearSVM) -> list[str]:
     return lines
 
 
-def _lines(args: argparse.Namespace, model: LinearSVM) -> list[str]:
+def _lines(args: argparse.Namespace, model: LinearSVMCV) -> list[str]:
     training = model.training
     best = next(row["mean"] for row in training["grid"] if row["C"] == training["C"])
     counts = ", ".join(f"{count} {label}" for label, count in training["samples"].items())

@@ -29,7 +29,8 @@ ALLOWED = frozenset(
         ("sklearn.pipeline", "Pipeline"),
         ("sklearn.preprocessing._data", "Normalizer"),
         ("sklearn.preprocessing._data", "StandardScaler"),
-        ("sklearn.svm._classes", "LinearSVC"),
+        ("featurepipe.models.linear_svm", "LinearSVM"),
+        ("sklearn.svm._classes", "LinearSVC"),  # in files of featurepipe before it had a solver of its own
         ("joblib.numpy_pickle", "NumpyArrayWrapper"),
         ("numpy", "ndarray"),
         ("numpy", "dtype"),

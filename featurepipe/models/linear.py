@@ -57,10 +57,10 @@ class LinearModel:
 
     @cached_property
     def pipeline_(self) -> Pipeline:
-        """The same as a scikit-learn Pipeline of normaliser and LinearSVC, built by the scikit-learn that is here."""
-        from featurepipe.models.svm import LinearSVM
+        """The same as a scikit-learn Pipeline of normaliser and LinearSVM, built by the scikit-learn that is here."""
+        from featurepipe.models.svm import LinearSVMCV
 
-        model = LinearSVM.from_arrays(
+        model = LinearSVMCV.from_arrays(
             self._arrays,
             labels=self.labels,
             temperature=self.temperature_,

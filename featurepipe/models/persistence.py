@@ -30,7 +30,7 @@ from featurepipe.models.inert_pickle import Node, read_inert
 from featurepipe.models.linear import CLASS_WEIGHTS, NORMALISER_NAMES, LinearModel
 
 if TYPE_CHECKING:  # scikit-learn takes 1 s to load, and is needed to fit and to save alone
-    from featurepipe.models.svm import LinearSVM
+    from featurepipe.models.svm import LinearSVMCV
 
 FORMAT = 1
 """Version of the model files: raised when an older featurepipe would misread a new file; old ones stay readable."""
@@ -43,6 +43,9 @@ MAX_ITEMS = 100_000
 
 TRAINED_ON = "trained_on"
 """Name of the array in a CNN's file that says which photos it was trained on."""
+
+_SVMS = ("LinearSVM", "LinearSVC")
+"""The solvers whose pickles are read: our own, and scikit-learn's of older files."""
 
 _KEY = "featurepipe"
 _BUNDLE = {"featurepipe", "kind", "pipeline", "temperature", "labels", "recipe", "versions", "training"}
@@ -69,7 +72,7 @@ class Model(Protocol):
         """(n, k) values whose arg max is the label; (n,) with two classes of an SVM."""
 
 
-def save_svm(path: str | os.PathLike[str], model: LinearSVM | LinearModel) -> None:
+def save_svm(path: str | os.PathLike[str], model: LinearSVMCV | LinearModel) -> None:
     """Write a fitted SVM as a joblib pickle that holds its scikit-learn Pipeline."""
     import joblib
 
@@ -78,8 +81,8 @@ def save_svm(path: str | os.PathLike[str], model: LinearSVM | LinearModel) -> No
         joblib.dump(bundle, stream, protocol=4)
 
 
-def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVM | LinearModel) -> None:
-    """Write a fitted SVM as safetensors: the arrays of `LinearSVM.arrays` and a JSON document."""
+def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVMCV | LinearModel) -> None:
+    """Write a fitted SVM as safetensors: the arrays of `LinearSVMCV.arrays` and a JSON document."""
     save_tensors(path, model.arrays(), {"kind": "svm", **_described(model)})
 
 
@@ -168,7 +171,7 @@ def read_trained_on(path: str | os.PathLike[str]) -> np.ndarray:
         return np.empty(0, np.int64)
 
 
-def _described(model: LinearSVM | LinearModel) -> dict[str, Any]:
+def _described(model: LinearSVMCV | LinearModel) -> dict[str, Any]:
     """What both files of an SVM say about it; through JSON, so that nothing but plain values is written."""
     import joblib
     import sklearn
@@ -216,10 +219,10 @@ def _svm_from_pickle(path: str | os.PathLike[str]) -> LinearModel:
 
 
 def _pipeline_arrays(path: str | os.PathLike[str], pipeline: Any, labels: Any) -> dict[str, Any]:
-    """The arrays inside a pickled Pipeline(normaliser, LinearSVC), under the names of the arrays file."""
+    """The arrays inside a pickled Pipeline(normaliser, SVM), under the names of the arrays file."""
     try:
         (_, normaliser), (_, svc) = _state(pipeline, "Pipeline")["steps"]
-        state = _state(svc, "LinearSVC")
+        state = _state(svc, *_SVMS)
         arrays = {"coef": state["coef_"], "intercept": state["intercept_"]}
         if normaliser.name == "StandardScaler":
             scaling = _state(normaliser, "StandardScaler")
@@ -234,9 +237,9 @@ def _pipeline_arrays(path: str | os.PathLike[str], pipeline: Any, labels: Any) -
     return arrays
 
 
-def _state(node: Any, name: str) -> dict[str, Any]:
-    if type(node) is not Node or node.name != name or node.state is None:
-        raise ValueError(f"no {name} where one is expected")
+def _state(node: Any, *names: str) -> dict[str, Any]:
+    if type(node) is not Node or node.name not in names or node.state is None:
+        raise ValueError(f"no {names[0]} where one is expected")
     return node.state
 
 
@@ -260,9 +263,9 @@ def _check_document(document: dict[str, Any]) -> None:
         raise ValueError("its temperature is not a positive number")
     if type(document["recipe"]) is not dict or type(training) is not dict:
         raise ValueError("its recipe or training summary is missing")
-    types = tuple(type(training[name]) for name in ("C", "seed", "dual"))
+    types = tuple(type(training[name]) for name in ("C", "seed"))
     settings = training["normaliser"], training["class_weight"]
-    if types != (float, int, bool) or settings not in itertools.product(NORMALISER_NAMES, CLASS_WEIGHTS):
+    if types != (float, int) or settings not in itertools.product(NORMALISER_NAMES, CLASS_WEIGHTS):
         raise ValueError("its training summary names settings that fit_svm does not have")
 
 

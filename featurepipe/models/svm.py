@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -19,10 +18,11 @@ from sklearn.metrics import accuracy_score, recall_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
-from sklearn.svm import LinearSVC
 
 from featurepipe.errors import InputError, RecipeMismatch
 from featurepipe.models.linear import CHUNK, checked_matrix, two_sided
+from featurepipe.models.linear_svm import LinearSVM, class_weights, joined, one_vs_rest, path
+from featurepipe.models.newton import Columns, Solution
 
 Progress = Callable[[int, int], None]
 Rows = tuple[np.ndarray, np.ndarray]
@@ -31,24 +31,30 @@ Rows = tuple[np.ndarray, np.ndarray]
 NORMALISERS = {"l2": Normalizer, "standard": StandardScaler}
 GRIDS = {
     "l2": tuple(2.0**power for power in range(-7, 10, 2)),
-    "standard": tuple(10.0**power for power in range(-6, 0)),
+    "standard": tuple(10.0**power for power in range(-6, 1)),
 }
 """Values of C tried by default: standardised vectors need a smaller C (baselines.md 13.3)."""
+
+SEARCH_TOL = 1e-6
+"""Relative duality gap of the fits that choose C: far below what moves a held-out decision value."""
+
+COLUMNS = 16
+"""Fits at a time: one column of decision values per this many dimensions, so that they stay small beside the rows."""
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the temperature: margins are near 1, so beyond them probabilities are 0 and 1, or all equal."""
 
 
-class LinearSVM(ClassifierMixin, BaseEstimator):
-    """One-vs-rest linear SVM (squared hinge) with calibrated probabilities, as a scikit-learn estimator.
+class LinearSVMCV(ClassifierMixin, BaseEstimator):
+    """A LinearSVM whose C is chosen on held-out rows, with calibrated probabilities, as a scikit-learn estimator.
 
-    A normaliser and LinearSVC are fitted for every C on the inner folds, the best C is fitted again on all
+    A normaliser and a LinearSVM are fitted for every C on the inner folds, the best C is fitted again on all
     rows, and softmax(decision / temperature) gives the probabilities (Guo et al. 2017, "On Calibration of
     Modern Neural Networks", section 4.2). The temperature is positive, so the label is arg max of decision
     and of probability.
 
-    LinearSVC converts its rows to float64 and liblinear copies them once more (16 bytes per non-zero number),
-    so every fit running at a time needs up to 24 bytes per number of its rows, whatever the dtype of `X`.
+    All folds are fitted together where they can share their rows, so that one Gram matrix serves every C and every
+    fold. The fit holds one normalised copy of `X`, and Gram matrices and factors of at most that size.
 
     Parameters
     ----------
@@ -57,12 +63,11 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     class_weight : None, or "balanced" for weights inverse to class frequency; C is then chosen by mean recall
         instead of accuracy
     folds : number of inner folds, where no validation set is given
-    seed : of the folds and of liblinear's order of rows
-    n_jobs : fits running at a time, in processes: threads would share liblinear's one random generator
+    seed : of the folds
 
     Attributes
     ----------
-    pipeline_ : the fitted Pipeline of normaliser and LinearSVC
+    pipeline_ : the fitted Pipeline of normaliser and LinearSVM
     temperature_ : float > 0
     recipe : dict, feature half and face half of the vectors that the model was fitted on
     training : dict, JSON-able summary of the fit
@@ -78,14 +83,12 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         class_weight: Literal["balanced"] | None = None,
         folds: int = 5,
         seed: int = 0,
-        n_jobs: int = 1,
     ) -> None:
         self.normaliser = normaliser
         self.Cs = Cs
         self.class_weight = class_weight
         self.folds = folds
         self.seed = seed
-        self.n_jobs = n_jobs
 
     def fit(
         self,
@@ -97,7 +100,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
         recipe: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
-    ) -> LinearSVM:
+    ) -> LinearSVMCV:
         """Choose C and the temperature on held-out rows, then fit on all rows of `X`.
 
         Parameters
@@ -119,10 +122,10 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         rows = _checked_training(X, y)
         if validation is None:
             splits = inner_folds(rows[1], groups, self.folds, self.seed, grouped_by)
-            search = self._search(_cut(rows, splits), len(splits), progress)
+            search = self._search_folds(rows, splits, progress)
             chosen_on, grouped_by = f"{len(splits)} folds", grouped_by if groups is not None else "none"
         else:
-            search = self._search([(rows, _checked_validation(validation, rows))], 1, progress)
+            search = self._search_beside(rows, _checked_validation(validation, rows), progress)
             chosen_on, grouped_by = "validation", "none"
         temperature = fit_temperature(*search.held_out())
         self._refit(rows, search.chosen)
@@ -134,7 +137,6 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             **search.summary(),
             **temperature.summary(),
             **self._settings(rows),
-            "dual": self.pipeline_[1].dual,
             "warnings": search.warnings() + temperature.warnings(),
             "seconds": round(time.perf_counter() - started, 3),
         }
@@ -198,12 +200,10 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         temperature: float,
         recipe: dict[str, Any],
         training: dict[str, Any],
-    ) -> LinearSVM:
+    ) -> LinearSVMCV:
         """The fitted model that `arrays()` came from; this scikit-learn's own constructors make its objects."""
         model = cls(**{key: training[key] for key in ("normaliser", "class_weight", "seed")})
-        svc = LinearSVC(
-            C=training["C"], dual=training["dual"], class_weight=model.class_weight, random_state=model.seed
-        )
+        svc = LinearSVM(C=training["C"], class_weight=model.class_weight)
         svc.coef_, svc.intercept_, svc.classes_ = arrays["coef"], arrays["intercept"], np.array(labels)
         normaliser = NORMALISERS[model.normaliser]()
         if model.normaliser == "standard":
@@ -214,40 +214,57 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         model.temperature_, model.recipe, model.training = temperature, recipe, training
         return model
 
-    def _search(self, parts: Iterable[tuple[Rows, Rows]], count: int, progress: Progress | None) -> _Search:
-        """Fit every C on every part's training rows and keep the decision values of its held-out rows."""
+    def _new_search(self) -> _Search:
         grid = tuple(sorted(float(C) for C in self.Cs or GRIDS[self.normaliser]))
-        search = _Search(grid, "accuracy" if self.class_weight is None else "UAR")
-        for (X, y), (X_out, y_out) in parts:
-            normaliser = NORMALISERS[self.normaliser]().fit(X)
-            X, X_out = normaliser.transform(X), normaliser.transform(X_out)
-            tasks = (delayed(_fit_and_decide)(self._svc(C, X), X, y, X_out) for C in grid)
-            fits = []
-            with _quiet():
-                for fit in Parallel(self.n_jobs, return_as="generator")(tasks):
-                    fits.append(fit)
-                    if progress is not None:
-                        progress(len(search.truths) * len(grid) + len(fits), count * len(grid))
-            search.add(fits, y_out)
+        return _Search(grid, "accuracy" if self.class_weight is None else "UAR")
+
+    def _search_folds(self, rows: Rows, splits: Sequence[Rows], progress: Progress | None) -> _Search:
+        """Every C on every fold; the decision values of the held-out rows come with the fits."""
+        search, done = self._new_search(), 0
+        names, codes = np.unique(rows[1], return_inverse=True)
+        for X, scaling, folds in _designs(self.normaliser, rows[0], splits, len(names)):
+            columns = joined([self._columns(codes, train) for train, _ in folds])
+            found: list[list[np.ndarray]] = [[] for _ in folds]
+            for solution in path(X, _scaled(columns, scaling), search.grid, tol=SEARCH_TOL):
+                for mine, part, (_, out) in zip(found, np.split(solution.margins, len(folds), 1), folds, strict=True):
+                    mine.append(_flat(part[out]))
+                search.count(solution)
+                done += len(folds)
+                if progress is not None:
+                    progress(done, len(splits) * len(search.grid))
+            for mine, (_, out) in zip(found, folds, strict=True):
+                search.add(mine, codes[out])
         return search
+
+    def _search_beside(self, rows: Rows, validation: Rows, progress: Progress | None) -> _Search:
+        """Every C on all rows, decided on the validation rows."""
+        search = self._new_search()
+        names, codes = np.unique(rows[1], return_inverse=True)
+        normaliser = NORMALISERS[self.normaliser]().fit(rows[0])
+        X, X_out = normaliser.transform(rows[0]), normaliser.transform(validation[0])
+        found = []
+        for solution in path(X, self._columns(codes, slice(None)), search.grid, tol=SEARCH_TOL):
+            found.append(_flat(X_out @ solution.coef.T + solution.intercept))
+            search.count(solution)
+            if progress is not None:
+                progress(len(found), len(search.grid))
+        search.add(found, np.searchsorted(names, validation[1]))
+        return search
+
+    def _columns(self, codes: np.ndarray, train: np.ndarray | slice) -> Columns:
+        """The problems of one fit on the rows `train`; the other rows weigh nothing."""
+        weight = np.zeros(len(codes))
+        weight[train] = 1
+        classes = np.arange(codes.max() + 1)
+        return one_vs_rest(codes, weight, class_weights(self.class_weight, classes, codes, weight))
 
     def _refit(self, rows: Rows, C: float) -> None:
         normaliser = NORMALISERS[self.normaliser]().fit(rows[0])
-        X = normaliser.transform(rows[0])
         with _quiet():
-            svc = self._svc(C, X).fit(X, rows[1])
-        self.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svc)])
+            svm = LinearSVM(C=C, class_weight=self.class_weight).fit(normaliser.transform(rows[0]), rows[1])
+        self.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svm)])
         if self.normaliser == "standard":  # a NumPy scalar here would need one more callable in the pickle
             self.pipeline_[0].n_samples_seen_ = len(rows[0])
-
-    def _svc(self, C: float, X: np.ndarray) -> LinearSVC:
-        """The solver for normalised rows: coordinate descent takes more passes the larger C |x|^2, Newton does not.
-
-        Measured on 154 x 4096 unit rows: at C = 1 0.16 s (dual) and 0.11 s (primal), at C = 32 0.83 s without
-        converging and 0.14 s; on large tables and small C the dual is the faster by far.
-        """
-        dual = C * float(np.einsum("ij,ij->", X[:CHUNK], X[:CHUNK])) <= len(X[:CHUNK])
-        return LinearSVC(C=C, dual=dual, class_weight=self.class_weight, random_state=self.seed)
 
     def _settings(self, rows: Rows) -> dict[str, Any]:
         names, counts = np.unique(rows[1], return_counts=True)
@@ -346,18 +363,22 @@ class _Search:
     decisions: list[np.ndarray] = field(default_factory=list)  # each (len(grid), n, k)
     truths: list[np.ndarray] = field(default_factory=list)  # each (n,) int
     scores: list[list[float]] = field(default_factory=list)
+    fits: int = 0
     unfinished: int = 0
 
-    def add(self, fits: Sequence[tuple[np.ndarray, np.ndarray, bool]], y: np.ndarray) -> None:
-        """Take in one part: (classes, decision values, converged) for each C, and the held-out labels."""
-        truth = np.searchsorted(fits[0][0], y)
-        decisions = np.stack([two_sided(fit[1]) for fit in fits])
+    def count(self, solution: Solution) -> None:
+        """Count the one-vs-rest fits of a solution, and those that missed their tolerance."""
+        self.fits += len(solution.gap)
+        self.unfinished += int((solution.gap > SEARCH_TOL).sum())
+
+    def add(self, found: Sequence[np.ndarray], truth: np.ndarray) -> None:
+        """Take in one part: the decision values of its held-out rows for each C, and their true columns."""
+        decisions = np.stack([two_sided(values) for values in found])
         predicted = decisions.argmax(axis=2)
         score = accuracy_score if self.criterion == "accuracy" else _uar
         self.scores.append([float(score(truth, row)) for row in predicted])
         self.decisions.append(decisions)
         self.truths.append(truth)
-        self.unfinished += sum(not fit[2] for fit in fits)
 
     @property
     def best(self) -> int:
@@ -385,26 +406,60 @@ class _Search:
         if len(self.grid) > 1 and self.best in (0, len(self.grid) - 1):
             said.append(f"C = {self.chosen:g} lies at the edge of the grid: a wider grid may do better")
         if self.unfinished:
-            said.append(f"{self.unfinished} of {len(self.grid) * len(self.truths)} fits did not converge")
+            said.append(f"{self.unfinished} of {self.fits} one-vs-rest fits did not converge")
         return said
 
 
-def _fit_and_decide(
-    svc: LinearSVC, X: np.ndarray, y: np.ndarray, X_out: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    svc.fit(X, y)
-    return svc.classes_, svc.decision_function(X_out), bool(svc.n_iter_ < svc.max_iter)
+def _flat(decisions: np.ndarray) -> np.ndarray:
+    """(n, k) decision values as they are; the one column of two classes as (n,)."""
+    return decisions[:, 0] if decisions.shape[1] == 1 else decisions
 
 
 def _uar(truth: np.ndarray, predicted: np.ndarray) -> float:
     return recall_score(truth, predicted, labels=np.unique(truth), average="macro")
 
 
-def _cut(rows: Rows, splits: Iterable[Rows]) -> Iterator[tuple[Rows, Rows]]:
-    """The rows of each fold, cut only when it is their turn: one fold's copy is in memory at a time."""
-    X, y = rows
-    for train, out in splits:
-        yield (X[train], y[train]), (X[out], y[out])
+def _designs(
+    normaliser: str, X: np.ndarray, splits: Sequence[Rows], classes: int
+) -> Iterator[tuple[np.ndarray, Rows | None, Sequence[Rows]]]:
+    """Normalised rows, the folds fitted on them together, and how each fold scales them further (see `_scales`).
+
+    Unit length is a matter of each row alone. Standardising is one of each fold's training rows: standardised rows
+    are shared by folds that shift and scale them a little more. With fewer rows than dimensions, where the
+    solver has no such scaling, each fold gets rows of its own.
+    """
+    at_a_time = max(1, X.shape[1] // (COLUMNS * classes))
+    if normaliser == "standard" and len(X) < X.shape[1]:
+        for split in splits:
+            yield StandardScaler().fit(X[split[0]]).transform(X), None, [split]
+        return
+    rows = NORMALISERS[normaliser]().fit_transform(X)
+    for at in range(0, len(splits), at_a_time):
+        folds = splits[at : at + at_a_time]
+        yield rows, _scales(rows, folds) if normaliser == "standard" else None, folds
+
+
+def _scales(X: np.ndarray, folds: Sequence[Rows]) -> Rows:
+    """Means and standard deviations (folds, d) of the training rows of each fold; 1 for a constant column."""
+    learned = np.zeros((len(X), len(folds)))
+    for number, (train, _) in enumerate(folds):
+        learned[train, number] = 1
+    sums, squares = np.zeros((2, len(folds), X.shape[1]))
+    for at in range(0, len(X), CHUNK // 8):
+        part, mine = X[at : at + CHUNK // 8].astype(np.float64), learned[at : at + CHUNK // 8]
+        sums += mine.T @ part
+        squares += mine.T @ np.square(part)
+    count = learned.sum(axis=0)[:, None]
+    variance = squares / count - np.square(sums / count)
+    return sums / count, np.sqrt(np.where(variance > 1e-12, variance, 1))
+
+
+def _scaled(columns: Columns, scaling: Rows | None) -> Columns:
+    """The problems on rows that each fold shifts and scales."""
+    if scaling is None:
+        return columns
+    each = columns.sign.shape[1] // len(scaling[0])
+    return replace(columns, shift=np.repeat(scaling[0], each, 0).T, scale=np.repeat(scaling[1], each, 0).T)
 
 
 @contextmanager

@@ -1,0 +1,104 @@
+"""Products with a tall matrix of rows, and symmetric matrices with their Cholesky factors, on the CPU or a device.
+
+Small arrays (a few columns) come and go as NumPy; the rows, Gram matrices and factors stay where they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
+
+CHUNK = 4096
+"""Rows of a Gram matrix taken at a time."""
+
+EXACT = 256
+"""Rows converted to float64 at a time."""
+
+BLOCK = 512
+"""Side of the blocks by which a triangle is mirrored."""
+
+
+class Rows:
+    """Rows (n, d) in NumPy, float32 or float64, C order; never copied."""
+
+    def __init__(self, X: np.ndarray) -> None:
+        self.X, self.shape, self.dtype = X, X.shape, X.dtype
+
+    def times(self, v: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X v (n, c): in the dtype of the rows, or in float64 where it is to be exact."""
+        if not exact or self.dtype == np.float64:
+            return self.X @ np.asfortranarray(v, dtype=self.dtype)
+        return np.concatenate([part @ v for _, part in self._exact()])
+
+    def pull(self, r: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X'r (d, c): in the dtype of the rows, or in float64 where it is to be exact."""
+        if not exact or self.dtype == np.float64:
+            return (np.ascontiguousarray(r.T, dtype=self.dtype) @ self.X).T
+        total = np.zeros((r.shape[1], self.shape[1]))
+        for at, part in self._exact():
+            total += r[at : at + EXACT].T @ part
+        return total.T
+
+    def gram(self, weight: np.ndarray) -> Symmetric:
+        """X' diag(weight) X, for weights (n,) >= 0; rows of weight 0 cost nothing."""
+        gram, chosen = Symmetric(self.shape[1], self.dtype), np.flatnonzero(weight)
+        for at in range(0, len(chosen), CHUNK):
+            rows = chosen[at : at + CHUNK]
+            part = self.X[rows]
+            part *= np.sqrt(weight[rows], dtype=np.float64).astype(self.dtype)[:, None]
+            gram.add(part.T)
+        return gram
+
+    def outer(self) -> Symmetric:
+        """X X'."""
+        outer = Symmetric(self.shape[0], self.dtype)
+        outer.add(self.X.T, transposed=True)
+        return outer
+
+    def _exact(self) -> Any:
+        for at in range(0, len(self.X), EXACT):
+            yield at, self.X[at : at + EXACT].astype(np.float64)
+
+
+class Symmetric:
+    """A symmetric matrix G in the upper triangle of an array, and a Cholesky factor in its lower one."""
+
+    def __init__(self, size: int, dtype: np.dtype) -> None:
+        self.array = np.zeros((size, size), dtype, order="F")
+        self.diagonal = np.zeros(size, dtype)
+        self._syrk, self._symm = get_blas_funcs(("syrk", "symm"), (self.array,))
+        self._potrf, self._potrs = get_lapack_funcs(("potrf", "potrs"), (self.array,))
+
+    def add(self, a: np.ndarray, *, transposed: bool = False) -> None:
+        """Add a a', or a'a, for a in Fortran order."""
+        self.array = self._syrk(1.0, a, beta=1.0, c=self.array, trans=int(transposed), overwrite_c=1)
+        self.diagonal = self.array.diagonal().copy()
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        """G v."""
+        v = np.asfortranarray(v, dtype=self.array.dtype)
+        return self._symm(1.0, self.array, v) + (self.diagonal - self.array.diagonal())[:, None] * v
+
+    def factor(self, scale: np.ndarray) -> None:
+        """Factor I + diag(scale) G diag(scale); where rounding makes that indefinite, with a larger multiple of I."""
+        scale = scale.astype(self.array.dtype)
+        ridge = 1.0
+        while not self._factored(scale, ridge):
+            ridge *= 10
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """The solution x of (the factored matrix) x = r."""
+        return self._potrs(self.array, np.asfortranarray(r, dtype=self.array.dtype), lower=1)[0]
+
+    def _factored(self, scale: np.ndarray, ridge: float) -> bool:
+        array, size = self.array, len(self.array)
+        for at in range(0, size, BLOCK):
+            end = min(at + BLOCK, size)
+            array[end:, at:end] = array[at:end, end:].T * (scale[end:, None] * scale[at:end])
+            block = np.triu(array[at:end, at:end], 1)
+            array[at:end, at:end] = block + block.T * (scale[at:end, None] * scale[at:end])
+        array[np.diag_indices(size)] = ridge + scale**2 * self.diagonal
+        self.array, failed = self._potrf(array, lower=1, clean=0, overwrite_a=1)
+        return not failed

@@ -1,0 +1,78 @@
+"""The matrices of featurepipe.models.matrices on a torch device: rows, Gram matrices and factors stay there."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from featurepipe.models.matrices import CHUNK, EXACT
+
+
+class TorchRows:
+    """Rows (n, d), float32 or float64, on a device; otherwise as `matrices.Rows`."""
+
+    def __init__(self, X: np.ndarray, device: str) -> None:
+        self.X, self.shape, self.dtype = torch.from_numpy(np.require(X, requirements="W")).to(device), X.shape, X.dtype
+
+    def times(self, v: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X v (n, c): in the dtype of the rows, or in float64 where it is to be exact."""
+        if not exact:
+            return (self.X @ self._here(v)).cpu().numpy()
+        wide = self._here(v, torch.float64)
+        return torch.cat([part.double() @ wide for part in self.X.split(CHUNK)]).cpu().numpy()
+
+    def pull(self, r: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X'r (d, c): in the dtype of the rows, or in float64 where it is to be exact."""
+        if not exact:
+            return (self.X.T @ self._here(r)).cpu().numpy()
+        wide = self._here(r, torch.float64)
+        total = torch.zeros((self.shape[1], wide.shape[1]), dtype=torch.float64, device=self.X.device)
+        for part, mine in zip(self.X.split(EXACT), wide.split(EXACT), strict=True):
+            total += part.T.double() @ mine
+        return total.cpu().numpy()
+
+    def gram(self, weight: np.ndarray) -> TorchSymmetric:
+        """X' diag(weight) X, for weights (n,) >= 0; rows of weight 0 cost nothing."""
+        chosen = torch.from_numpy(np.flatnonzero(weight)).to(self.X.device)
+        root = self._here(np.sqrt(weight))
+        gram = torch.zeros((self.shape[1],) * 2, dtype=self.X.dtype, device=self.X.device)
+        for rows in chosen.split(CHUNK):
+            part = self.X[rows] * root[rows, None]
+            gram.addmm_(part.T, part)
+        return TorchSymmetric(gram)
+
+    def outer(self) -> TorchSymmetric:
+        """X X'."""
+        return TorchSymmetric(self.X @ self.X.T)
+
+    def _here(self, array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.X.device, dtype or self.X.dtype)
+
+
+class TorchSymmetric:
+    """A symmetric matrix and a Cholesky factor on a device; otherwise as `matrices.Symmetric`."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix, self.lower = matrix, matrix
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        """G v."""
+        return (self.matrix @ self._here(v)).cpu().numpy()
+
+    def factor(self, scale: np.ndarray) -> None:
+        """Factor I + diag(scale) G diag(scale); where rounding makes that indefinite, with a larger multiple of I."""
+        root, ridge = self._here(scale), 1.0
+        while True:
+            system = self.matrix * root[:, None] * root
+            system.diagonal().add_(ridge)
+            self.lower, failed = torch.linalg.cholesky_ex(system)
+            if not failed.item():
+                return
+            ridge *= 10
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """The solution x of (the factored matrix) x = r."""
+        return torch.cholesky_solve(self._here(r), self.lower).cpu().numpy()
+
+    def _here(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.matrix.device, self.matrix.dtype)
