@@ -32,7 +32,7 @@ def read_ckplus(root: str, frames: Frames = "apex") -> Source:
     """Read CK+: the first frame of every sequence is neutral; of labelled ones the last three are the apex.
 
     The other frames of the 266 unlabelled sequences are left out. `extra` of the last frame has au: intensity by
-    action unit as FACS coders gave it for that frame, 0 where they gave none.
+    action unit as FACS coders gave it for that frame, 0 where they gave none. Landmarks are not read.
 
     Raises
     ------
