@@ -16,6 +16,7 @@ from featurepipe.labels import LABEL_SETS
 from featurepipe.names import (
     ARCHITECTURES,
     BACKBONES,
+    BENCHMARKS,
     DATABASES,
     DATASETS,
     DETECTORS,
@@ -71,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="featurepipe", description="Photos of faces to emotions.")
     parser.add_argument("--version", action="version", version=f"featurepipe {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_extract, _fit_svm, _classify, _fit_cnn, _compare, _weights, _datasets, _export, _render):
+    for add in (_extract, _fit_svm, _classify, _fit_cnn, _compare, _weights, _datasets, _export, _render, _bench):
         add(commands)
     return parser
 
@@ -281,6 +282,19 @@ def _render(commands: Commands) -> None:
         "--size", type=_positive, default=256, metavar="PX", help="side in pixels; default: %(default)s"
     )
     _add_running(parser, "seed", "json")
+
+
+def _bench(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "bench",
+        "What the pipeline takes on this machine, beside references that others wrote.",
+        "bin/bench --quick",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer photos and rounds: under two minutes on 2 cores")
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help="a row; may be repeated")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
+    _add_running(parser, "json")
 
 
 def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:

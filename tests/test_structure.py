@@ -13,7 +13,7 @@ from featurepipe import names
 PACKAGE = Path(featurepipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 STAGES = {"datasets", "faces", "features", "models", "report"}
-COMMANDS = ("extract", "fit_svm", "classify", "fit_cnn", "compare", "weights", "datasets", "export", "render")
+COMMANDS = ("extract", "fit_svm", "classify", "fit_cnn", "compare", "weights", "datasets", "export", "render", "bench")
 
 
 def imports_of(path):
@@ -47,12 +47,13 @@ def name_of(path):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_stages_do_not_import_one_another(path):
     own = path.relative_to(PACKAGE).parts[0]
-    allowed = STAGES if own == "commands" else {own}
+    allowed = STAGES if own in ("commands", "bench") else {own}
     for module in imports_of(path):
         parts = module.split(".")
         if parts[0] == "featurepipe" and len(parts) > 1:
             assert parts[1] not in STAGES - allowed, f"{path} imports {module}"
             assert parts[1] != "commands" or own == "commands", f"{path} imports {module}"
+            assert parts[1] != "bench" or own in ("commands", "bench"), f"{path} imports {module}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -79,6 +80,7 @@ def test_help_shows_an_example_and_loads_nothing_heavy(command):
 
 
 def test_names_mirror_their_registries():
+    from featurepipe.commands.bench import ROWS
     from featurepipe.conversion.convert import FORMATS
     from featurepipe.datasets.readers import GENERIC
     from featurepipe.datasets.registry import DATABASES
@@ -87,8 +89,11 @@ def test_names_mirror_their_registries():
     from featurepipe.features.export import WRITERS
     from featurepipe.models.baselines.registry import BASELINES
 
-    registries = (_BUILDERS, REGISTRY, BASELINES, {**GENERIC, **DATABASES}, WRITERS, FORMATS)
-    mirrors = (names.DETECTORS, names.BACKBONES, names.ARCHITECTURES, names.DATASETS, names.EXPORTS, names.LAYOUTS)
+    registries = (_BUILDERS, REGISTRY, BASELINES, {**GENERIC, **DATABASES}, WRITERS, FORMATS, ROWS)
+    mirrors = (
+        *(names.DETECTORS, names.BACKBONES, names.ARCHITECTURES, names.DATASETS, names.EXPORTS, names.LAYOUTS),
+        names.BENCHMARKS,
+    )
     for registry, mirror in zip(registries, mirrors, strict=True):
         assert set(registry) == set(mirror)
 

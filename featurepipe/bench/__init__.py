@@ -1,0 +1,1 @@
+"""What `bin/bench` measures: each figure beside a reference that others wrote, on rendered faces and seeded weights."""

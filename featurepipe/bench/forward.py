@@ -1,0 +1,86 @@
+"""VGG-16's forward pass, against torchvision's VGG-16 run as its documentation runs it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from featurepipe.bench.material import VGG16_OPERATIONS, crops, seeded_vgg16, seeded_vgg_face
+from featurepipe.bench.rows import Settings, alone, medians, row, version_of, wall_of
+from featurepipe.devices import resolve_device
+from featurepipe.errors import MissingPackageError
+from featurepipe.features.backbone import Backbone
+from featurepipe.features.forwarding import Forwarder
+
+
+def vgg16_forward(settings: Settings) -> dict[str, Any]:
+    """Crops to fc7 in batches, in the precision that `auto` takes here, against torchvision in fp32."""
+    backbone = seeded_vgg_face(settings.device)
+    theirs = torchvision_vgg16(settings.device)
+    batch = crops(backbone.batch_size, backbone.framing)
+    batches = 2 * backbone.threads
+    forward_all(backbone, [batch] * backbone.threads)
+    theirs(batch)
+    ours_s, theirs_s = medians(
+        1 if settings.quick else 5,
+        wall_of(lambda: forward_all(backbone, [batch] * batches)),
+        wall_of(lambda: theirs(batch)),
+    )
+    rate = products_per_second(settings.device, torch.bfloat16 if backbone.made_with["precision"] == "bf16" else None)
+    floor = VGG16_OPERATIONS / (rate * backbone.threads)
+    name = f"{version_of('torchvision', 'torch')}, fp32"
+    ours, reference = ours_s / (batches * len(batch)), theirs_s / len(batch)
+    return row("vgg16-forward", ours, reference, name, "s/face", floor, settings.machine())
+
+
+def forward_all(backbone: Backbone, batches: list[np.ndarray]) -> None:
+    """Send batches through a backbone as the extraction does."""
+    with Forwarder[int](backbone) as forwarder:
+        for batch in batches:
+            forwarder.submit(batch, [])
+        while forwarder.oldest() is not None:
+            pass
+
+
+def torchvision_vgg16(device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """torchvision's VGG-16 up to fc7, with seeded weights: uint8 crops (n, 224, 224, 3) to vectors (n, 4096)."""
+    try:
+        from torchvision.models import vgg16
+    except ImportError as error:
+        raise MissingPackageError(f"torchvision does not import ({error})") from error
+    where = resolve_device(device)
+    with torch.device("meta"):
+        network = vgg16()
+    network.classifier = network.classifier[:5]
+    network.load_state_dict(seeded_vgg16().state_dict(), assign=True)
+    network = network.eval().to(where)
+
+    @torch.inference_mode()
+    def forward(images: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(where).float()
+        return network(pixels - 100).cpu().numpy()
+
+    return forward
+
+
+def products_per_second(device: str, dtype: torch.dtype | None, size: int = 2048) -> float:
+    """Additions and multiplications per second of a large matrix product: on a GPU of all of it, on a CPU of a core."""
+    where = resolve_device(device)
+    size = size if where.type == "cpu" else 8192
+    matrix = torch.randn(size, size, device=where).to(dtype or torch.float32)
+    runs = 1 if where.type == "cpu" else 20
+
+    def multiply() -> float:
+        product = matrix
+        for _ in range(runs):
+            product = matrix @ matrix
+        return float(product[0, 0])  # waits for the GPU
+
+    with alone():
+        multiply()
+        seconds = statistics.median(wall_of(multiply)() for _ in range(3))
+    return 2 * size**3 * runs / seconds

@@ -1,0 +1,63 @@
+"""What is measured on: rendered faces, and VGG-16 with seeded weights; nothing to download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from featurepipe.datasets.synthetic import write_faces
+from featurepipe.devices import resolve_device, resolve_precision
+from featurepipe.features.backbone import Choice, TorchBackbone
+from featurepipe.features.backbones import VGG_FACE_MEANS, vgg_face_input
+from featurepipe.networks.vgg16 import FULL, SIZE, VGG16
+from featurepipe.records import Framing, Sample
+
+SIDE = 350
+"""Pixels of a photo's side, as of the photos that people collect from the web."""
+
+VGG16_OPERATIONS = 2 * (15_346_630_656 + 25_088 * 4096 + 4096 * 4096)
+"""Additions and multiplications of VGG-16 up to fc7 for one crop: convolutions, fc6, fc7."""
+
+_DRAWN = 64
+"""Photos that are drawn; the others differ from them in bytes after the end of the JPEG alone."""
+
+
+def photos(folder: Path, count: int) -> list[Sample]:
+    """`count` photos of rendered faces in `folder`, no two of the same bytes."""
+    drawn = sorted(write_faces(folder / "drawn", subjects=_DRAWN // 8, size=(SIDE, SIDE), seed=7))
+    data = [path.read_bytes() for path in drawn[: min(count, _DRAWN)]]
+    target = folder / f"photos-{count}"
+    target.mkdir(exist_ok=True)
+    paths = [target / f"{number:05d}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(data[number % len(data)] + f"{number:05d}".encode())
+    return [Sample(str(path)) for path in paths]
+
+
+def crops(count: int, framing: Framing) -> np.ndarray:
+    """Noise in the place of faces, uint8 (count, *framing.shape)."""
+    return np.random.default_rng(0).integers(0, 256, (count, *framing.shape), np.uint8)
+
+
+def seeded_vgg16() -> VGG16:
+    """VGG-16 with random weights, the same every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VGG16().eval()
+
+
+def seeded_vgg_face(device: str, precision: str = "auto") -> TorchBackbone:
+    """The backbone vgg-face with seeded weights in the place of its own."""
+    where = resolve_device(device)
+    choice = Choice("vgg-face", None, "fc7", "vggface", 1, where, resolve_precision(precision, where))
+    network = seeded_vgg16()
+    return TorchBackbone(
+        choice,
+        network,
+        lambda images: network.fc7(vgg_face_input(images, VGG_FACE_MEANS)),
+        framing=Framing(SIZE, "RGB", 0.3),
+        dim=FULL.fc,
+        weights_sha256="seeded",
+    )

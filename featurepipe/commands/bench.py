@@ -1,0 +1,81 @@
+"""`bench`: what the pipeline takes on this machine, beside references that others wrote."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from featurepipe.bench.rows import Settings
+from featurepipe.errors import MissingPackageError
+from featurepipe.names import BENCHMARKS
+
+ROWS = {
+    "mmod-cpu": "detectors.mmod_cpu",
+    "hog-cpu": "detectors.hog_cpu",
+    "vgg16-forward": "forward.vgg16_forward",
+    "pipeline-vgg-face": "pipeline.pipeline_vgg_face",
+    "pipeline-fer-vgg": "pipeline.pipeline_fer_vgg",
+    "users-loop": "pipeline.users_loop",
+    "linear-svm-fit": "linear_svm.fit_row",
+    "linear-svm-search": "linear_svm.search_row",
+    "cache-read": "table.cache_read",
+    "rerun": "table.rerun",
+    "memory-flat": "memory.memory_flat",
+    "mmod-gpu": "detectors.mmod_gpu",
+}
+"""Where each row is measured, below featurepipe.bench; each loads what it needs when its turn comes."""
+
+ON_GPU = ("mmod-gpu", "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop")
+ON_CPU = tuple(name for name in BENCHMARKS if name != "mmod-gpu")
+"""Rows measured where none is named."""
+
+COLUMNS = ("what", "ours", "reference", "ratio", "floor", "unit", "by")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure the rows asked for, one after the other; one whose package is missing is left out, and said so."""
+    settings = Settings(args.quick, _device(args.device))
+    wanted = args.only or (ON_CPU if settings.device == "cpu" else ON_GPU)
+    rows = []
+    for name in wanted:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        try:
+            rows.append(_measured(name, settings))
+        except MissingPackageError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    print(json.dumps(rows, allow_nan=False) if args.json else "\n".join(_table(rows)))
+    return 0
+
+
+def _device(name: str) -> str:
+    """A device that is here; its name is checked without torch where it is the processor."""
+    if name == "cpu":
+        return name
+    from featurepipe.devices import resolve_device
+
+    return str(resolve_device(name))
+
+
+def _measured(name: str, settings: Settings) -> dict[str, Any]:
+    module, _, function = ROWS[name].partition(".")
+    measure = getattr(importlib.import_module(f"featurepipe.bench.{module}"), function)
+    row: dict[str, Any] = measure(settings.quick) if module == "linear_svm" else measure(settings)
+    return row
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows under aligned headings, and the machines below."""
+    cells = [COLUMNS, *(_cells(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return [*lines, *(f"measured on {machine}" for machine in dict.fromkeys(row["machine"] for row in rows))]
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    numbers = (row["ours"], row["reference"]["value"], row["ratio"], row["floor"])
+    ours, reference, ratio, floor = ("" if number is None else f"{number:.4g}" for number in numbers)
+    return (row["what"], ours, reference, ratio, floor, row["unit"], row["reference"]["name"])

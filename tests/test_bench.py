@@ -1,0 +1,98 @@
+"""bench: the form of its rows, and what can be asked of it. Times are printed, never judged here."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from featurepipe.bench import rows as bench_rows
+from featurepipe.bench.rows import medians, row, version_of
+from featurepipe.cli import main
+from featurepipe.commands import bench
+from featurepipe.errors import MissingPackageError
+
+KEYS = {"what", "ours", "reference", "ratio", "floor", "unit", "machine"}
+
+
+def test_the_ratio_says_how_many_times_less_ours_takes():
+    made = row("x", 0.5, 1.51234, "theirs 1.0", "s/photo", 0.25)
+    assert set(made) == KEYS
+    assert made["reference"] == {"name": "theirs 1.0", "value": 1.512}
+    assert (made["ours"], made["ratio"], made["floor"]) == (0.5, 3.025, 0.25)
+
+
+def test_measures_are_taken_in_turn_and_the_middle_one_counts():
+    asked = []
+    times = {"a": iter([5.0, 1.0, 2.0]), "b": iter([10.0, 40.0, 20.0])}
+
+    def measure(name):
+        asked.append(name)
+        return next(times[name])
+
+    assert medians(3, lambda: measure("a"), lambda: measure("b")) == [2.0, 20.0]
+    assert asked == ["a", "b"] * 3
+
+
+def test_a_package_is_named_with_its_version_under_whichever_name_it_is_installed():
+    import numpy
+
+    assert version_of("no-such-package|numpy") == f"numpy {numpy.__version__}"
+    with pytest.raises(MissingPackageError, match="no-such-package is not installed"):
+        version_of("no-such-package")
+
+
+def test_json_is_a_list_of_rows_in_the_order_asked_for(capsys):
+    assert main(["bench", "--quick", "--json", "--only", "rerun", "--only", "cache-read"]) == 0
+    again, read = json.loads(capsys.readouterr().out)
+    for made, what in ((again, "rerun"), (read, "cache-read")):
+        assert set(made) == KEYS
+        assert made["what"] == what
+        assert min(made["ours"], made["reference"]["value"], made["ratio"]) > 0
+        assert "cores" in made["machine"]
+    assert read["reference"]["name"].startswith("numpy ")
+    assert again["ours"] > again["floor"] > 0
+
+
+def test_a_table_for_people(monkeypatch, capsys):
+    made = [row("hog-cpu", 0.01, 0.02, "dlib 20", "s/photo", None), row("rerun", 0.5, 2.0, "first run", "s/photo", 0.1)]
+    monkeypatch.setattr(bench, "_measured", lambda name, settings: made[name == "rerun"])
+    assert main(["bench", "--only", "hog-cpu", "--only", "rerun"]) == 0
+    head, first, second, machine = capsys.readouterr().out.splitlines()
+    assert head.split() == ["what", "ours", "reference", "ratio", "floor", "unit", "by"]
+    assert first.split() == ["hog-cpu", "0.01", "0.02", "2", "s/photo", "dlib", "20"]
+    assert second.split()[:6] == ["rerun", "0.5", "2", "4", "0.1", "s/photo"]
+    assert machine == f"measured on {bench_rows.processor_and_cores()}"
+
+
+def test_a_row_whose_package_is_missing_is_left_out_and_said_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    assert main(["bench", "--quick", "--json", "--only", "hog-cpu"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == []
+    assert "hog-cpu is left out" in said.err
+
+
+def test_an_unknown_name_is_refused_before_anything_is_measured(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "--only", "nothing"])
+    assert "pipeline-fer-vgg" in capsys.readouterr().err
+
+
+def test_a_row_loads_only_what_it_runs():
+    program = (
+        "import sys\n"
+        "from featurepipe.commands import bench\n"
+        "print([name for name in ('torch', 'sklearn', 'dlib', 'numpy', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_row_has_its_measure():
+    import importlib
+
+    for place in bench.ROWS.values():
+        module, _, function = place.partition(".")
+        if module != "linear_svm":
+            assert callable(getattr(importlib.import_module(f"featurepipe.bench.{module}"), function))
