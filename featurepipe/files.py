@@ -35,11 +35,11 @@ def sha256_once(path: str | os.PathLike[str]) -> str:
     """As sha256_of, remembered while the file's size, times and place stay as they are: for files of many samples."""
     with _HASHING:  # threads that ask for one file at a time would all read it
         status = os.stat(path)
-        return _sha256_of_state(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+        return _sha256_of_state(os.fspath(path), (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=64)
-def _sha256_of_state(path: str | os.PathLike[str], state: tuple[int, ...]) -> str:
+def _sha256_of_state(path: str, state: tuple[int, ...]) -> str:
     return sha256_of(path)
 
 
