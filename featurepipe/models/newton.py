@@ -221,7 +221,8 @@ class Newton:
         self.intercept = np.zeros(columns.sign.shape[1])
         self.margins = np.zeros(columns.sign.shape)
         affordable = max(count * width, SMALL) // self.space.size**2
-        self.groups = max(1, min(int(columns.group.max()) + 1, affordable))
+        each = np.arange(columns.sign.shape[1]) if columns.sign.shape[1] <= affordable else columns.group
+        self.groups = each % max(1, affordable)
         self.mean = columns.weight.mean(axis=1, dtype=np.float64)
         self.base = self._sampled(sample) if count >= width else self.mean
         self.parts: list[_Part] = []
@@ -302,7 +303,7 @@ class Newton:
             self.parts = [_Part(self.space.gram(self.base), self.base, np.arange(len(self.intercept)))]
         elif self.spent >= self._patience() and isinstance(self.space, _Tall):
             self.parts = []
-            self.parts = [self._active_part(C, state, group) for group in range(self.groups)]
+            self.parts = [self._active_part(C, state, group) for group in np.unique(self.groups)]
             self.spent = 0
         for part in self.parts:
             self._refactor(part, 2 * C * self._share(C, state, part))
@@ -311,7 +312,7 @@ class Newton:
         return max(4, self.space.size // PATIENCE)
 
     def _active_part(self, C: float, state: _State, group: int) -> _Part:
-        mine = np.flatnonzero(self.columns.group % self.groups == group)
+        mine = np.flatnonzero(self.groups == group)
         weight = state.curvature[:, mine].mean(axis=1) / (2 * C)
         return _Part(self.space.gram(weight), weight, mine)
 
@@ -345,7 +346,7 @@ class Newton:
     def _step(self, C: float, state: _State, live: np.ndarray, loose: float = LOOSE) -> int:
         """Move the live columns along their Newton directions; returns the products spent."""
         search = _Conjugate(self, state, live, loose)
-        limit = max(4, self._patience() - self.spent) if isinstance(self.space, _Tall) else 4 * self.space.size
+        limit = max(16, self._patience() - self.spent) if isinstance(self.space, _Tall) else 4 * self.space.size
         while len(search.at) and search.products < limit:
             search.advance()
         size = self._length(C, live, search)
