@@ -336,6 +336,14 @@ def test_affectnet_sets(tmp_path):
     assert (result.faces, result.skipped) == ("crops", [])
 
 
+def test_affectnet_codes_are_the_published_ones(tmp_path):
+    words = ["neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt", "none", "uncertain"]
+    for code in range(11):
+        trees.annotate(tmp_path / "val_set", code, str(code))
+    result = read(tmp_path)
+    assert ([sample.label for sample in result.samples], left(result)) == (words, {"extra": 1})
+
+
 def test_affectnet_validation_set_alone(tmp_path):
     trees.annotate(tmp_path / "val_set", 5, "5")
     assert [(sample.label, sample.split) for sample in read(tmp_path).samples] == [("disgust", "val")]
@@ -558,7 +566,10 @@ def test_raf_db_codes_are_the_published_ones():
         ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"]
     )
     assert len(COMPOUND) == 11
-    assert COMPOUND[7] == "fear+surprise"
+    assert [COMPOUND[code - 1] for code in (2, 3, 4, 5, 6, 8, 9, 10)] == [
+        *("happiness+disgust", "sadness+fear", "sadness+anger", "sadness+surprise", "sadness+disgust"),
+        *("fear+surprise", "anger+surprise", "anger+disgust"),
+    ]
 
 
 @pytest.mark.parametrize("tables", [True, False])
