@@ -34,7 +34,7 @@ GOES_ON = {
     "extract": "; the same command goes on from here",
     "classify": "; the same command goes on from here",
     "fit_cnn": "; with --resume it goes on after the last whole epoch",
-    "compare": "; the same command finds no face and computes no vector twice",
+    "compare": "; the same command goes on after the last fold that was fitted",
 }
 """What a command keeps when Ctrl-C stops it."""
 

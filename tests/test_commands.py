@@ -10,6 +10,7 @@ import pytest
 
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
+from featurepipe.errors import ModelError
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import load_model, save_svm
 from featurepipe.models.svm import LinearSVMCV
@@ -292,6 +293,51 @@ class TestCompare:
         folds = (out / "folds.json").read_text(encoding="utf-8")
         assert run(*words[:3], "svm", *words[5:], "--weights", weights, "--workers", 0, "--seed", 9) == 0
         assert (out / "folds.json").read_text(encoding="utf-8") == folds
+
+    def test_a_stopped_comparison_goes_on_and_a_failing_method_stops_nobody(
+        self, rendered, weights, tmp_path, capsys, monkeypatch
+    ):
+        """Stopped in the third of four folds: the same command fits the two that are left; another seed all four."""
+        fits, stopped, fit = [], [], LinearSVMCV.fit
+
+        def counted(self, *given, **named):
+            if len(fits) == 2 and not stopped:
+                stopped.append(True)
+                raise KeyboardInterrupt
+            fits.append(1)
+            return fit(self, *given, **named)
+
+        def broken(self, *given, **named):
+            raise ModelError("training diverged")
+
+        monkeypatch.setattr(LinearSVMCV, "fit", counted)
+        monkeypatch.setattr(CNNClassifier, "fit", broken)
+        monkeypatch.setattr("featurepipe.commands.compare.write_report", lambda *given: None)
+        words = ("compare", rendered / "samples.csv", "--methods", "seed_cnn", "svm", "--out", tmp_path, "--folds", 4)
+        words = (*words, "--weights", weights, "--workers", 0, "--json")
+        assert run(*words) == 130
+        assert "goes on after the last fold" in capsys.readouterr().err
+        assert run(*words) == 0
+        first = summary_of(capsys)
+        assert len(fits) == 4
+        assert first["failed"] == {"seed_cnn": "training diverged"}
+        assert list(first["methods"]) == ["svm"]
+        next((tmp_path / "results").iterdir()).write_bytes(b"PK")
+        assert run(*words) == 0
+        assert len(fits) == 5
+        assert summary_of(capsys)["methods"]["svm"]["confusion"] == first["methods"]["svm"]["confusion"]
+        assert run(*words, "--seed", 3) == 0
+        assert len(fits) == 9
+        assert run(*words[:3], "seed_cnn", *words[5:]) == 2
+
+    def test_the_page_shows_faces_of_mistakes(self, rendered, weights, tmp_path, capsys):
+        words = ("compare", rendered / "samples.csv", "--methods", "svm", "--out", tmp_path, "--folds", 2)
+        assert run(*words, "--weights", weights, "--workers", 0) == 0
+        assert "report.html" in capsys.readouterr().out
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "2 folds of subjects" in page
+        assert page.count("<figcaption>") == 12
+        assert page.count("data:image/png") == 12 + 2
 
     def test_other_folds_than_the_frozen_ones_are_refused(self, rendered, weights, tmp_path, capsys):
         words = ("compare", rendered / "samples.csv", "--methods", "svm", "--out", tmp_path, "--weights", weights)

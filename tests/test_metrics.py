@@ -168,3 +168,22 @@ def test_calibration_error_tells_calibrated_from_overconfident():
     honest, bold = (metrics.calibration_error(np.stack([p, 1 - p], axis=1), truth) for p in (top, top**0.5))
     assert honest < 0.015
     assert bold > 0.08
+
+
+def test_mean_binary_accuracy_by_hand():
+    """Three classes, 10 photos: of class 2 nothing is right, and its binary accuracy is 0.8 all the same."""
+    truth, predicted = np.array([0] * 5 + [1] * 4 + [2]), np.array([0] * 5 + [1] * 3 + [2] + [1])
+    assert metrics.mean_binary_accuracy(metrics.count(truth, predicted, 3)) == pytest.approx((1.0 + 0.8 + 0.8) / 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([0.2], [0.2]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(values, expected):
+    assert metrics.holm(values) == pytest.approx(expected)

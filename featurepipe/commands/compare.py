@@ -12,13 +12,13 @@ import numpy as np
 
 from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_plan import Plan, plan_of, refuse_early
+from featurepipe.commands.compare_report import write_report
 from featurepipe.commands.compare_sides import Side, extract_sides, read_sources
-from featurepipe.commands.steps import show
-from featurepipe.errors import InputError
+from featurepipe.commands.steps import show, tell
+from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
 from featurepipe.names import METHODS
-from featurepipe.report.metrics import evaluate, mcnemar
-from featurepipe.report.plots import plot_comparison, plot_confusion
+from featurepipe.report.metrics import evaluate, holm, mcnemar
 
 ALONE = ("dataset", "table", "folds", "folds_by")
 CROSS = ("train_dataset", "train_table", "test_dataset", "test_table")
@@ -32,14 +32,26 @@ def run(args: argparse.Namespace) -> int:
     refuse_early(args, [source for _, source in sources])
     sides = extract_sides(args, sources)
     plan = plan_of(args, sides)
-    results = {
-        name: fit_and_test(args, name, plan, sides[0].features[name], sides[-1].features[name])
-        for name in sides[0].features
-    }
-    document = _document(args, plan, results, sides)
-    _write(out, document)
+    results, failed = _results(args, plan, sides)
+    document = _document(args, plan, results, sides) | {"failed": failed}
+    write_json(out / "comparison.json", document)
+    write_report(out, document, _facts(document), plan, results, sides[-1])
     show(args, _lines(document, out), document)
     return 0
+
+
+def _results(args: argparse.Namespace, plan: Plan, sides: list[Side]) -> tuple[dict[str, Result], dict[str, str]]:
+    """What each method predicts, and why those failed that did; the last error itself where all do."""
+    results, failed = {}, {}
+    for name in sides[0].features:
+        try:
+            results[name] = fit_and_test(args, name, plan, sides[0].features[name], sides[-1].features[name])
+        except FeaturepipeError as error:
+            failed[name] = str(error)
+            tell([f"{name} failed: {error}"])
+            if len(failed) == len(sides[0].features):
+                raise
+    return results, failed
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -69,6 +81,9 @@ def _document(args: argparse.Namespace, plan: Plan, results: dict[str, Result], 
             "recipe": _recipe(name, sides),
         }
     pairs = itertools.combinations(results, 2)
+    tests = {f"{one} / {two}": _mcnemar(truth, results, one, two, tested) for one, two in pairs}
+    for test, corrected in zip(tests.values(), holm([test["p"] for test in tests.values()]), strict=True):
+        test["p_corrected"] = corrected
     return {
         **({"train": args.train, "test": args.test} if args.train else {"source": args.source}),
         **plan.about,
@@ -78,7 +93,7 @@ def _document(args: argparse.Namespace, plan: Plan, results: dict[str, Result], 
         "classes": classes,
         "chance": round(1 / len(classes), 4),
         "methods": methods,
-        "mcnemar": {f"{one} / {two}": _mcnemar(truth, results, one, two, tested) for one, two in pairs},
+        "mcnemar": tests,
     }
 
 
@@ -94,21 +109,33 @@ def _mcnemar(truth: Sequence[str], results: dict[str, Result], one: str, two: st
     return mcnemar(np.array(truth, object), first, second)
 
 
-def _write(out: Path, document: dict[str, Any]) -> None:
-    """comparison.json, a bar plot of all methods, and a confusion matrix of each."""
-    write_json(out / "comparison.json", document)
-    title = f"{document['photos']} photos, {document['protocol']}"
-    plot_comparison(out / "accuracy.png", {name: row["all"] for name, row in document["methods"].items()}, title)
-    for name, row in document["methods"].items():
-        file = out / f"confusion-{name.replace(':', '-')}.png"
-        plot_confusion(file, np.array(row["confusion"]["counts"]), row["confusion"]["labels"], f"{name}: {title}")
+def _facts(document: dict[str, Any]) -> dict[str, Any]:
+    """The head of the report page."""
+    return {
+        **{name: document[name] for name in ("source", "train", "test") if name in document},
+        "protocol": _head(document),
+        "identity of the people": document["identity"],
+        "classes": ", ".join(document["classes"]),
+        "chance": document["chance"],
+        "seed": document["seed"],
+    }
 
 
 def _lines(document: dict[str, Any], out: Path) -> list[str]:
     """The comparison as a table for people."""
-    tests = [f"McNemar {pair}: p {test['p']:.3g}" for pair, test in document["mcnemar"].items()]
-    chance = f"chance {document['chance']}"
-    return [_head(document), *_left_out(document), chance, *_table(document), *tests, f"all figures and plots: {out}"]
+    tests = [
+        f"McNemar {pair}: p {test['p']:.3g}, corrected for {len(document['mcnemar'])} pairs {test['p_corrected']:.3g}"
+        for pair, test in document["mcnemar"].items()
+    ]
+    head = [_head(document), *_left_out(document), f"chance {document['chance']}"]
+    failed = [f"{name} failed: {why}" for name, why in document["failed"].items()]
+    return [
+        *head,
+        *_table(document),
+        *failed,
+        *tests,
+        f"all figures: {out}, page: {out / 'report.html'}",
+    ]
 
 
 def _head(document: dict[str, Any]) -> str:

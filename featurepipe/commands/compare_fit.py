@@ -7,15 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import featurepipe
 from featurepipe.commands.compare_plan import Part, Plan
+from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos, face_of
 from featurepipe.datasets.splits import grouped_by, groups_of
 from featurepipe.features.table import Features
-from featurepipe.models.baselines.registry import BASELINES
+from featurepipe.files import digest_of
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model
 from featurepipe.models.svm import LinearSVMCV
@@ -48,31 +53,73 @@ class _Faces:
 
 
 def fit_and_test(args: argparse.Namespace, name: str, plan: Plan, train: Features, test: Features) -> Result:
-    """Fit on each part's training photos, predict its test photos; nothing is chosen on them."""
+    """Fit on each part's training photos, predict its test photos; nothing is chosen on them.
+
+    Parts that an earlier run with the same photos, labels and settings has done are read from OUT/results.
+    """
     known, asked = (_Faces(own.X, face_of(own, side)) for own, side in ((train, plan.train), (test, plan.test)))
     result = Result(np.full(len(plan.test), None, object), np.zeros((len(plan.test), len(plan.classes))))
+    settings = [featurepipe.__version__, args.seed, _method(args, name), _halves(train), _halves(test)]
+    folder = Path(args.out) / "results"
     with bar(len(plan.parts), name, "fit") as progress:
         for part in plan.parts:
-            _one_part(args, name, plan, part, known, asked, result)
+            own = _with_faces(part, plan, known, asked)
+            key = digest_of([settings, _data(plan, own)])
+            outcome = kept(folder, name, key, partial(_outcome, args, name, plan, own, known, asked))
+            _enter(result, plan, own, outcome)
             progress.update()
     return result
 
 
-def _one_part(
-    args: argparse.Namespace, name: str, plan: Plan, part: Part, known: _Faces, asked: _Faces, result: Result
-) -> None:
-    fit, choose, test = known.found(part.fit), known.found(part.choose), asked.found(part.test)
+def _method(args: argparse.Namespace, name: str) -> list[Any]:
+    return [name, precision_of(args), get_baseline(name).recipe.document()] if name in BASELINES else [name]
+
+
+def _halves(features: Features) -> list[Any]:
+    return [dict(features.feature_half), dict(features.face_half)]
+
+
+def _with_faces(part: Part, plan: Plan, known: _Faces, asked: _Faces) -> Part:
+    """Those of its photos that have a face, and of those to choose on the ones whose label is fitted on."""
+    fit, choose = known.found(part.fit), known.found(part.choose)
     choose = choose[np.isin(plan.train.label[choose], plan.train.label[fit])]
+    return Part(fit, choose, asked.found(part.test))
+
+
+def _data(plan: Plan, part: Part) -> list[list[str]]:
+    """What is fitted on, chosen on and tested on, as far as it decides the outcome."""
+    learnt = (plan.train.content, plan.train.label, plan.train.subject, plan.train.sequence)
+    return [
+        *(column[rows].astype(str).tolist() for rows in (part.fit, part.choose) for column in learnt),
+        plan.test.content[part.test].tolist(),
+    ]
+
+
+def _outcome(args: argparse.Namespace, name: str, plan: Plan, part: Part, known: _Faces, asked: _Faces) -> Outcome:
     started = time.perf_counter()
-    model = _fit(args, name, plan.train, known, fit, choose)
+    model = _fit(args, name, plan.train, known, part.fit, part.choose)
     fitted = time.perf_counter()
-    probabilities = model.predict_proba(asked[test])
-    result.predict_seconds += time.perf_counter() - fitted
-    result.fit_seconds += fitted - started
-    columns = np.array([plan.classes.index(label) for label in model.labels])
-    result.probabilities[np.ix_(test, columns)] = probabilities
-    result.predicted[test] = np.array(model.labels, object)[probabilities.argmax(1)]
-    result.chosen.append({key: model.training[key] for key in ("C", "warnings") if key in model.training})
+    probabilities = model.predict_proba(asked[part.test])
+    facts = {
+        "fit_seconds": fitted - started,
+        "predict_seconds": time.perf_counter() - fitted,
+        "chosen": {key: model.training[key] for key in ("C", "warnings") if key in model.training},
+    }
+    return Outcome(np.array(model.labels), probabilities, facts)
+
+
+def _enter(result: Result, plan: Plan, part: Part, outcome: Outcome) -> None:
+    columns = np.array([plan.classes.index(label) for label in outcome.labels])
+    result.probabilities[np.ix_(part.test, columns)] = outcome.probabilities
+    result.predicted[part.test] = outcome.labels.astype(object)[outcome.probabilities.argmax(1)]
+    result.fit_seconds += outcome.facts["fit_seconds"]
+    result.predict_seconds += outcome.facts["predict_seconds"]
+    result.chosen.append(outcome.facts["chosen"])
+
+
+def precision_of(args: argparse.Namespace) -> str:
+    """Arithmetic that CNNs are trained in: auto is for vectors, training needs care."""
+    return "fp32" if args.precision == "auto" else args.precision
 
 
 def _fit(
@@ -81,8 +128,7 @@ def _fit(
     labels = photos.label[fit].astype(str)
     validation = (faces[choose], photos.label[choose].astype(str)) if len(choose) else None
     if name in BASELINES:
-        precision = "fp32" if args.precision == "auto" else args.precision  # auto is for vectors: training needs care
-        cnn = CNNClassifier(name, seed=args.seed, device=args.device, precision=precision)
+        cnn = CNNClassifier(name, seed=args.seed, device=args.device, precision=precision_of(args))
         return cnn.fit(faces[fit], labels, validation=validation)
     subjects, sequences = photos.subject[fit].tolist(), photos.sequence[fit].tolist()
     groups = groups_of(photos.content[fit].tolist(), subjects, sequences)

@@ -26,6 +26,7 @@ from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import face_half_notes
+from featurepipe.records import Sample
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,14 @@ class Side:
     dataset : its reader
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
     features : by method: vectors for an SVM, crops for a CNN
+    samples : all of SOURCE, with or without label
     """
 
     name: str
     dataset: str
     photos: Photos
     features: dict[str, Features]
+    samples: list[Sample]
 
     def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
         """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
@@ -101,7 +104,7 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
     return [
-        Side(own.source, source.dataset, _photos(FeatureTable.open(own.table), own.source), by_method)
+        Side(own.source, source.dataset, _photos(FeatureTable.open(own.table), own.source), by_method, source.samples)
         for (own, source), by_method in zip(each, features, strict=True)
     ]
 

@@ -69,6 +69,11 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
     return _mean_over_present(f1(counts), counts)
 
 
+def mean_binary_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Mean binary accuracy over the classes in truth: C_bin of Lopes et al. 2017; far above accuracy by its nature."""
+    return _mean_over_present(binary_accuracy(counts), counts)
+
+
 AGREEMENT = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
 """The figures that get an interval."""
 
@@ -155,6 +160,21 @@ def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[st
     return {"only_first": a, "only_second": b, "p": min(1.0, 2 * tail / 2 ** (a + b))}
 
 
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in the same order: what is below 0.05 holds for all together.
+
+    The i-th smallest of m is multiplied by m - i (from 0), made at least as large as those before it, at most 1.
+
+    >>> holm([0.01, 0.5, 0.02])
+    [0.03, 0.5, 0.04]
+    """
+    order = np.argsort(values, kind="stable")
+    scaled = np.array(values, dtype=float)[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected.tolist()
+
+
 def evaluate(
     truth: Sequence[str],
     predicted: Sequence[str | None],
@@ -178,8 +198,9 @@ def evaluate(
     Returns
     -------
     dict with coverage, "all" (every photo; a missing prediction is wrong) and "found" (photos with a prediction),
-    each with accuracy, uar, macro_f1, mse_half_sum, mse_per_output, rms, calibration_error, top2, intervals and
-    per_class; "confusion" (labels, and counts with a last column for no prediction); and what was resampled
+    each with accuracy, uar, macro_f1, mean_binary_accuracy, mse_half_sum, mse_per_output, rms, calibration_error,
+    top2, intervals and per_class; "confusion" (labels, and counts with a last column for no prediction); and what was
+    resampled
     """
     strangers = {label for label in (*truth, *predicted) if label is not None} - set(classes)
     names = [*classes, *sorted(strangers)]
@@ -221,6 +242,7 @@ def _agreement(counts: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     return {
         "photos": int(counts.sum()),
         **{name: _number(figure(counts)) for name, figure in AGREEMENT.items()},
+        "mean_binary_accuracy": _number(mean_binary_accuracy(counts)),
         "per_class": per_class,
     }
 

@@ -1,0 +1,100 @@
+"""What `compare` leaves for people: plots, and one page with them, the figures and the surest mistakes."""
+
+from __future__ import annotations
+
+import io
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import featurepipe
+from featurepipe.commands.compare_fit import Result
+from featurepipe.commands.compare_plan import Plan
+from featurepipe.commands.compare_sides import Side, face_of
+from featurepipe.faces.crops import crop_face
+from featurepipe.faces.images import PhotoError, turned
+from featurepipe.faces.reading import SampleReader
+from featurepipe.features.table import Features
+from featurepipe.machine import processor
+from featurepipe.records import Face, Framing, Sample
+from featurepipe.report.page import Mistake, write_page
+from featurepipe.report.plots import plot_comparison, plot_confusion
+
+SHOWN = 12
+"""Mistakes shown of each method."""
+SIDE = 144
+"""Pixels of a face on the page."""
+AROUND = 0.3
+"""Margin of a face on the page: enough to see whose mistake it is."""
+
+
+def write_report(
+    out: Path, document: dict[str, Any], facts: Mapping[str, Any], plan: Plan, results: dict[str, Result], side: Side
+) -> None:
+    """Write accuracy.png, confusion-METHOD.png and report.html into `out`; `side` is the one tested on."""
+    plots = _plots(out, document)
+    with_versions = {**facts, **_versions()}
+    reader = SampleReader()
+    try:
+        mistakes = {name: _mistakes(plan, result, side, name, reader) for name, result in results.items()}
+    finally:
+        reader.close()
+    write_page(out / "report.html", document, with_versions, plots, mistakes)
+
+
+def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
+    """A bar plot of all methods, and a confusion matrix of each."""
+    title = f"{document['photos']} photos, {document['protocol']}"
+    files = {"accuracy": out / "accuracy.png"}
+    plot_comparison(files["accuracy"], {name: row["all"] for name, row in document["methods"].items()}, title)
+    for name, row in document["methods"].items():
+        files[name] = out / f"confusion-{name.replace(':', '-')}.png"
+        plot_confusion(
+            files[name], np.array(row["confusion"]["counts"]), row["confusion"]["labels"], f"{name}: {title}"
+        )
+    return {name: file.read_bytes() for name, file in files.items()}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "versions": f"featurepipe {featurepipe.__version__}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        "machine": processor(),
+    }
+
+
+def _mistakes(plan: Plan, result: Result, side: Side, name: str, reader: SampleReader) -> list[Mistake]:
+    """The wrong predictions of one method, surest first; photos without a prediction are not among them."""
+    tested, features = plan.tested, side.features[name]
+    given = np.array([label is not None for label in result.predicted[tested]])
+    wrong = tested[given & (result.predicted[tested] != plan.test.label[tested])]
+    surest = wrong[np.argsort(-result.probabilities[wrong].max(1), kind="stable")][:SHOWN]
+    faces = face_of(features, plan.test)
+    return [
+        Mistake(
+            path=plan.test.path[photo],
+            truth=plan.test.label[photo],
+            predicted=result.predicted[photo],
+            probability=float(result.probabilities[photo].max()),
+            picture=_picture(reader, side.samples[plan.test.row[photo]], features, int(faces[photo])),
+        )
+        for photo in surest
+    ]
+
+
+def _picture(reader: SampleReader, sample: Sample, features: Features, row: int) -> bytes | None:
+    """The face as PNG; None where the photo can no longer be read."""
+    try:
+        image = turned(reader.read(sample), int(features.turn[row]))
+    except PhotoError:
+        return None
+    margin = 0.0 if features.face_half["detector"] == "none" else AROUND
+    crop = crop_face(image, Face(*features.box[row].tolist()), Framing(SIDE, "RGB", margin))
+    stream = io.BytesIO()
+    Image.fromarray(crop).save(stream, format="PNG")
+    return stream.getvalue()

@@ -1,0 +1,47 @@
+"""Results of `compare` on disk, one file per method, fold and seed: a stopped comparison goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurepipe.files import replacing
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one fit gave.
+
+    Parameters
+    ----------
+    labels : str (k,), the model's
+    probabilities : float64 (n, k), of the photos tested on that have a face
+    facts : JSON-able: fit_seconds, predict_seconds, and what was chosen
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    facts: dict[str, Any]
+
+
+def kept(folder: Path, name: str, key: str, compute: Callable[[], Outcome]) -> Outcome:
+    """The outcome stored in `folder` under `key`, or computed and stored.
+
+    `key` digests everything that decides the outcome; a damaged file counts as none.
+    """
+    file = folder / f"{name.replace(':', '-')}-{key[:16]}.npz"
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return Outcome(stored["labels"], stored["probabilities"], json.loads(str(stored["facts"])))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        outcome = compute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as stream:
+        np.savez(stream, labels=outcome.labels, probabilities=outcome.probabilities, facts=json.dumps(outcome.facts))
+    return outcome

@@ -1,0 +1,79 @@
+"""The report page: all in one file, every text escaped, and drawn by a browser as it stands."""
+
+import io
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featurepipe.report.metrics import evaluate, mcnemar
+from featurepipe.report.page import Mistake, write_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+EVIL = "<script>document.title='broken'</script>"
+
+
+def png(side=4):
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), (200, 30, 30)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def page(tmp_path):
+    classes, truth = ["anger", "fear"], ["anger"] * 3 + ["fear"]
+    guesses = {"svm": ["anger", "anger", "fear", "fear"], "seed_cnn": ["anger", None, "fear", "anger"]}
+    methods = {}
+    for name, predicted in guesses.items():
+        probabilities = np.array([[0.9, 0.1] if label == "anger" else [0.2, 0.8] for label in predicted])
+        figures = evaluate(truth, predicted, probabilities, classes, resamples=20)
+        methods[name] = figures | {"fit_seconds": 1.25, "predict_seconds": 0.01}
+    known = np.array(truth, object)
+    test = mcnemar(known, *(np.array(guess, object) for guess in guesses.values())) | {"p_corrected": 0.5}
+    document = {"photos": 4, "methods": methods, "mcnemar": {"svm / seed_cnn": test}, "failed": {"ednn": EVIL}}
+    mistakes = {
+        "svm": [Mistake(f"photos/{EVIL}.jpg", "anger", "fear", 0.8, png()), Mistake("b", "fear", "anger", 1, None)]
+    }
+    facts = {"protocol": "2 folds by subject", "command": f"compare {EVIL}"}
+    write_page(tmp_path / "report.html", document, facts, {"accuracy": png(), "svm": png()}, mistakes)
+    return tmp_path / "report.html"
+
+
+def test_nothing_is_fetched_from_anywhere(page):
+    text = page.read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', text)
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "http" not in text
+    assert "@import" not in text
+
+
+def test_texts_of_others_are_escaped(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") == 3
+
+
+def test_figures_stand_in_per_cent(page):
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+    assert "<td>svm</td><td>75.00</td>" in text
+    assert "<td>seed_cnn</td><td>25.00</td>" in text
+    assert "fear 80.00 % (true: anger)" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_chromium_draws_it(page, tmp_path):
+    """The document object model after loading: title as written, both tables there, pictures decoded."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [CHROMIUM, *options, "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "<title>featurepipe: comparison</title>" in done.stdout
+    assert done.stdout.count("<table>") == 4
+    shot = tmp_path / "shot.png"
+    command = [CHROMIUM, *options, "--window-size=900,1400", f"--screenshot={shot}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
+    assert (np.abs(pixels.astype(int) - (200, 30, 30)).max(1) < 12).sum() > 1000  # the mistake's face, enlarged
