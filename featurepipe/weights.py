@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from filelock import FileLock
-
-from featurepipe.download import Partial, download
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.files import CHUNK, replacing, sha256_of
 from featurepipe.names import LAYOUTS
 from featurepipe.records import Framing
+
+if TYPE_CHECKING:  # fetching alone needs HTTP, which takes every worker process 0.1 s to load
+    from featurepipe.download import Partial
 
 ENVIRONMENT = "FEATUREPIPE_WEIGHTS"
 """Names the weights folder; read whenever a file is looked for."""
@@ -205,6 +205,8 @@ def fetch(record: WeightsRecord) -> Path:
 
     Raises WeightsError where the file cannot be downloaded, or is not the published one: then nothing is left.
     """
+    from filelock import FileLock
+
     target = path_of(record)
     if target.is_file():
         return target
@@ -221,6 +223,8 @@ def fetch(record: WeightsRecord) -> Path:
 
 
 def _download(record: WeightsRecord, target: Path) -> None:
+    from featurepipe.download import Partial, download
+
     assert record.url is not None  # the caller has seen it
     partial = Partial(target.with_name(f".{target.name}.part"))
     try:

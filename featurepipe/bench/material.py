@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -20,14 +22,13 @@ SIDE = 350
 VGG16_OPERATIONS = 2 * (15_346_630_656 + 25_088 * 4096 + 4096 * 4096)
 """Additions and multiplications of VGG-16 up to fc7 for one crop: convolutions, fc6, fc7."""
 
-_DRAWN = 64
-"""Photos that are drawn; the others differ from them in bytes after the end of the JPEG alone."""
-
 
 def photos(folder: Path, count: int) -> list[Sample]:
-    """`count` photos of rendered faces in `folder`, no two of the same bytes."""
-    drawn = sorted(write_faces(folder / "drawn", subjects=_DRAWN // 8, size=(SIDE, SIDE), seed=7))
-    data = [path.read_bytes() for path in drawn[: min(count, _DRAWN)]]
+    """`count` photos of rendered faces in `folder`, no two of the same bytes.
+
+    64 are drawn; the others differ from them in bytes after the end of the JPEG alone.
+    """
+    data = _drawn()
     target = folder / f"photos-{count}"
     target.mkdir(exist_ok=True)
     paths = [target / f"{number:05d}.jpg" for number in range(count)]
@@ -36,16 +37,28 @@ def photos(folder: Path, count: int) -> list[Sample]:
     return [Sample(str(path)) for path in paths]
 
 
+@cache
+def _drawn() -> list[bytes]:
+    with TemporaryDirectory() as name:
+        return [path.read_bytes() for path in sorted(write_faces(name, subjects=8, size=(SIDE, SIDE), seed=7))]
+
+
 def crops(count: int, framing: Framing) -> np.ndarray:
     """Noise in the place of faces, uint8 (count, *framing.shape)."""
     return np.random.default_rng(0).integers(0, 256, (count, *framing.shape), np.uint8)
 
 
 def seeded_vgg16() -> VGG16:
-    """VGG-16 with random weights, the same every time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return VGG16().eval()
+    """VGG-16 with weights of random numbers, the same every time, as large as He et al. 2015 make them."""
+    with torch.device("meta"):
+        network = VGG16()
+    network.to_empty(device="cpu")
+    numbers = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for weights in network.parameters():  # drawing all 134 million would take longer than using them
+            few = numbers[: weights.numel()] * (2 / weights[0].numel()) ** 0.5
+            weights.view(-1).copy_(few.repeat(-(-weights.numel() // len(few)))[: weights.numel()])
+    return network.eval()
 
 
 def seeded_vgg_face(device: str, precision: str = "auto") -> TorchBackbone:

@@ -13,6 +13,16 @@ from featurepipe.bench.material import photos
 from featurepipe.bench.rows import Settings, row
 from featurepipe.errors import FeaturepipeError, MissingPackageError
 
+_WATCHER = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(child.pid, 0)
+child.returncode = os.waitstatus_to_exitcode(status)
+print(used.ru_maxrss)
+sys.exit(child.returncode)
+"""
+"""Prints the peak memory of a program. In a process of its own: Linux begins a child's with that of its parent."""
+
 
 def memory_flat(settings: Settings) -> dict[str, Any]:
     """Peak resident memory of `extract` over many photos, against a quarter of them."""
@@ -26,12 +36,10 @@ def memory_flat(settings: Settings) -> dict[str, Any]:
 
 def _peak(folder: Path, count: int, device: str) -> float:
     """Peak resident MiB of the largest of the command's processes."""
-    source = folder / f"photos-{count}"
     photos(folder, count)
-    words = ["extract", str(source), "--table", str(folder / f"table-{count}"), "--device", device, "--json"]
-    child = subprocess.Popen([sys.executable, "-m", "featurepipe", *words], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise FeaturepipeError(f"extract ended with code {child.returncode}; its own message stands above")
-    return used.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    source, table = folder / f"photos-{count}", folder / f"table-{count}"
+    words = ["-m", "featurepipe", "extract", str(source), "--table", str(table), "--device", device, "--json"]
+    done = subprocess.run([sys.executable, "-c", _WATCHER, sys.executable, *words], stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise FeaturepipeError(f"extract ended with code {done.returncode}; its own message stands above")
+    return int(done.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             rows.append(_measured(name, settings))
-        except MissingPackageError as error:
+        except (MissingPackageError, ModuleNotFoundError) as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     print(json.dumps(rows, allow_nan=False) if args.json else "\n".join(_table(rows)))
     return 0
