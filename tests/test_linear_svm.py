@@ -1,12 +1,277 @@
-"""LinearSVM: scikit-learn's contract, liblinear's optimum, its own certificate."""
+"""LinearSVM: scikit-learn's contract, liblinear's optimum, its own certificate, its memory."""
 
+import tracemalloc
+import warnings
+
+import joblib
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import featurepipe
+from featurepipe.models import newton
 from featurepipe.models.linear_svm import LinearSVM
+from featurepipe.models.matrices import Rows, Symmetric
+
+SHAPES = {"tall": (240, 30), "square": (60, 60), "wide": (50, 300)}
+
+
+def deep(n=240, d=30, classes=3, seed=0, dtype=np.float32):
+    """Rectified features with a few strong directions, as of a network, and labels that overlap."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    hidden = rng.normal(size=(n, 6)) + 1.2 * rng.normal(size=(classes, 6))[y]
+    X = np.maximum(hidden @ rng.normal(size=(6, d)) + 0.5 * rng.normal(size=(n, d)), 0)
+    return X.astype(dtype), np.array(["anger", "fear", "joy", "sad"])[y]
+
+
+def objectives(model, X, y, C, weight=None, penalty=1.0):
+    """P of each class in float64, written out from its definition."""
+    X, weight = X.astype(np.float64), np.ones(len(X)) if weight is None else weight
+    classes = model.classes_[1:] if len(model.classes_) == 2 else model.classes_
+    sign = np.where(y[:, None] == classes, 1.0, -1.0)
+    slack = np.maximum(1 - sign * (X @ model.coef_.T + model.intercept_), 0)
+    size = (model.coef_**2).sum(axis=1) + penalty * model.intercept_**2
+    return size / 2 + C * (weight[:, None] * slack**2).sum(axis=0)
 
 
 @parametrize_with_checks([LinearSVM(), LinearSVM(penalise_intercept=False), LinearSVM(class_weight="balanced")])
 def test_scikit_learns_contract(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("C", [1e-6, 1e-3, 1e-1, 1.0])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_optimum_is_liblinears(shape, classes, C, dtype):
+    X, y = deep(*SHAPES[shape], classes, dtype=dtype)
+    model = LinearSVM(C=C).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        reference = LinearSVC(C=C, dual=False, tol=1e-12, max_iter=5000).fit(X.astype(np.float64), y)
+    ours, theirs = objectives(model, X, y, C), objectives(reference, X, y, C)
+    assert np.all(ours <= theirs * (1 + 2e-6))
+    assert np.all(theirs <= ours * (1 + 1e-4))  # liblinear's stopping rule is a gradient's, and looser
+    assert model.objective_ == pytest.approx(ours, rel=1e-9)
+    assert model.gap_.max() <= 1e-6
+    assert model.coef_.shape == reference.coef_.shape
+    strangers = deep(100, X.shape[1], classes, seed=5)[0]
+    scale = np.abs(reference.decision_function(strangers)).max()
+    assert model.decision_function(strangers) == pytest.approx(reference.decision_function(strangers), abs=2e-2 * scale)
+
+
+@pytest.mark.parametrize("penalised", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_general_optimiser_finds_the_same_planes(shape, penalised):
+    X, y = deep(*SHAPES[shape], classes=2, dtype=np.float64)
+    sign, C = np.where(y == "fear", 1.0, -1.0), 0.2
+
+    def objective(point):
+        w, b = point[:-1], point[-1]
+        slack = np.maximum(1 - sign * (X @ w + b), 0)
+        pressed = -2 * C * slack * sign
+        value = (w @ w + penalised * b * b) / 2 + C * slack @ slack
+        return value, np.append(w + X.T @ pressed, penalised * b + pressed.sum())
+
+    start = np.zeros(X.shape[1] + 1)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 20000, "ftol": 0, "gtol": 1e-9})
+    model = LinearSVM(C=C, penalise_intercept=penalised, tol=1e-12).fit(X, y)
+    assert model.objective_[0] == pytest.approx(found.fun, rel=1e-9)
+    assert model.coef_[0] == pytest.approx(found.x[:-1], abs=1e-5)
+    assert model.intercept_[0] == pytest.approx(found.x[-1], abs=1e-5)
+
+
+def test_a_free_intercept_does_not_feel_a_shift_of_the_features_origin():
+    X, y = deep(dtype=np.float64)
+    one, two = (LinearSVM(C=0.1, penalise_intercept=False).fit(rows, y) for rows in (X, X - X.mean(axis=0)))
+    assert one.coef_ == pytest.approx(two.coef_, abs=1e-6)
+    bound = (LinearSVM(C=1e-3).fit(rows, y) for rows in (X, X - X.mean(axis=0)))
+    assert next(bound).coef_ != pytest.approx(next(bound).coef_, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("penalised", [True, False])
+def test_the_gap_bounds_how_far_the_objective_is_from_its_minimum(shape, penalised, monkeypatch):
+    X, y = deep(*SHAPES[shape])
+    best = LinearSVM(C=0.5, penalise_intercept=penalised).fit(X, y).objective_
+    monkeypatch.setattr(newton, "TINY", 0)
+    for steps in (1, 2, 3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            rough = LinearSVM(C=0.5, penalise_intercept=penalised, max_iter=steps, tol=1e-12).fit(X, y)
+        assert np.all(rough.gap_ >= (rough.objective_ - best) / rough.objective_ - 1e-9)
+    assert rough.gap_.max() > 1e-3
+
+
+def test_too_few_steps_are_said(monkeypatch):
+    X, y = deep()
+    monkeypatch.setattr(newton, "TINY", 0)
+    with pytest.warns(ConvergenceWarning, match=r"duality gap is .* after 1 steps, not 1\.0e-06"):
+        LinearSVM(C=10.0, max_iter=1).fit(X, y)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weights_are_repeated_rows(shape):
+    X, y = deep(*SHAPES[shape])
+    times = np.random.default_rng(1).integers(0, 4, len(X))
+    weighted = LinearSVM(C=0.1).fit(X, y, sample_weight=times)
+    repeated = LinearSVM(C=0.1).fit(np.repeat(X, times, axis=0), np.repeat(y, times))
+    assert weighted.objective_ == pytest.approx(repeated.objective_, rel=3e-6)
+    assert weighted.coef_ == pytest.approx(repeated.coef_, abs=1e-2 * np.abs(repeated.coef_).max())
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("class_weight", ["balanced", {"anger": 5.0, "fear": 0.5}])
+def test_class_weights_are_liblinears(class_weight, classes):
+    X, y = deep(300, 20, classes)
+    X, y = X[40:], np.where(np.arange(260) % 9 < 4, y[40:], "fear")
+    model = LinearSVM(C=0.05, class_weight=class_weight).fit(X, y)
+    reference = LinearSVC(C=0.05, class_weight=class_weight, dual=False, tol=1e-12, max_iter=5000).fit(X, y)
+    assert model.coef_ == pytest.approx(reference.coef_, abs=1e-4)
+    assert model.intercept_ == pytest.approx(reference.intercept_, abs=1e-4)
+
+
+def test_class_weights_that_make_no_sense_are_refused():
+    X, y = deep()
+    for wrong in ("even", 3, {"nobody": 2.0}):
+        with pytest.raises(ValueError, match="class_weight"):
+            LinearSVM(class_weight=wrong).fit(X, y)
+
+
+@pytest.mark.parametrize("settings", [{"C": 0.0}, {"C": -1.0}, {"tol": 0.0}, {"C": np.nan}])
+def test_settings_that_make_no_sense_are_refused(settings):
+    with pytest.raises(ValueError, match="must be positive"):
+        LinearSVM(**settings).fit(*deep())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_that_are_not_finite_are_refused(value):
+    X, y = deep()
+    X[7, 3] = value
+    with pytest.raises(ValueError, match="NaN|infinity"):
+        LinearSVM().fit(X, y)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("C", [1.0, 1e4])
+def test_separable_classes_are_separated_and_no_objective_of_liblinear_is_lower(shape, C):
+    X, y = deep(*SHAPES[shape], classes=2)
+    X[:, 0] = np.where(y == "fear", 6, 0)
+    model = LinearSVM(C=C).fit(X, y)
+    assert model.score(X, y) == 1
+    assert model.gap_.max() <= 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        reference = LinearSVC(C=C, dual=False, tol=1e-10, max_iter=2000).fit(X.astype(np.float64), y)
+    assert np.all(objectives(model, X, y, C) <= objectives(reference, X, y, C) * (1 + 2e-6))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_constant_and_repeated_features_change_nothing(shape):
+    X, y = deep(*SHAPES[shape])
+    plain = LinearSVM(C=0.1, penalise_intercept=False).fit(X, y)
+    more = np.concatenate([X, np.zeros_like(X[:, :2])], axis=1)
+    padded = LinearSVM(C=0.1, penalise_intercept=False).fit(more, y)
+    assert padded.coef_[:, -2:] == pytest.approx(np.zeros((3, 2)), abs=1e-12)
+    assert padded.objective_ == pytest.approx(plain.objective_, rel=2e-6)
+    twice = LinearSVM(C=0.1).fit(np.concatenate([X, X], axis=1) / np.float32(np.sqrt(2)), y)
+    assert twice.objective_ == pytest.approx(LinearSVM(C=0.1).fit(X, y).objective_, rel=2e-6)
+
+
+def test_all_rows_alike_still_have_an_optimum():
+    model = LinearSVM().fit(np.ones((20, 3), np.float32), np.repeat(["a", "b"], [15, 5]))
+    assert model.predict(np.ones((1, 3)))[0] == "a"
+    assert model.gap_.max() <= 1e-6
+
+
+def test_hard_problems_end_too_whatever_the_scale_of_the_features():
+    X, y = deep(400, 40)
+    for factor in (1e-3, 1e3):
+        model = LinearSVM(C=1.0).fit(X * np.float32(factor), y)
+        assert model.gap_.max() <= 1e-6, factor
+
+
+def test_the_way_of_large_problems_ends_at_the_same_optimum(monkeypatch):
+    """No rounding to the end, sampled Gram matrix, few factors for many classes: what a table of 28,709 rows meets."""
+    X, y = deep(3000, 60, 4)
+    best = LinearSVM(C=0.3).fit(X, y).objective_
+    monkeypatch.setattr(newton, "TINY", 0)
+    monkeypatch.setattr(newton, "SMALL", 2 * 60**2)
+    monkeypatch.setattr(newton, "PATIENCE", 2)
+    model = LinearSVM(C=0.3).fit(X, y)
+    assert model.gap_.max() <= 1e-6
+    assert model.objective_ == pytest.approx(best, rel=1e-6)
+
+
+def test_float32_rows_are_neither_copied_nor_widened():
+    X, y = deep(20_000, 128)
+    weights = 20_000 * 4 * 8  # one array of decision values
+    tracemalloc.start()
+    model = LinearSVM(C=0.01).fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert model.coef_.dtype == np.float64
+    assert peak < X.nbytes / 2 + 12 * weights  # a float64 copy alone would be 2 x X.nbytes
+
+
+def test_a_chunked_float64_evaluation_is_the_plain_one():
+    X = deep(1000, 30)[0]
+    v = np.random.default_rng(0).normal(size=(30, 2))
+    assert Rows(X).times(v, exact=True) == pytest.approx(X.astype(np.float64) @ v, rel=1e-12)
+    r = np.random.default_rng(0).normal(size=(1000, 2))
+    assert Rows(X).pull(r, exact=True) == pytest.approx(X.T.astype(np.float64) @ r, rel=1e-12)
+
+
+def test_gram_and_factor_share_one_array():
+    X = deep(700, 600, dtype=np.float64)[0]
+    weight = np.random.default_rng(0).uniform(0, 1, 700) * (np.arange(700) % 3 > 0)
+    gram, plain = Rows(X).gram(weight), (X.T * weight) @ X
+    v = np.random.default_rng(1).normal(size=(600, 3))
+    for scale in (np.full(600, 0.1), np.linspace(0.1, 1, 600)):
+        gram.factor(scale)
+        assert gram.times(v) == pytest.approx(plain @ v)
+        system = np.eye(600) + scale[:, None] * plain * scale
+        assert gram.solve(v) == pytest.approx(np.linalg.solve(system, v), abs=1e-8)
+
+
+def test_an_indefinite_matrix_is_factored_with_a_ridge():
+    gram = Symmetric(2, np.dtype(np.float64))
+    gram.add(np.asfortranarray([[1e9, 0], [1e9, 0]]))
+    gram.array[0, 1] *= 1 + 1e-6
+    gram.factor(np.ones(2))
+    assert np.isfinite(gram.solve(np.ones((2, 1)))).all()
+
+
+def test_the_same_rows_give_the_same_planes():
+    X, y = deep(1000, 100)
+    one, two = LinearSVM(C=0.1).fit(X, y), LinearSVM(C=0.1).fit(X, y)
+    assert np.array_equal(one.coef_, two.coef_)
+    assert np.array_equal(one.intercept_, two.intercept_)
+
+
+def test_rows_may_be_read_only_and_memory_mapped(tmp_path):
+    X, y = deep()
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert np.array_equal(LinearSVM().fit(mapped, y).coef_, LinearSVM().fit(X, y).coef_)
+
+
+def test_a_pickle_comes_back_whole(tmp_path):
+    X, y = deep()
+    model = featurepipe.LinearSVM(C=0.1).fit(X, y)
+    joblib.dump(model, tmp_path / "m")
+    again = joblib.load(tmp_path / "m")
+    assert np.array_equal(again.decision_function(X), model.decision_function(X))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_torch_finds_the_same_optimum(shape, dtype):
+    X, y = deep(*SHAPES[shape], dtype=dtype)
+    ours, torchs = (LinearSVM(C=0.3, device=device).fit(X, y) for device in (None, "cpu"))
+    assert torchs.objective_ == pytest.approx(ours.objective_, rel=2e-6)
+    assert torchs.gap_.max() <= 1e-6

@@ -253,10 +253,16 @@ class Newton:
 
     def _finish(self, C: float, state: _State) -> _State:
         """Newton steps solved to the last digit: once the active rows stay the same, one ends at the optimum."""
+        state = self._evaluate(C, True)
         for _ in range(3):
+            before = self.coordinates.copy(), self.intercept.copy(), self.margins.copy()
             self._prepare(C, state)
             self._step(C, state, np.flatnonzero(state.gap > 0), FINE)
-            state = self._evaluate(C, True)
+            after = self._evaluate(C, True)
+            if after.gap.max() >= state.gap.max():
+                self.coordinates, self.intercept, self.margins = before
+                break
+            state = after
         return state
 
     def _sampled(self, sample: int) -> np.ndarray:
