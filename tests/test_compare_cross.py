@@ -79,7 +79,8 @@ def test_labels_without_a_counterpart_are_dropped_and_counted_on_each_side(rende
     figures = document["methods"]["svm"]
     assert figures["resampled"] == "subjects"
     assert np.sum(figures["confusion"]["counts"], 1).tolist() == [4, 4, 4, 4, 4]
-    assert document["mcnemar"]["svm / svm:fer-vgg"] == {"only_first": 0, "only_second": 0, "p": 1.0}
+    same = document["mcnemar"]["svm / svm:fer-vgg"]
+    assert (same["only_first"], same["only_second"], same["p"]) == (0, 0, 1)
     assert (document["train"], document["test"]) == (str(a), str(b))
     assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")) == document
     assert {"accuracy.png", "confusion-svm.png", "train.table", "test.table"} <= {
