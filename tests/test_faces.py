@@ -255,6 +255,15 @@ def test_random_colours_are_copied_bit_by_bit():
     np.testing.assert_array_equal(crop_face(image, Face(1, 8, 48, 55), Framing(48, "RGB")), image[8:56, 1:49])
 
 
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (20, 3)])
+def test_squares_that_leave_the_photo_repeat_its_edges_as_numpy_does(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    padded = np.pad(image, ((30, 30), (30, 30), (0, 0)), mode="edge")
+    for left, top in np.ndindex(46, 46):
+        crop = crop_face(image, Face(left - 25, top - 25, left - 20, top - 20), Framing(6, "RGB"))
+        np.testing.assert_array_equal(crop, padded[top + 5 : top + 11, left + 5 : left + 11])
+
+
 def test_grey_is_itu_r_601():
     """round(0.299 R + 0.587 G + 0.114 B): red 76, green 150, blue 29."""
     image = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)

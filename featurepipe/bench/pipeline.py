@@ -37,7 +37,7 @@ def pipeline_vgg_face(settings: Settings) -> dict[str, Any]:
 def pipeline_fer_vgg(settings: Settings) -> dict[str, Any]:
     """fer-vgg as it ships: decoding and detecting cost most."""
     backbone = load_backbone("fer-vgg", device=settings.device)
-    return _pipeline("pipeline-fer-vgg", backbone, 512 if settings.quick else 3000, settings)
+    return _pipeline("pipeline-fer-vgg", backbone, 512 if settings.quick else 1504, settings)
 
 
 def users_loop(settings: Settings) -> dict[str, Any]:

@@ -43,16 +43,24 @@ def crop_face(image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
 
 
 def _with_edges(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    """image[y0:y1, x0:x1], its edge pixels repeated where that leaves the image."""
-    rows = _lines(image, y0, y1)
-    return np.ascontiguousarray(_lines(rows.swapaxes(0, 1), x0, x1).swapaxes(0, 1))
+    """image[y0:y1, x0:x1], its edge pixels repeated where that leaves the image; C-contiguous.
+
+    Written in place, line by line: padding by concatenation cost 2 ms a face, a fifth of what finding it costs.
+    """
+    rows, top = _inside(y0, y1, image.shape[0])
+    columns, left = _inside(x0, x1, image.shape[1])
+    inside = image[rows, columns]
+    bottom, right = top + inside.shape[0], left + inside.shape[1]
+    square = np.empty((y1 - y0, x1 - x0, *image.shape[2:]), image.dtype)
+    square[top:bottom, left:right] = inside
+    square[top:bottom, :left] = inside[:, :1]
+    square[top:bottom, right:] = inside[:, -1:]
+    square[:top] = square[top]
+    square[bottom:] = square[bottom - 1]
+    return square
 
 
-def _lines(image: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """image[start:stop], the first and the last line repeated for indices outside the image."""
-    before = min(max(-start, 0), stop - start)
-    after = min(max(stop - len(image), 0), stop - start)
-    inside = image[max(start, 0) : max(stop, 0)]
-    if before == after == 0:
-        return inside
-    return np.concatenate([image[:1].repeat(before, axis=0), inside, image[-1:].repeat(after, axis=0)])
+def _inside(start: int, stop: int, length: int) -> tuple[slice, int]:
+    """The part of start:stop that lies in 0:length, or the line nearest to it; and its place in start:stop."""
+    first, last = min(max(start, 0), length - 1), max(min(stop, length), 1)
+    return slice(first, last), min(max(-start, 0), stop - start - 1)
