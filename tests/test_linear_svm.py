@@ -152,7 +152,7 @@ def test_settings_that_make_no_sense_are_refused(settings):
 def test_rows_that_are_not_finite_are_refused(value):
     X, y = deep()
     X[7, 3] = value
-    with pytest.raises(ValueError, match="NaN|infinity"):
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
         LinearSVM().fit(X, y)
 
 
