@@ -3,8 +3,8 @@
 Seven convolutions over the tiled pyramid of a photo (mmod_pyramid), in float32: near ties between neighbouring cells
 decide which box comes out, and bfloat16 moves a fifth of the boxes.
 
-One core takes 42 ms for a photo of 350 x 350 (1.7 G multiply-adds), dlib 700: 4 ms for the canvas, the rest in
-convolutions at 48 to 57 G multiply-adds a second, which is all that core can do. Batches gain nothing on a CPU.
+One core takes 35 ms for a photo of 350 x 350 (1.7 G multiply-adds as written), dlib 680: 4 ms for the canvas, the rest
+in convolutions at 45 to 50 G multiply-adds a second, near all that core can do. Batches gain nothing on a CPU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OUTPUT_ROWS, POINTS = 4, (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 """Of the convolutions that save multiplications: rows of output computed together, and where polynomials are taken."""
 
 BLOCK_CELLS = {"cpu": 1 << 16, "cuda": 1 << 20}
-"""Cells of the score map computed at once. Each takes about 2.5 KB of intermediate results."""
+"""Cells of the score map computed at once. Each takes about 3 KB of intermediate results."""
 
 CHUNK_VALUES = 1 << 22
 """Values that are resized at once."""
@@ -82,8 +82,8 @@ class MmodNet(nn.Module):
         """The score map of photos of one size, uint8 (n, height, width, 3), laid out as `canvas`.
 
         Large canvases are computed block by block, each with the cells around it that its scores depend on: what grows
-        with a photo is its pyramid alone, 30 bytes a pixel. A process that has looked at 50 megapixels, which take 26
-        seconds of a core, has taken 2.6 GiB at most (3.0 where it is 200 times as wide as high), of which torch 0.5.
+        with a photo is its pyramid alone, 30 bytes a pixel. A process that has looked at 50 megapixels, which take 23
+        seconds of a core, has taken 2.7 GiB at most (3.2 where it is 200 times as wide as high), of which torch 0.5.
 
         Returns
         -------
