@@ -122,10 +122,7 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")
     _add_weights(parser)
-    group = _add_running(parser, "seed", "json")
-    group.add_argument(
-        "--workers", type=_positive, default=1, metavar="N", help="fits at a time, each with its copy; default: 1"
-    )
+    _add_running(parser, "seed", "json")
 
 
 def _classify(commands: Commands) -> None:

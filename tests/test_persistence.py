@@ -23,6 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
+from sklearn.svm import LinearSVC
 
 from featurepipe.errors import InputError, ModelError
 from featurepipe.models.persistence import (
@@ -77,6 +78,21 @@ def test_a_loaded_model_answers_exactly_as_the_saved_one(save, normaliser, class
         assert (loaded.kind, loaded.labels, loaded.recipe) == ("svm", model.labels, RECIPE)
         assert loaded.training == model.training
         assert repr(loaded.pipeline_[-1]) == repr(model.pipeline_[-1])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_files_with_liblinears_svm_of_older_versions_still_open(classes, tmp_path):
+    model, X = fitted(classes=classes)
+    save_svm(tmp_path / "new.joblib", model)
+    bundle, ours = joblib.load(tmp_path / "new.joblib"), model.pipeline_[-1]
+    theirs = LinearSVC(C=ours.C)
+    theirs.coef_, theirs.intercept_, theirs.classes_ = ours.coef_, ours.intercept_, ours.classes_
+    bundle["pipeline"] = Pipeline([("normalise", model.pipeline_[0]), ("svm", theirs)])
+    bundle["training"]["dual"] = True
+    joblib.dump(bundle, tmp_path / "old.joblib", protocol=4)
+    assert np.array_equal(load_model(tmp_path / "old.joblib").decision_function(X), model.decision_function(X))
+    save_svm_arrays(tmp_path / "old.safetensors", load_model(tmp_path / "old.joblib"))
+    assert np.array_equal(load_model(tmp_path / "old.safetensors").predict(X), model.predict(X))
 
 
 def test_plain_joblib_opens_the_pickle_and_finds_a_working_pipeline(tmp_path):
