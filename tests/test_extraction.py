@@ -372,7 +372,7 @@ def _start_parent(folder):
     script = folder / "parent.py"
     script.write_text(_PARENT.format(tests=str(Path(__file__).parent), folder=str(folder)))
     parent = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, start_new_session=True)
-    wait_until(lambda: len(detections(folder)) > 4)
+    wait_until(lambda: len(detections(folder)) > 12)  # photos travel in fours: the first have come back
     return parent
 
 

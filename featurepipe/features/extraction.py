@@ -145,7 +145,7 @@ def extract(
             tasks = _Tasks(samples, scanned, writer)
             if workers is None:
                 workers = worth_starting(len(tasks))
-            with run, Workers(find, workers, 2 * (batch_size + workers)) as pool:
+            with run, Workers(find, workers, 4 * (batch_size + workers)) as pool:
                 _loop(run, pool, tasks, interrupted)
             statuses = _finish(writer, samples, scanned, run.answers)
     return run.summary(scanned, statuses)

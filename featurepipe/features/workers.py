@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
+from itertools import islice
 
 from featurepipe.errors import FeaturepipeError
 from featurepipe.machine import cores, limit_threads
 from featurepipe.records import FaceResult, FaceTask
 
 Find = Callable[[FaceTask], FaceResult]
+Answers = list[FaceResult | None]
+
+GROUP = 4
+"""Photos that travel to a worker, and their answers back, together: alone each costs this process 0.4 ms more."""
 
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "DLIB_NUM_THREADS")
 
@@ -46,7 +50,7 @@ class Workers:
 
     def __init__(self, find: Find, workers: int, window: int) -> None:
         self._find, self._workers, self._window = find, workers, window
-        self._queue: deque[tuple[FaceTask, Future[FaceResult]]] = deque()
+        self._queue: deque[tuple[list[FaceTask], Future[Answers]]] = deque()
         self._pool: ProcessPoolExecutor | None = None
         self._standing: Future[None]
         self._broken = False  # a photo under way met a broken pool
@@ -66,49 +70,55 @@ class Workers:
         FeaturepipeError : worker processes cannot be started, or `find` itself raised it
         """
         if not self._workers:
-            yield from ((task, _or_none(partial(self._find, task))) for task in tasks)
+            yield from ((task, _or_none(self._find, task)) for task in tasks)
             return
-        for task in tasks:
-            while self._queue and (self._broken or len(self._queue) >= self._window):
-                yield self._oldest()
-            self._queue.append((task, self._submitted(task)))
+        waiting = iter(tasks)
+        while group := list(islice(waiting, GROUP)):
+            while self._queue and (self._broken or len(self._queue) * GROUP >= self._window):
+                yield from self._oldest()
+            self._queue.append((group, self._submitted(group)))
         while self._queue:
-            yield self._oldest()
+            yield from self._oldest()
 
-    def _submitted(self, task: FaceTask) -> Future[FaceResult]:
+    def _submitted(self, group: list[FaceTask]) -> Future[Answers]:
         # Only now: a run with nothing to do starts no process.
         self._pool = self._pool or self._fresh_pool()
         try:
-            return self._submit(self._pool, task)
+            return self._submit(self._pool, group)
         except BrokenProcessPool as error:
-            broken: Future[FaceResult] = Future()
+            broken: Future[Answers] = Future()
             broken.set_exception(error)
             self._broken = True
             return broken
 
-    def _oldest(self) -> tuple[FaceTask, FaceResult | None]:
-        task, future = self._queue.popleft()
+    def _oldest(self) -> Iterator[tuple[FaceTask, FaceResult | None]]:
+        group, future = self._queue.popleft()
         if isinstance(future.exception(), BrokenProcessPool):
             self._check_standing()
-            future = self._alone(task)
-            if isinstance(future.exception(), BrokenProcessPool):
-                self._check_standing()
+            for task in group:
+                yield task, self._alone(task)
+        else:
+            yield from zip(group, future.result(), strict=True)
         self._broken = self._broken and bool(self._queue)
-        return task, _or_none(future.result)
 
-    def _alone(self, task: FaceTask) -> Future[FaceResult]:
-        """Ask again for a photo that was under way when the pool broke.
+    def _alone(self, task: FaceTask) -> FaceResult | None:
+        """Ask again for a photo that was under way when the pool broke; None where it breaks again.
 
         Nothing new is submitted until all those are answered, one at a time: a pool that breaks again breaks of
         this photo.
         """
         assert self._pool is not None
         try:
-            return self._submit(self._pool, task)
+            future = self._submit(self._pool, [task])
         except BrokenProcessPool:
             self._pool.shutdown()
             self._pool = self._fresh_pool()
-            return self._submit(self._pool, task)
+            future = self._submit(self._pool, [task])
+        try:
+            return future.result()[0]
+        except BrokenProcessPool:
+            self._check_standing()
+            return None
 
     def _fresh_pool(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(
@@ -127,13 +137,13 @@ class Workers:
                 'under `if __name__ == "__main__":`; or use --workers 0 to work in this process'
             ) from self._standing.exception()
 
-    def _submit(self, pool: ProcessPoolExecutor, task: FaceTask) -> Future[FaceResult]:
+    def _submit(self, pool: ProcessPoolExecutor, group: list[FaceTask]) -> Future[Answers]:
         with _sigint_held():
-            future = pool.submit(_run, task)
+            future = pool.submit(_run, group)
         future.add_done_callback(self._note)
         return future
 
-    def _note(self, future: Future[FaceResult]) -> None:
+    def _note(self, future: Future[Answers]) -> None:
         if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
             self._broken = True
 
@@ -151,10 +161,10 @@ def _sigint_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _or_none(answer: Callable[[], FaceResult]) -> FaceResult | None:
+def _or_none(find: Find, task: FaceTask) -> FaceResult | None:
     try:
-        return answer()
-    except (BrokenProcessPool, MemoryError):
+        return find(task)
+    except MemoryError:
         return None
 
 
@@ -181,5 +191,5 @@ def _ready() -> None:
     """Answers when a worker stands."""
 
 
-def _run(task: FaceTask) -> FaceResult:
-    return _find(task)
+def _run(group: list[FaceTask]) -> Answers:
+    return [_or_none(_find, task) for task in group]
