@@ -1,0 +1,67 @@
+"""Precision `auto`, and batches that run beside one another."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from featurepipe.devices import prepared, resolve_precision
+from featurepipe.features.backbones import load_backbone
+from featurepipe.features.forwarding import Forwarder
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True, "avx2": True}, "fp32")],
+)
+def test_auto_takes_bf16_where_the_processor_multiplies_in_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert resolve_precision("auto", CPU) == expected
+    assert resolve_precision("auto", CPU, ("fp32",)) == "fp32"
+    assert resolve_precision("fp32", CPU) == "fp32"
+    assert load_backbone("fer-vgg", device="cpu").made_with == {"device": "cpu", "precision": expected}
+
+
+def test_weights_are_rounded_once_and_norms_stay_exact():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    exact = network[0].weight.detach().clone()
+    made = prepared(network, CPU, "bf16")
+    assert torch.equal(made[0].weight, exact.to(torch.bfloat16))
+    assert made[1].weight.dtype == torch.float32
+    assert not made.training
+
+
+class Doubling:
+    """Gives a batch's first row twice over; the first batch waits until the second one is there."""
+
+    threads = 2
+
+    def __init__(self):
+        self.second = threading.Event()
+
+    def __call__(self, crops):
+        assert torch.get_num_threads() == 1
+        if crops[0] == 0:
+            assert self.second.wait(10)
+        self.second.set()
+        return 2 * crops
+
+
+def test_batches_run_side_by_side_and_come_back_in_order():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Forwarder[str](Doubling()) as forwarder:
+            first = [forwarder.submit(np.full(3, number), ["a", "b"]) for number in range(3)]
+            rest = [forwarder.oldest(), forwarder.oldest(), forwarder.oldest()]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert first[:2] == [None, None]
+    came = [first[2], *rest[:2]]
+    assert [batch.vectors.tolist() for batch in came] == [[0, 0], [2, 2], [4, 4]]
+    assert came[0].labels == ["a", "b"]
+    assert rest[2] is None
