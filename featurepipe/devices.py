@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -84,10 +85,16 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def _without_tf32() -> Iterator[None]:
-    """PyTorch lets cuDNN round the factors of fp32 convolutions to 10 bits (TF32) unless it is told not to."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """PyTorch lets cuDNN round the factors of fp32 convolutions to 10 bits (TF32) unless it is told not to.
+
+    Matrix products it rounds only where the calling program has asked for it; here neither is wanted.
+    """
+    places: tuple[Any, Any] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed

@@ -19,6 +19,7 @@ from PIL import Image
 
 from featurepipe.conversion.dlib_dat import read
 from featurepipe.datasets.synthetic import Identity, render_face, render_group
+from featurepipe.devices import autocast
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.faces.mmod import MmodDetector
 from featurepipe.networks import mmod as network
@@ -236,6 +237,18 @@ def test_bf16_around_it_changes_nothing(detector):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = detector(photo)
     assert inside == detector(photo)
+
+
+def test_tf32_is_off_on_a_gpu_for_matrix_products_too():
+    """Whatever the calling program has asked for, and as it was afterwards; the setting needs no GPU."""
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, True
+    try:
+        with autocast(torch.device("cuda"), "fp32"):
+            assert not products.allow_tf32
+        assert products.allow_tf32
+    finally:
+        products.allow_tf32 = before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
