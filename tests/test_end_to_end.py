@@ -21,7 +21,7 @@ from process_helpers import session, wait_until
 from featurepipe.cli import main
 from featurepipe.conversion.layout import write_vgg16
 from featurepipe.datasets.synthetic import Identity, render_group
-from featurepipe.devices import resolve_device
+from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.stores import FaceStore
 from featurepipe.features.table import FeatureTable
@@ -128,7 +128,8 @@ def test_extract_loads_nothing_that_it_does_not_use():
 def test_parts_say_what_their_last_bits_depend_on(uninterrupted):
     made = json.loads(pq.read_schema(parts(uninterrupted)[0]).metadata[b"made_with"])
     assert made["device"] == str(resolve_device("auto"))
-    assert (made["precision"], made["batch_size"], made["torch"]) == ("fp32", 8, torch.__version__)
+    assert made["precision"] == resolve_precision("auto", resolve_device("auto"))
+    assert (made["batch_size"], made["torch"]) == (8, torch.__version__)
 
 
 class TestBitEquality:
