@@ -37,6 +37,15 @@ TINY = 256
 FINE = 1e-6
 """The reduction of the residual that this takes."""
 
+FARTHEST = 16.0
+"""Longest step along a direction: rounding must not send the coordinates off."""
+
+WIDE_LIMIT = 100
+"""Products of one Newton step at most, with fewer rows than dimensions: its direction is then taken as it is."""
+
+STALLED = 8
+"""float64 steps in a row that do not halve the gap: float32 products resolve no more, and the solution stands."""
+
 PATIENCE = 64
 """A Gram matrix and factor per class cost about as much as (columns of X) / PATIENCE products with the Hessian."""
 
@@ -231,8 +240,8 @@ class Newton:
     def solve(self, C: float, *, tol: float, max_iter: int) -> Solution:
         """The optimum at C, to a relative gap of `tol` in every column, or as near as `max_iter` steps come."""
         exact, steps, products, self.spent = self.dtype == np.float64, 0, 0, 0
-        state = self._evaluate(C, exact)
-        while steps < max_iter:
+        state, lowest, stalled = self._evaluate(C, exact), np.inf, 0
+        while steps < max_iter and stalled < STALLED:
             live = np.flatnonzero(state.gap > tol)
             if not len(live):
                 if exact:
@@ -243,6 +252,8 @@ class Newton:
             steps, before = steps + 1, state.gap[live].max()
             products += self._step(C, state, live)
             state = self._evaluate(C, exact)
+            stalled = stalled + 1 if exact and state.gap.max() > lowest / 2 else 0
+            lowest = min(lowest, float(state.gap.max()))
             exact = exact or bool(state.gap[live].max() > before / 2 and before < 1e-3)
         if self.space.size <= TINY:
             state = self._finish(C, state)
@@ -352,7 +363,7 @@ class Newton:
     def _step(self, C: float, state: _State, live: np.ndarray, loose: float = LOOSE) -> int:
         """Move the live columns along their Newton directions; returns the products spent."""
         search = _Conjugate(self, state, live, loose)
-        limit = max(16, self._patience() - self.spent) if isinstance(self.space, _Tall) else 4 * self.space.size
+        limit = max(16, self._patience() - self.spent) if isinstance(self.space, _Tall) else WIDE_LIMIT
         while len(search.at) and search.products < limit:
             search.advance()
         size = self._length(C, live, search)
@@ -368,8 +379,8 @@ class Newton:
         slack, gain = 1 - sign * self.margins[:, live], sign * search.reach
         slope = self.space.inner(search.total, self.coordinates[:, live])
         slope += self.penalty * search.total_b * self.intercept[live]
-        bend = self.space.inner(search.total, search.total) + self.penalty * search.total_b**2
-        size, low, high = np.ones(len(live)), np.zeros(len(live)), np.full(len(live), np.inf)
+        bend = np.maximum(self.space.inner(search.total, search.total), 0) + self.penalty * search.total_b**2
+        size, low, high = np.ones(len(live)), np.zeros(len(live)), np.full(len(live), FARTHEST)
         for _ in range(50):
             left = slack - size * gain
             pressed = cost * (left > 0) * gain
@@ -377,8 +388,7 @@ class Newton:
             second = bend + np.einsum("ij,ij->j", pressed, gain)
             low, high = np.where(first < 0, size, low), np.where(first >= 0, size, high)
             new = size - first / np.maximum(second, np.finfo(float).tiny)
-            middle = np.where(np.isfinite(high), (low + high) / 2, 2 * low)
-            new = np.where((new > low) & (new < high), new, middle)
+            new = np.where((new > low) & (new < high), new, (low + high) / 2)
             done, size = np.abs(new - size) <= 1e-6 * np.abs(size), new
             if done.all():
                 break
