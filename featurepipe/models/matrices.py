@@ -52,9 +52,10 @@ class Rows:
         return gram
 
     def outer(self) -> Symmetric:
-        """X X'."""
-        outer = Symmetric(self.shape[0], self.dtype)
-        outer.add(self.X.T, transposed=True)
+        """X X' in float64, a block of columns at a time: large C leaves no room for the rounding of float32."""
+        outer = Symmetric(self.shape[0], np.dtype(np.float64))
+        for at in range(0, self.shape[1], EXACT):
+            outer.add(self.X[:, at : at + EXACT].astype(np.float64).T, transposed=True)
         return outer
 
     def _exact(self) -> Any:

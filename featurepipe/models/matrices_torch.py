@@ -42,8 +42,9 @@ class TorchRows:
         return TorchSymmetric(gram)
 
     def outer(self) -> TorchSymmetric:
-        """X X'."""
-        return TorchSymmetric(self.X @ self.X.T)
+        """X X' in float64."""
+        parts = (part.double() for part in self.X.split(EXACT, dim=1))
+        return TorchSymmetric(sum((part @ part.T for part in parts), torch.zeros((), device=self.X.device).double()))
 
     def _here(self, array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.X.device, dtype or self.X.dtype)

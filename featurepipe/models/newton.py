@@ -225,7 +225,7 @@ class Newton:
         count, width = rows.shape
         self.columns, self.penalty = columns, float(penalise_intercept)
         self.space = _Tall(rows, columns) if count >= width else _Wide(rows)
-        self.dtype = rows.dtype
+        self.dtype = rows.dtype if count >= width else np.dtype(np.float64)
         self.coordinates = np.zeros((self.space.size, columns.sign.shape[1]))
         self.intercept = np.zeros(columns.sign.shape[1])
         self.margins = np.zeros(columns.sign.shape)
