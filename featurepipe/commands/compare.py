@@ -123,9 +123,11 @@ def _facts(document: dict[str, Any]) -> dict[str, Any]:
 
 def _lines(document: dict[str, Any], out: Path) -> list[str]:
     """The comparison as a table for people."""
+    pairs = document["mcnemar"]
     tests = [
-        f"McNemar {pair}: p {test['p']:.3g}, corrected for {len(document['mcnemar'])} pairs {test['p_corrected']:.3g}"
-        for pair, test in document["mcnemar"].items()
+        f"McNemar {pair}: p {test['p']:.3g}"
+        + (f", corrected for {len(pairs)} pairs {test['p_corrected']:.3g}" if len(pairs) > 1 else "")
+        for pair, test in pairs.items()
     ]
     head = [_head(document), *_left_out(document), f"chance {document['chance']}"]
     failed = [f"{name} failed: {why}" for name, why in document["failed"].items()]
