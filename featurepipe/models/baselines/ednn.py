@@ -11,6 +11,7 @@ from torch import nn
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
+from featurepipe.networks.dense import dense_layers
 from featurepipe.networks.initial import glorot_uniform
 from featurepipe.networks.views import face_itself, mirrored
 from featurepipe.records import Framing
@@ -62,14 +63,7 @@ class EDNN(nn.Module):
             nn.MaxPool2d(2),
             _convolution(256, 512, 3, padding=1),
         )
-        self.classifier = nn.Sequential(
-            nn.Linear(512, 1024),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(1024, 512),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-        )
+        self.classifier = dense_layers((512, 1024, 512), dropout)
         self.output = nn.Linear(512, classes)
         glorot_uniform(self)
 

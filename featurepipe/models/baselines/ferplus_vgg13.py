@@ -7,6 +7,7 @@ from torch import nn
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
+from featurepipe.networks.dense import dense_layers
 from featurepipe.networks.initial import glorot_uniform
 from featurepipe.networks.photometric import equalise, without_plane
 from featurepipe.networks.views import mirrored
@@ -34,14 +35,7 @@ class FERPlusVGG13(nn.Module):
                 before = after
             layers += [nn.MaxPool2d(2), nn.Dropout(0.25 * dropout)]
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(
-            nn.Linear(256 * 4 * 4, 1024),
-            nn.ReLU(inplace=True),
-            nn.Dropout(0.5 * dropout),
-            nn.Linear(1024, 1024),
-            nn.ReLU(inplace=True),
-            nn.Dropout(0.5 * dropout),
-        )
+        self.classifier = dense_layers((256 * 4 * 4, 1024, 1024), 0.5 * dropout)
         self.output = nn.Linear(1024, classes)
         glorot_uniform(self)
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
+from featurepipe.networks.dense import dense_layers
 from featurepipe.networks.initial import glorot_uniform
 from featurepipe.networks.views import face_itself, mirrored
 from featurepipe.records import Framing
@@ -38,14 +39,7 @@ class SparseBatchNormCNN(nn.Module):
             nn.init.constant_(layers[-1].get_parameter("weight"), 0.5)
             before = after
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(
-            nn.Linear(128 * 6 * 6, 1024),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(1024, 512),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-        )
+        self.classifier = dense_layers((128 * 6 * 6, 1024, 512), dropout)
         self.output = nn.Linear(512, classes)
         glorot_uniform(self)
 
