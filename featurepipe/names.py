@@ -9,6 +9,7 @@ ARCHITECTURES = (
     "seed_cnn",
     "fer-vgg",
     "mollahosseini_inception",
+    "lopes_cnn",
     "sbn_cnn",
     "agrawal_a",
     "agrawal_b",

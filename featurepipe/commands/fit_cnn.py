@@ -12,6 +12,7 @@ import torch
 from featurepipe.commands.fit_svm import training_rows
 from featurepipe.commands.steps import (
     content_codes,
+    crops_for,
     fill_table,
     read_features,
     samples_of,
@@ -21,7 +22,6 @@ from featurepipe.commands.steps import (
     tell,
 )
 from featurepipe.errors import InputError
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
     table = table_of(args, Path(f"{args.model}.table"))
-    crops = Pixels(baseline.framing)
+    crops = crops_for(baseline.framing)
     tell(summary_lines(fill_table(args, samples_of(args), table, crops)))
     features = read_features(table, crops)
     fit, watch = training_rows(features, None)

@@ -19,7 +19,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from featurepipe.devices import autocast
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
-from featurepipe.models.augment import augment, erase
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import TrainingRecipe
 
@@ -153,9 +152,7 @@ class Trainer:
         return torch.stack([loss.detach(), (scores.argmax(1) == wanted).sum()]).double()
 
     def _training_inputs(self, faces: np.ndarray, generator: torch.Generator) -> torch.Tensor:
-        how = self.recipe.augmentation
-        images = augment(to_unit(faces, self.device), how, self.baseline.view, generator)
-        return erase(self.baseline.normalise(images), how.erase, generator)
+        return self.baseline.training_inputs(to_unit(faces, self.device), self.recipe.augmentation, generator)
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""

@@ -25,6 +25,8 @@ class Augmentation:
     rotation : largest turn in degrees
     gamma : largest exponent of the brightness curve (1.5: between 1/1.5 and 1.5; 1: unchanged)
     erase : probability of blanking one rectangle of 2 to 20 % of the area (Zhong et al. 2020)
+    eyes : standard deviation of each eye's place around the one found, in distances between the eyes; of
+        architectures that align faces by their eyes (Lopes et al. 2017)
     """
 
     flip: float = 0.0
@@ -33,11 +35,20 @@ class Augmentation:
     rotation: float = 0.0
     gamma: float = 1.0
     erase: float = 0.0
+    eyes: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges with InputError."""
         _refuse_other_types(self)
-        for name, least in {"flip": 0, "shift": 0, "scale": 0, "rotation": 0, "gamma": 1, "erase": 0}.items():
+        for name, least in {
+            "flip": 0,
+            "shift": 0,
+            "scale": 0,
+            "rotation": 0,
+            "gamma": 1,
+            "erase": 0,
+            "eyes": 0,
+        }.items():
             most = 1 if name in ("flip", "erase") else math.inf
             if not least <= getattr(self, name) <= most:
                 raise InputError(f"training recipe, augmentation: {name} = {getattr(self, name)!r} is out of range")

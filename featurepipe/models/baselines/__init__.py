@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from featurepipe.models.training_recipe import TrainingRecipe
+from featurepipe.models.augment import augment, erase
+from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
 from featurepipe.records import Framing
 
 
@@ -28,7 +29,7 @@ class Baseline:
     build : (number of classes, **recipe.network) -> network with random weights
     normalise : from float (n, c, view, view) in 0..1 to what the network's first layer takes
     views : from float (n, c, size, size) in 0..1 and a number of views to that many normalised inputs, whose
-        scores are averaged
+        scores are averaged; landmarks are still below the pixels, where framing asks for them
     output : "softmax" or "sigmoid", the function from scores to outputs
     recipe : how it is trained unless a recipe file says otherwise
     """
@@ -44,3 +45,7 @@ class Baseline:
     views: Callable[[torch.Tensor, int], list[torch.Tensor]]
     output: Literal["softmax", "sigmoid"]
     recipe: TrainingRecipe
+
+    def training_inputs(self, faces: torch.Tensor, how: Augmentation, generator: torch.Generator) -> Any:
+        """What the network takes, of faces (n, c, *framing.shape) in 0..1 changed at random as `how` says."""
+        return erase(self.normalise(augment(faces, how, self.view, generator)), how.erase, generator)

@@ -10,6 +10,7 @@ from featurepipe.models.baselines.ednn import EDNN_BASELINE
 from featurepipe.models.baselines.fer_vgg import FER_VGG
 from featurepipe.models.baselines.ferplus_vgg13 import FERPLUS_VGG13
 from featurepipe.models.baselines.kc_vgg import KC_VGG
+from featurepipe.models.baselines.lopes_cnn import LOPES_CNN
 from featurepipe.models.baselines.mollahosseini import MOLLAHOSSEINI
 from featurepipe.models.baselines.sbn_cnn import SBN_CNN
 from featurepipe.models.baselines.seed_cnn import SEED_CNN
@@ -20,6 +21,7 @@ BASELINES = {
         SEED_CNN,
         FER_VGG,
         MOLLAHOSSEINI,
+        LOPES_CNN,
         SBN_CNN,
         AGRAWAL_A,
         AGRAWAL_B,
