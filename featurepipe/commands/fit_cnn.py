@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
     initial = load_cnn(args.init) if args.init else None
     model = CNNClassifier(args.arch, recipe, seed=args.seed, device=args.device, precision=args.precision)
-    with bar(recipe.epochs, args.arch, "epoch") as progress:
+    with bar(recipe.epochs * recipe.orders, args.arch, "epoch") as progress:
         model.fit(
             features.X[fit],
             features.label[fit].astype(str),
@@ -96,13 +96,21 @@ def _write_log(model: str, history: list[dict[str, float]]) -> None:
 
 
 def _lines(args: argparse.Namespace, model: CNNClassifier) -> list[str]:
-    last = model.training["history"][-1]
+    kept = model.training["kept"]
+    history = model.training["history"]
     counts = ", ".join(f"{count} {label}" for label, count in model.training["samples"].items())
     figures = ", ".join(
-        f"{name} {last[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in last
+        f"{name} {kept[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in kept
     )
     return [
         f"trained {args.arch} on {sum(model.training['samples'].values())} faces: {counts}",
-        f"{last['epoch']} epochs in {model.training['seconds']:.0f} s; at the end {figures}",
+        f"{len(history)} epochs in {model.training['seconds']:.0f} s; {_which(kept, history)} {figures}",
         f"model: {args.model} (history: {args.model}.log.jsonl)",
     ]
+
+
+def _which(kept: dict[str, float], history: list[dict[str, float]]) -> str:
+    """Words for the epoch whose weights are the model."""
+    if kept == history[-1]:
+        return "at the end"
+    return f"kept is epoch {kept['epoch']}" + (f" of order {kept['order']}:" if "order" in kept else ":")

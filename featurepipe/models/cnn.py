@@ -41,7 +41,7 @@ class CNNClassifier:
     classes_ : str (k,), sorted; set by fit
     network_ : the fitted torch module; set by fit
     recipe : feature half and face half of the crops, as given to fit
-    training : summary of the fit, JSON-able; `history` has one row per epoch
+    training : summary of the fit, JSON-able; `history` has one row per epoch, `kept` is the one of the model's weights
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     """
 
@@ -130,6 +130,7 @@ class CNNClassifier:
         self.training: dict[str, Any] = {
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
+            "kept": trainer.kept,
             "history": trainer.history,
         }
         return self

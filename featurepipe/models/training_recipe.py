@@ -78,6 +78,10 @@ class TrainingRecipe:
     loss : "cross-entropy"; "half-squared-error" between sigmoid outputs and one-hot targets; "squared-hinge": that of
         one linear SVM per class with C = 2 (Tang 2013)
     label_smoothing : of the cross-entropy
+    patience : epochs in a row without a better val_accuracy that end a run; the best weights become the model then. 0,
+        or nothing watched: all epochs, and the last weights
+    orders : runs from the same first weights that differ in the order of the faces and in what else is drawn at random;
+        the best val_accuracy of all becomes the model. Needs patience; nothing watched: one run
     average : decay per step of the moving average of weights that becomes the model; 0: the last weights
     augmentation : of the training faces
     network : arguments of the architecture
@@ -95,6 +99,8 @@ class TrainingRecipe:
     norm_l1: float = 0.0
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
+    patience: int = 0
+    orders: int = 1
     average: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     network: dict[str, float] = field(default_factory=dict)
@@ -115,6 +121,8 @@ class TrainingRecipe:
             "norm_l1": self.norm_l1 >= 0,
             "loss": self.loss in LOSSES,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "patience": self.patience >= 0,
+            "orders": self.orders == 1 or (self.orders > 1 and self.patience > 0),
             "average": 0 <= self.average < 1,
         }
         for name, fine in checks.items():

@@ -8,7 +8,7 @@ may go without gain) is filled in.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -21,7 +21,8 @@ from featurepipe.networks.initial import glorot_uniform
 from featurepipe.networks.photometric import local_contrast
 from featurepipe.records import Framing
 
-POINTS, SIZE = 5, 32
+POINTS: Final = 5
+SIZE = 32
 
 ACROSS, ABOVE, BELOW = 2.4, 1.3, 3.2
 """Width of the crop, and its reach above and below the eyes, in halves of the distance between them (figure 5)."""
@@ -117,5 +118,13 @@ LOPES_CNN = _Aligned(
     views=_views,
     output="softmax",
     # The paper makes 70 synthetic samples of each picture beforehand; here every epoch draws new ones.
-    recipe=TrainingRecipe(epochs=100, batch_size=64, lr=0.01, momentum=0.9, augmentation=Augmentation(eyes=0.05)),
+    recipe=TrainingRecipe(
+        epochs=100,
+        batch_size=64,
+        lr=0.01,
+        momentum=0.9,
+        patience=10,
+        orders=10,
+        augmentation=Augmentation(eyes=0.05),
+    ),
 )
