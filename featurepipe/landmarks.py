@@ -20,6 +20,20 @@ OUTSIDE, STEPS = 1.0, 21845
 LEFT_EYE, RIGHT_EYE = (2, 3), (0, 1)
 """Of dlib's five landmarks the corners of the eye on the picture's left, and on its right; the fifth is the nose."""
 
+MIRROR_68 = (
+    *range(16, -1, -1),  # jaw
+    *range(26, 16, -1),  # brows
+    *range(27, 31),  # bridge of the nose
+    *range(35, 30, -1),  # its lower edge
+    *(45, 44, 43, 42, 47, 46),  # eyes
+    *(39, 38, 37, 36, 41, 40),
+    *range(54, 47, -1),  # outer lips
+    *range(59, 54, -1),
+    *range(64, 59, -1),  # inner lips
+    *range(67, 64, -1),
+)
+"""For each of dlib's 68 landmarks, counted from 0, the one that takes its name in a mirrored face."""
+
 
 def landmark_rows(points: int, size: int) -> int:
     """How many rows of bytes `points` landmarks take below a crop that is `size` pixels wide."""

@@ -10,6 +10,8 @@ ARCHITECTURES = (
     "fer-vgg",
     "mollahosseini_inception",
     "lopes_cnn",
+    "pacnn",
+    "gacnn",
     "sbn_cnn",
     "agrawal_a",
     "agrawal_b",

@@ -27,6 +27,8 @@ History = list[dict[str, float]]
 
 SVM_C = 2.0
 """C of the squared hinge loss (Tang 2013)."""
+CROP_AREA = 100 * 100
+"""Pixels of the largest crops that are predicted in full batches: memory is what their maps take."""
 PATIENCE = 5
 """Epochs that schedule "plateau" waits."""
 
@@ -279,6 +281,7 @@ def predict_scores(
     Parameters
     ----------
     faces : uint8 (n, *framing.shape)
+    batch_size : crops at once, where they have up to CROP_AREA pixels, and fewer of larger ones
 
     Returns
     -------
@@ -287,8 +290,9 @@ def predict_scores(
     network.eval()
     rows: list[np.ndarray] = []
     with torch.inference_mode():
-        for start in range(0, len(faces), batch_size):
-            crops = to_unit(faces[start : start + batch_size], device)
+        step = max(1, min(batch_size, batch_size * CROP_AREA // baseline.framing.size**2))
+        for start in range(0, len(faces), step):
+            crops = to_unit(faces[start : start + step], device)
             with autocast(device, precision):
                 scores = [network(view).float() for view in baseline.views(crops, views)]
             rows.append(torch.stack(scores).mean(0).cpu().numpy())

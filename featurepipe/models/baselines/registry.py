@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from featurepipe.errors import InputError
 from featurepipe.models.baselines import Baseline
+from featurepipe.models.baselines.acnn import GACNN, PACNN
 from featurepipe.models.baselines.agrawal import AGRAWAL_A, AGRAWAL_B
 from featurepipe.models.baselines.dlsvm import DLSVM_BASELINE
 from featurepipe.models.baselines.ednn import EDNN_BASELINE
@@ -22,6 +23,8 @@ BASELINES = {
         FER_VGG,
         MOLLAHOSSEINI,
         LOPES_CNN,
+        PACNN,
+        GACNN,
         SBN_CNN,
         AGRAWAL_A,
         AGRAWAL_B,
