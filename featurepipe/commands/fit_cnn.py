@@ -72,6 +72,11 @@ def list_architectures() -> None:
         print(f"{baseline.name}: {count:,} parameters, {baseline.view}x{baseline.view} pixels, {baseline.fidelity}")
         print(f"    from: {baseline.source}")
         print(f"    published: {baseline.published or 'nothing'}")
+        if baseline.framing.points:
+            print(
+                f"    landmarks: dlib's {baseline.framing.points} in each face, looked for in the whole picture where "
+                "SOURCE holds crops (FER2013); pip install featurepipe[dlib-models]"
+            )
 
 
 def _watcher(update: Callable[[], object], epochs: int) -> Callable[[dict[str, float]], None]:

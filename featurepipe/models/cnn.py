@@ -153,7 +153,8 @@ class CNNClassifier:
     def predict_proba(self, faces: np.ndarray) -> np.ndarray:
         """Probabilities float64 (n, k), rows sum to 1; sigmoid outputs are divided by their sum."""
         scores = self.decision_function(faces).astype(np.float64)
-        if self.baseline.output == "softmax":
+        recipe = self.recipe_ or self.baseline.recipe
+        if recipe.network.get("head", self.baseline.output) == "softmax":
             return softmax(scores, axis=1)
         outputs = expit(scores)
         return outputs / outputs.sum(1, keepdims=True)
@@ -177,7 +178,8 @@ class CNNClassifier:
         """The weights to take over from `initial`: all of them, without the last layer's where classes differ."""
         ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
         sizes = [
-            {name: value for name, value in recipe.network.items() if name != "dropout"} for recipe in (ours, theirs)
+            {name: value for name, value in recipe.network.items() if name not in ("dropout", "head")}
+            for recipe in (ours, theirs)
         ]
         if self.arch != initial.arch or sizes[0] != sizes[1]:
             raise InputError(

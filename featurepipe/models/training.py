@@ -55,6 +55,8 @@ class Trainer:
         precision: str,
         seed: int,
     ) -> None:
+        if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
+            raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
         self.baseline, self.recipe, self.seed = baseline, recipe, seed
         self.device, self.precision = device, precision
         with torch.random.fork_rng():

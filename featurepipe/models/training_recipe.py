@@ -56,6 +56,8 @@ class Augmentation:
 
 SCHEDULES = ("constant", "one-cycle", "polynomial", "step", "plateau")
 LOSSES = ("cross-entropy", "half-squared-error", "squared-hinge")
+HEADS = {"sigmoid": "half-squared-error", "softmax": "cross-entropy"}
+"""The loss that goes with each head, for architectures that leave a choice."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class TrainingRecipe:
         the best val_accuracy of all becomes the model. Needs patience; nothing watched: one run
     average : decay per step of the moving average of weights that becomes the model; 0: the last weights
     augmentation : of the training faces
-    network : arguments of the architecture
+    network : arguments of the architecture; "head", where it has one, goes with its loss (HEADS), which a file that
+        changes the head alone need not name
     """
 
     epochs: int
@@ -103,7 +106,7 @@ class TrainingRecipe:
     orders: int = 1
     average: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    network: dict[str, float] = field(default_factory=dict)
+    network: dict[str, float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges with InputError, before an hour of training is spent on them."""
@@ -128,6 +131,10 @@ class TrainingRecipe:
         for name, fine in checks.items():
             if not fine:
                 raise InputError(f"training recipe: {name} = {getattr(self, name)!r} is outside its range")
+        head = self.network.get("head")
+        if head is not None and HEADS.get(str(head)) != self.loss:
+            known = ", ".join(f"{name} with {loss}" for name, loss in HEADS.items())
+            raise InputError(f"training recipe, network: head = {head!r} with loss = {self.loss!r}; known are {known}")
 
     def document(self) -> dict[str, Any]:
         """As a JSON-able dictionary; `from_document` reads it back."""
@@ -146,8 +153,9 @@ class TrainingRecipe:
         network = document.get("network", {})
         _refuse_unknown(network, set(base.network) if base else set(network), "training recipe, network")
         for name, value in network.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise InputError(f"training recipe, network: {name} = {value!r} is no number of at least 0")
+            _check_argument(name, value)
+        if "head" in network and "loss" not in document:
+            merged["loss"] = HEADS.get(network["head"], merged.get("loss"))
         merged["network"] = {**values.get("network", {}), **network}
         return cls(**merged)
 
@@ -175,6 +183,15 @@ def _refuse_other_types(values: Augmentation | TrainingRecipe) -> None:
         value = getattr(values, item.name)
         if item.type in TYPES and (not isinstance(value, TYPES[str(item.type)]) or isinstance(value, bool)):
             raise InputError(f"training recipe: {item.name} = {value!r} is no {item.type}")
+
+
+def _check_argument(name: str, value: Any) -> None:
+    """Refuse a network's argument that is no number of at least 0, or a head that there is not."""
+    if name == "head":
+        if value not in HEADS:
+            raise InputError(f"training recipe, network: head = {value!r}; known are {', '.join(HEADS)}")
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"training recipe, network: {name} = {value!r} is no number of at least 0")
 
 
 def _refuse_unknown(document: Any, known: set[str], what: str) -> None:

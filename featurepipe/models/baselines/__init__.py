@@ -30,7 +30,7 @@ class Baseline:
     normalise : from float (n, c, view, view) in 0..1 to what the network's first layer takes
     views : from float (n, c, size, size) in 0..1 and a number of views to that many normalised inputs, whose
         scores are averaged; landmarks are still below the pixels, where framing asks for them
-    output : "softmax" or "sigmoid", the function from scores to outputs
+    output : "softmax" or "sigmoid", the function from scores to outputs; recipe.network["head"] where it has one
     recipe : how it is trained unless a recipe file says otherwise
     """
 
