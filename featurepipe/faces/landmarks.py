@@ -20,7 +20,7 @@ from featurepipe.files import sha256_of
 from featurepipe.landmarks import LEFT_EYE, RIGHT_EYE
 from featurepipe.records import Face, Framing
 
-PATCH = Framing(size=256, mode="RGB", margin=1.0)
+PATCH = Framing(size=192, mode="RGB", margin=0.5)
 """What the predictors see: the face at one resolution, its box in the middle."""
 
 BOX_BELOW, BOX_SIDE = 0.49, 2.42

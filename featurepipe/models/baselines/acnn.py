@@ -95,12 +95,14 @@ def patches(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 class _Gate(nn.Module):
-    """One number in 0..1 for each of the maps (n, 512, s, s)."""
+    """One number in 0..1 for each of the maps (n, channels, s, s)."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         # The padding of a 1x1 convolution, a border of biases alone, is as released.
-        self.maps = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(512, 128, 1, padding=1), _norm(128), nn.ReLU(inplace=True))
+        self.maps = nn.Sequential(
+            nn.MaxPool2d(2), nn.Conv2d(channels, 128, 1, padding=1), _norm(128), nn.ReLU(inplace=True)
+        )
         self.hidden = nn.Sequential(
             nn.Linear(128, 64), nn.BatchNorm1d(64, affine=False), nn.ReLU(inplace=True), nn.Linear(64, 1)
         )
@@ -112,13 +114,13 @@ class _Gate(nn.Module):
 
 
 class _GatedUnit(nn.Module):
-    """Gated features (n, width) of maps (n, 512, side, side)."""
+    """Gated features (n, width) of maps whose convolutions give (n, channels, side, side)."""
 
-    def __init__(self, convolutions: nn.Module, side: int, width: int) -> None:
+    def __init__(self, convolutions: nn.Module, channels: int, side: int, width: int) -> None:
         super().__init__()
         self.convolutions = convolutions
-        self.feature = nn.Sequential(nn.Linear(512 * side * side, width), nn.ReLU(inplace=True))
-        self.gate = _Gate()
+        self.feature = nn.Sequential(nn.Linear(channels * side * side, width), nn.ReLU(inplace=True))
+        self.gate = _Gate(channels)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         seen = self.convolutions(maps)
@@ -133,21 +135,31 @@ class ACNN(nn.Module):
     classes : number of classes
     whole : whether the whole face has a gated unit too: gacnn instead of pacnn
     shared : 1: one gated unit for all patches, a light variant of ours; 0: one for each, as published
+    width : share of the channels of all 3x3 convolutions; below 1 a light variant of ours
     outer_lift : of `patch_points`
     dropout : probability of dropping a unit of the layer of 1024 while training
     """
 
     def __init__(
-        self, classes: int, *, whole: bool, shared: float = 0.0, outer_lift: float = 2.0, dropout: float = 0.5
+        self,
+        classes: int,
+        *,
+        whole: bool,
+        shared: float = 0.0,
+        width: float = 1.0,
+        outer_lift: float = 2.0,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.outer_lift, count = outer_lift, len(_TAKEN) + len(_MIDDLES) + len(_CHEEKS)
         self.input_norm = nn.BatchNorm2d(3)
-        self.features = _convolutions(3, 64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512)
+        one, two, three, four = (round(channels * width) for channels in (64, 128, 256, 512))
+        self.features = _convolutions(3, one, one, 0, two, two, 0, three, three, three, 0, four, four)
         self.units = nn.ModuleList(
-            _GatedUnit(_convolutions(512, 512, 512), PATCH, 64) for _ in range(1 if shared else count)
+            _GatedUnit(_convolutions(four, four, four), four, PATCH, 64) for _ in range(1 if shared else count)
         )
-        self.whole = _GatedUnit(_convolutions(512, 512, 0, 512, 512), VIEW // 16, 512) if whole else None
+        last = _convolutions(four, four, 0, four, four)
+        self.whole = _GatedUnit(last, four, VIEW // 2 // STRIDE, 512) if whole else None
         # Dropout before ReLU is as released.
         self.classifier = nn.Sequential(
             nn.ReLU(), nn.Linear(64 * count + 512 * whole, 1024), nn.Dropout(dropout), nn.ReLU(inplace=True)
@@ -231,7 +243,7 @@ def _baseline(name: str, size: int, whole: bool, published: str) -> Baseline:
             momentum=0.9,
             weight_decay=5e-4,
             augmentation=Augmentation(flip=0.5, shift=(size - VIEW) / 2),
-            network={"shared": 0.0, "outer_lift": 2.0, "dropout": 0.5},
+            network={"shared": 0.0, "width": 1.0, "outer_lift": 2.0, "dropout": 0.5},
         ),
     )
 
