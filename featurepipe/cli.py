@@ -154,6 +154,18 @@ def _fit_cnn(commands: Commands) -> None:
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
     parser.add_argument("--recipe", metavar="TOML", help="training values that differ from the architecture's own")
+    parser.add_argument(
+        "--folds",
+        type=_folds,
+        metavar="K",
+        help="train K networks, each on all but one of K folds; FILE gets soft labels",
+    )
+    parser.add_argument(
+        "--soft-labels",
+        nargs="+",
+        metavar="FILE",
+        help="what --folds wrote: learn them too, by the recipe's soft_weight",
+    )
     parser.add_argument("--init", metavar="MODEL", help="start from the weights of this fitted CNN: fine-tuning")
     parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
     parser.add_argument("--resume", action="store_true", help="go on from MODEL.ckpt, where an earlier run stopped")
