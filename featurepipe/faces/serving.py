@@ -95,7 +95,7 @@ class DetectorServer:
                 photo = _received(connection)
                 try:
                     connection.send((self(photo), None))
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 (raised again in that process)
                     connection.send(([], error))
 
     def _answer(self) -> None:
@@ -119,7 +119,7 @@ class DetectorServer:
         try:
             self._detector = self._detector or self._spec.build()
             found = self._detector.batch([photo for photo, _ in waiting])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (raised again where the photo came from)
             if len(waiting) == 1:
                 waiting[0][1].set_exception(error)
             for asked in waiting if len(waiting) > 1 else ():  # one may be at fault, or all together too much
