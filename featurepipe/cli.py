@@ -303,6 +303,7 @@ def _bench(commands: Commands) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer photos and rounds: under two minutes on 2 cores")
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help="a row; may be repeated")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
+    parser.add_argument("--photos", metavar="SOURCE", help="photos for the pipeline's rows; default: rendered faces")
     _add_running(parser, "json")
 
 
