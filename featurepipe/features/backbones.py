@@ -272,6 +272,9 @@ class DlibBackbone:
         """See `Backbone.recipe`."""
         return dict(self._recipe)
 
+    def cost(self) -> None:
+        """See `Backbone.cost`: dlib counts nothing for us."""
+
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """See `Backbone.__call__`."""
         check_crops(crops, self.framing)

@@ -36,6 +36,9 @@ class Pixels:
             "views": 1,
         }
 
+    def cost(self) -> None:
+        """See `Backbone.cost`: crops cost nothing."""
+
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """The crops, uint8 (n, *framing.shape), copied: the caller may reuse its array."""
         return crops.copy()

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from featurepipe.cost import Cost, cost_of
 from featurepipe.models.training_recipe import TrainingRecipe
 from featurepipe.records import Framing
 
@@ -44,3 +45,11 @@ class Baseline:
     views: Callable[[torch.Tensor, int], list[torch.Tensor]]
     output: Literal["softmax", "sigmoid"]
     recipe: TrainingRecipe
+
+    def cost(self, classes: int) -> Cost:
+        """What one face takes in one view, by the recipe's network for so many classes."""
+        with torch.device("meta"):  # shapes alone: no weights are made and nothing is computed
+            network = self.build(classes, **self.recipe.network).eval()
+        channels = 3 if self.framing.mode == "RGB" else 1
+        view = self.views(torch.zeros(1, channels, self.framing.size, self.framing.size), 1)[0]
+        return cost_of(network, lambda: network(view.to("meta")))
