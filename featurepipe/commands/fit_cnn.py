@@ -15,6 +15,7 @@ import torch
 from featurepipe.commands.fit_svm import training_rows
 from featurepipe.commands.steps import (
     content_codes,
+    crops_for,
     fill_table,
     read_features,
     samples_of,
@@ -25,7 +26,6 @@ from featurepipe.commands.steps import (
 )
 from featurepipe.datasets.splits import make_folds
 from featurepipe.errors import InputError
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
     _check(args, recipe)
     table = table_of(args, Path(f"{args.model}.table"))
-    crops = Pixels(baseline.framing)
+    crops = crops_for(baseline.framing)
     tell(summary_lines(fill_table(args, samples_of(args), table, crops)))
     features = read_features(table, crops)
     fit, watch = training_rows(features, None)
@@ -66,7 +66,7 @@ def _fit_model(
 ) -> None:
     model = _classifier(args, recipe)
     labels = features.label[fit].astype(str)
-    with bar(recipe.epochs, args.arch, "epoch") as progress:
+    with bar(recipe.epochs * recipe.orders, args.arch, "epoch") as progress:
         model.fit(
             features.X[fit],
             labels,
@@ -151,6 +151,11 @@ def list_architectures() -> None:
         print(f"{baseline.name}: {count:,} parameters, {baseline.view}x{baseline.view} pixels, {baseline.fidelity}")
         print(f"    from: {baseline.source}")
         print(f"    published: {baseline.published or 'nothing'}")
+        if baseline.framing.points:
+            print(
+                f"    landmarks: dlib's {baseline.framing.points} in each face, looked for in the whole picture where "
+                "SOURCE holds crops (FER2013); pip install featurepipe[dlib-models]"
+            )
 
 
 def _watcher(update: Callable[[], object], epochs: int) -> Callable[[dict[str, float]], None]:
@@ -175,13 +180,21 @@ def _write_log(model: str, history: list[dict[str, float]]) -> None:
 
 
 def _lines(args: argparse.Namespace, model: CNNClassifier) -> list[str]:
-    last = model.training["history"][-1]
+    kept = model.training["kept"]
+    history = model.training["history"]
     counts = ", ".join(f"{count} {label}" for label, count in model.training["samples"].items())
     figures = ", ".join(
-        f"{name} {last[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in last
+        f"{name} {kept[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in kept
     )
     return [
         f"trained {args.arch} on {sum(model.training['samples'].values())} faces: {counts}",
-        f"{last['epoch']} epochs in {model.training['seconds']:.0f} s; at the end {figures}",
+        f"{len(history)} epochs in {model.training['seconds']:.0f} s; {_which(kept, history)} {figures}",
         f"model: {args.model} (history: {args.model}.log.jsonl)",
     ]
+
+
+def _which(kept: dict[str, float], history: list[dict[str, float]]) -> str:
+    """Words for the epoch whose weights are the model."""
+    if kept == history[-1]:
+        return "at the end"
+    return f"kept is epoch {kept['epoch']}" + (f" of order {kept['order']}:" if "order" in kept else ":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
@@ -24,15 +25,47 @@ def augment(faces: torch.Tensor, how: Augmentation, view: int, generator: torch.
     -------
     float (n, c, view, view) in 0..1, bilinear, borders repeated
     """
-    count, channels = faces.shape[:2]
     if how == Augmentation() and view == faces.shape[-1]:
         return faces
-    theta = _affine(count, faces.shape[-1], view, how, generator)
-    grid = functional.affine_grid(theta, [count, channels, view, view], align_corners=False)
+    return _cut(faces, _affine(len(faces), faces.shape[-1], view, how, generator), view, how, generator)
+
+
+def augment_with_landmarks(
+    faces: torch.Tensor,
+    landmarks: torch.Tensor,
+    mirror: Sequence[int],
+    how: Augmentation,
+    view: int,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `augment` makes of the faces, and where their landmarks lie in it.
+
+    Parameters
+    ----------
+    faces, how, view, generator : as of `augment`
+    landmarks : float (n, p, 2), x and y in shares of the face's side
+    mirror : for each landmark the one that takes its name in a mirrored face
+
+    Returns
+    -------
+    float (n, c, view, view), and float (n, p, 2) in shares of the view's side
+    """
+    theta = _affine(len(faces), faces.shape[-1], view, how, generator)
+    turn, shift = theta[:, :, :2], theta[:, :, 2]
+    placed = torch.linalg.solve(turn, (2 * landmarks - 1 - shift[:, None]).transpose(1, 2)).transpose(1, 2)
+    mirrored = torch.linalg.det(turn) < 0
+    placed = torch.where(mirrored[:, None, None], placed[:, list(mirror)], placed)
+    return _cut(faces, theta, view, how, generator), (placed + 1) / 2
+
+
+def _cut(
+    faces: torch.Tensor, theta: torch.Tensor, view: int, how: Augmentation, generator: torch.Generator
+) -> torch.Tensor:
+    grid = functional.affine_grid(theta, [*faces.shape[:2], view, view], align_corners=False)
     moved = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
     if how.gamma == 1.0:
         return moved
-    exponent = torch.exp(_symmetric(count, math.log(how.gamma), generator))
+    exponent = torch.exp(_symmetric(len(faces), math.log(how.gamma), generator))
     return moved.clamp(1e-4, 1.0) ** exponent[:, None, None, None]
 
 

@@ -41,7 +41,7 @@ class CNNClassifier:
     classes_ : str (k,), sorted; set by fit
     network_ : the fitted torch module; set by fit
     recipe : feature half and face half of the crops, as given to fit
-    training : summary of the fit, JSON-able; `history` has one row per epoch
+    training : summary of the fit, JSON-able; `history` has one row per epoch, `kept` is the one of the model's weights
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     """
 
@@ -135,6 +135,7 @@ class CNNClassifier:
         self.training: dict[str, Any] = {
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
+            "kept": trainer.kept,
             "history": trainer.history,
         }
         return self
@@ -157,7 +158,8 @@ class CNNClassifier:
     def predict_proba(self, faces: np.ndarray) -> np.ndarray:
         """Probabilities float64 (n, k), rows sum to 1; sigmoid outputs are divided by their sum."""
         scores = self.decision_function(faces).astype(np.float64)
-        if self.baseline.output == "softmax":
+        recipe = self.recipe_ or self.baseline.recipe
+        if recipe.network.get("head", self.baseline.output) == "softmax":
             return softmax(scores, axis=1)
         outputs = expit(scores)
         return outputs / outputs.sum(1, keepdims=True)
@@ -181,7 +183,8 @@ class CNNClassifier:
         """The weights to take over from `initial`: all of them, without the last layer's where classes differ."""
         ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
         sizes = [
-            {name: value for name, value in recipe.network.items() if name != "dropout"} for recipe in (ours, theirs)
+            {name: value for name, value in recipe.network.items() if name not in ("dropout", "head")}
+            for recipe in (ours, theirs)
         ]
         if self.arch != initial.arch or sizes[0] != sizes[1]:
             raise InputError(

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from featurepipe.devices import autocast
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
-from featurepipe.models.augment import augment, erase, mix
+from featurepipe.models.augment import mix
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import TrainingRecipe
 
@@ -32,12 +32,14 @@ SVM_C = 2.0
 """C of the squared hinge loss (Tang 2013)."""
 CHECKPOINT_EVERY = 20
 """Writing a checkpoint is followed by at least this many times its own duration of training."""
+CROP_AREA = 100 * 100
+"""Pixels of the largest crops that are predicted in full batches: memory is what their maps take."""
 PATIENCE = 5
 """Epochs that schedule "plateau" waits."""
 
 
 class Trainer:
-    """One training run: a network, its moving average, the optimiser, and how far they have come.
+    """A training run, or several by the recipe's orders: a network, its moving average, the optimiser, the best so far.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ class Trainer:
         precision: str,
         seed: int,
     ) -> None:
+        if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
+            raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
         self.baseline, self.recipe, self.classes, self.seed = baseline, recipe, classes, seed
         self.device, self.precision = device, precision
         with torch.random.fork_rng():
@@ -68,8 +72,10 @@ class Trainer:
         self.average = average.to(device).to(memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = _optimiser(self.network, recipe)
-        self.epoch = 0
+        self.order, self.epoch = 1, 0
         self.history: History = []
+        self.best: dict[str, torch.Tensor] = {}
+        self.start_from({})
 
     @property
     def result(self) -> nn.Module:
@@ -80,6 +86,14 @@ class Trainer:
         """Begin with these weights instead of random ones; those not named stay random."""
         for network in (self.network, self.average):
             network.load_state_dict({**self.network.state_dict(), **weights})
+        self._first = _copied(self.network) if self.recipe.orders > 1 else {}
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """The row of `history` whose weights become the model: the best one with patience, else the last."""
+        if not self.best:
+            return self.history[-1]
+        return max(self.history, key=lambda row: row["val_accuracy"])
 
     def run(
         self,
@@ -91,6 +105,8 @@ class Trainer:
         after_epoch: EpochHook | None = None,
     ) -> None:
         """Train for the epochs that are left; each appends a row to `history` and is then told to `after_epoch`.
+
+        With patience in the recipe the weights that are best on the validation faces are in `result` at the end.
 
         Parameters
         ----------
@@ -108,7 +124,7 @@ class Trainer:
                 "give more photos, or a recipe with a smaller batch_size"
             )
         source, wanted = _Source(faces, self.device), self._wanted(targets, soft)
-        while self.epoch < self.recipe.epochs:
+        while self._goes_on(self.recipe.orders if validation else 1):
             started = time.perf_counter()
             with _tuned(self.device):
                 row = self._one_epoch(source, wanted)
@@ -116,9 +132,39 @@ class Trainer:
                 row["val_accuracy"] = self.accuracy(*validation)
             row["seconds"] = round(time.perf_counter() - started, 2)
             self.epoch += 1
-            self.history.append({"epoch": self.epoch, **row})
+            self._keep({"epoch": self.epoch, **row})
             if after_epoch:
                 after_epoch(self.history[-1])
+        if self.best:
+            self.result.load_state_dict(self.best)
+
+    def _keep(self, row: dict[str, float]) -> None:
+        """Add a row to the history; with patience keep the weights too, where none before were as good."""
+        before = max((earlier.get("val_accuracy", -1.0) for earlier in self.history), default=-1.0)
+        self.history.append({"order": self.order, **row} if self.recipe.orders > 1 else row)
+        if self.recipe.patience and row.get("val_accuracy", -1.0) > before:
+            self.best = _copied(self.result)
+
+    def _goes_on(self, orders: int) -> bool:
+        """Whether an epoch is left; where this run has ended and another order is left, that one begins."""
+        if self.epoch < self.recipe.epochs and (not self.best or self._waited() < self.recipe.patience):
+            return True
+        if self.order == orders:
+            return False
+        self.order, self.epoch = self.order + 1, 0
+        for network in (self.network, self.average):
+            network.load_state_dict(self._first)
+        self.optimiser = _optimiser(self.network, self.recipe)
+        return True
+
+    def _waited(self) -> int:
+        """Epochs of this run since the one of its best val_accuracy."""
+        accuracies = [row["val_accuracy"] for row in self._run()]
+        return len(accuracies) - 1 - int(np.argmax(accuracies)) if accuracies else 0
+
+    def _run(self) -> History:
+        """The history of this order alone."""
+        return [row for row in self.history if row.get("order", 1) == self.order]
 
     def _wanted(self, targets: np.ndarray, soft: np.ndarray | None) -> _Wanted:
         """What is to be predicted, on the device."""
@@ -129,10 +175,11 @@ class Trainer:
         return _Wanted(classes, distribution)
 
     def _one_epoch(self, source: _Source, wanted: _Wanted) -> dict[str, float]:
-        """Every face once, in an order and with changes that seed and epoch alone decide."""
+        """Every face once, in an order and with changes that seed, order and epoch alone decide."""
         with torch.random.fork_rng():
-            torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout draws from the global generator
-            generator = torch.Generator(self.device).manual_seed(self.seed * 100_003 + self.epoch)
+            seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
+            torch.manual_seed(seed)  # dropout draws from the global generator
+            generator = torch.Generator(self.device).manual_seed(seed)
             order = torch.randperm(len(source), generator=generator, device=self.device)
             size = self.recipe.batch_size
             steps = len(source) // size
@@ -169,13 +216,11 @@ class Trainer:
         return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).double()
 
     def _training_inputs(self, faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        how = self.recipe.augmentation
-        images = augment(faces, how, self.baseline.view, generator)
-        return erase(self.baseline.normalise(images), how.erase, generator)
+        return self.baseline.training_inputs(faces, self.recipe.augmentation, generator)
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
-        return self.recipe.lr * SHARES[self.recipe.schedule](epoch / self.recipe.epochs, self.recipe, self.history)
+        return self.recipe.lr * SHARES[self.recipe.schedule](epoch / self.recipe.epochs, self.recipe, self._run())
 
     def _set_rate(self, epoch: float) -> None:
         for group in self.optimiser.param_groups:
@@ -194,8 +239,10 @@ class Trainer:
         """Write all that a later run needs to go on; `fingerprint` names the data and settings it belongs to."""
         state = {
             "fingerprint": fingerprint,
+            "order": self.order,
             "epoch": self.epoch,
             "history": self.history,
+            "best": self.best,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -219,7 +266,12 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.order, self.epoch, self.history = state["order"], state["epoch"], state["history"]
+        self.best = state["best"]
+
+
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 class Checkpoints:
@@ -306,6 +358,7 @@ def predict_scores(
     Parameters
     ----------
     faces : uint8 (n, *framing.shape)
+    batch_size : crops at once, where they have up to CROP_AREA pixels, and fewer of larger ones
 
     Returns
     -------
@@ -314,8 +367,9 @@ def predict_scores(
     network.eval()
     rows: list[np.ndarray] = []
     with torch.inference_mode():
-        for start in range(0, len(faces), batch_size):
-            crops = to_unit(faces[start : start + batch_size], device)
+        step = max(1, min(batch_size, batch_size * CROP_AREA // baseline.framing.size**2))
+        for start in range(0, len(faces), step):
+            crops = to_unit(faces[start : start + step], device)
             with autocast(device, precision):
                 scores = [network(view).float() for view in baseline.views(crops, views)]
             rows.append(torch.stack(scores).mean(0).cpu().numpy())
