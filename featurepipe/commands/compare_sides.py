@@ -19,6 +19,8 @@ from featurepipe.commands.steps import (
     table_of,
     tell,
 )
+from featurepipe.cost import Cost
+from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.features.backbone import Backbone
@@ -63,6 +65,7 @@ class Side:
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
     features : by method: vectors for an SVM, crops for a CNN
     samples : all of SOURCE, with or without label
+    costs : by method: what making its input takes for one face; None where that is not counted
     """
 
     name: str
@@ -70,6 +73,7 @@ class Side:
     photos: Photos
     features: dict[str, Features]
     samples: list[Sample]
+    costs: dict[str, Cost | None]
 
     def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
         """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
@@ -88,15 +92,26 @@ def face_of(features: Features, photos: Photos) -> np.ndarray:
 
 
 def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Source]]:
-    """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened."""
-    return [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+    """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened.
+
+    A protocol is of what is tested on: that is reduced to what takes part.
+    """
+    each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+    if args.protocol:
+        own, source = each[-1]
+        taken = get_protocol(args.protocol).apply(source, own.source)
+        tell(taken.notes[len(source.notes) :])
+        each[-1] = own, taken
+    return each
 
 
 def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
     """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
     features: list[dict[str, Features]] = [{} for _ in each]
+    costs = {}
     for name in dict.fromkeys(args.methods):
         backbone = _input_of(args, name)
+        costs[name] = backbone.cost()
         for (own, source), by_method in zip(each, features, strict=True):
             tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
             by_method[name] = read_features(own.table, backbone)
@@ -104,7 +119,14 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
     return [
-        Side(own.source, source.dataset, _photos(FeatureTable.open(own.table), own.source), by_method, source.samples)
+        Side(
+            own.source,
+            source.dataset,
+            _photos(FeatureTable.open(own.table), own.source),
+            by_method,
+            source.samples,
+            costs,
+        )
         for (own, source), by_method in zip(each, features, strict=True)
     ]
 

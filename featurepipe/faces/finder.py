@@ -29,8 +29,8 @@ from featurepipe.records import Face, FaceResult, FaceTask, Framing, Policy, Sam
 class FaceFinder:
     """Reads, decodes, detects, chooses and crops; one object per thread, and as many processes as you like.
 
-    Pickled without its detector and landmarks, which are built at the first photo that needs them, and without an open
-    clip.
+    Pickled without an open clip, and without its detector and landmarks, which are built at the first photo that needs
+    them.
 
     Parameters
     ----------
@@ -38,21 +38,28 @@ class FaceFinder:
     framing : how crops are cut; None for boxes alone
     policy : which of the faces are cropped (records.choose)
     pixel_limit : photos of more pixels are not decoded
+    detect : the spec's detector where it is there already, as featurepipe.faces.serving offers it; it must pickle
     """
 
     def __init__(
-        self, spec: DetectorSpec, framing: Framing | None, policy: Policy, pixel_limit: int = PIXEL_LIMIT
+        self,
+        spec: DetectorSpec,
+        framing: Framing | None,
+        policy: Policy,
+        pixel_limit: int = PIXEL_LIMIT,
+        detect: Detect | None = None,
     ) -> None:
         self.spec = spec
         self.framing = framing
         self.policy = policy
         self.pixel_limit = pixel_limit
         self._reader = SampleReader(pixel_limit)
-        self._detect: Detect | None = None
+        self._given = self._detect = detect
         self._landmarks: LandmarkFinder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_detect": None, "_landmarks": None, "_reader": SampleReader(self.pixel_limit)}
+        fresh = {"_detect": self._given, "_landmarks": None, "_reader": SampleReader(self.pixel_limit)}
+        return {**self.__dict__, **fresh}
 
     def __call__(self, task: FaceTask) -> FaceResult:
         """Answer `task`; a photo that cannot be used is answered with its status, not raised.

@@ -43,6 +43,9 @@ class Pixels:
             **landmarks,
         }
 
+    def cost(self) -> None:
+        """See `Backbone.cost`: crops cost nothing."""
+
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """The crops, uint8 (n, *framing.shape), copied: the caller may reuse its array."""
         return crops.copy()

@@ -25,6 +25,8 @@ class Augmentation:
     rotation : largest turn in degrees
     gamma : largest exponent of the brightness curve (1.5: between 1/1.5 and 1.5; 1: unchanged)
     erase : probability of blanking one rectangle of 2 to 20 % of the area (Zhong et al. 2020)
+    sharp : probability of moving by whole pixels alone, neither turned nor scaled: interpolation blurs, and the faces
+        to predict are not blurred
     eyes : standard deviation of each eye's place around the one found, in distances between the eyes; of
         architectures that align faces by their eyes (Lopes et al. 2017)
     """
@@ -35,21 +37,15 @@ class Augmentation:
     rotation: float = 0.0
     gamma: float = 1.0
     erase: float = 0.0
+    sharp: float = 0.0
     eyes: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges with InputError."""
         _refuse_other_types(self)
-        for name, least in {
-            "flip": 0,
-            "shift": 0,
-            "scale": 0,
-            "rotation": 0,
-            "gamma": 1,
-            "erase": 0,
-            "eyes": 0,
-        }.items():
-            most = 1 if name in ("flip", "erase") else math.inf
+        for item in dataclasses.fields(self):
+            name, least = item.name, 1 if item.name == "gamma" else 0
+            most = 1 if name in ("flip", "erase", "sharp") else math.inf
             if not least <= getattr(self, name) <= most:
                 raise InputError(f"training recipe, augmentation: {name} = {getattr(self, name)!r} is out of range")
 
@@ -80,6 +76,9 @@ class TrainingRecipe:
     loss : "cross-entropy"; "half-squared-error" between sigmoid outputs and one-hot targets; "squared-hinge": that of
         one linear SVM per class with C = 2 (Tang 2013)
     label_smoothing : of the cross-entropy
+    soft_weight : share of the soft labels, where fit is given some, in what is to be predicted; the rest is the label
+    mixup : share of the faces blended, with their labels, with another one by a uniform ratio (Zhang et al. 2018,
+        eq. 1 with alpha = 1)
     patience : epochs in a row without a better val_accuracy that end a run; the best weights become the model then. 0,
         or nothing watched: all epochs, and the last weights
     orders : runs from the same first weights that differ in the order of the faces and in what else is drawn at random;
@@ -102,6 +101,8 @@ class TrainingRecipe:
     norm_l1: float = 0.0
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
+    soft_weight: float = 0.0
+    mixup: float = 0.0
     patience: int = 0
     orders: int = 1
     average: float = 0.0
@@ -124,6 +125,8 @@ class TrainingRecipe:
             "norm_l1": self.norm_l1 >= 0,
             "loss": self.loss in LOSSES,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "soft_weight": 0 <= self.soft_weight <= 1,
+            "mixup": 0 <= self.mixup <= 1,
             "patience": self.patience >= 0,
             "orders": self.orders == 1 or (self.orders > 1 and self.patience > 0),
             "average": 0 <= self.average < 1,
