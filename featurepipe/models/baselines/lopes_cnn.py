@@ -123,7 +123,7 @@ LOPES_CNN = _Aligned(
         batch_size=64,
         lr=0.01,
         momentum=0.9,
-        patience=10,
+        patience=20,
         orders=10,
         augmentation=Augmentation(eyes=0.05),
     ),
