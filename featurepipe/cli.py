@@ -150,7 +150,11 @@ def _fit_cnn(commands: Commands) -> None:
         "Train an end-to-end CNN baseline on face crops.",
         "bin/fit_cnn faces.csv --arch seed_cnn --model seed.safetensors",
     )
-    parser.add_argument("--list", action=_ListArchitectures, help="print the architectures and where they come from")
+    parser.add_argument(
+        "--list",
+        action=_ListArchitectures,
+        help="print the architectures, and the backbones for SVMs, and where they come from",
+    )
     _add_source(parser)
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
@@ -396,7 +400,7 @@ class _ListArchitectures(argparse.Action):
         super().__init__(**{**kwargs, "nargs": 0})
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        importlib.import_module("featurepipe.commands.fit_cnn").list_architectures()
+        importlib.import_module("featurepipe.commands.fit_cnn").list_methods()
         parser.exit()
 
 

@@ -27,6 +27,7 @@ from featurepipe.commands.steps import (
 )
 from featurepipe.datasets.splits import make_folds
 from featurepipe.errors import InputError
+from featurepipe.features.backbones import REGISTRY
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
@@ -34,6 +35,7 @@ from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.soft_labels import SoftLabels, cross_fit, mean_soft_labels
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar
+from featurepipe.weights import get_record
 
 
 def run(args: argparse.Namespace) -> int:
@@ -146,8 +148,18 @@ def _fold_lines(args: argparse.Namespace, soft: SoftLabels) -> list[str]:
     ]
 
 
-def list_architectures() -> None:
-    """Print every architecture with its size at seven classes, its fidelity, its source and its published figure."""
+def list_methods() -> None:
+    """Print every CNN, and every backbone for a linear SVM, with fidelity, source and published figure."""
+    _list_architectures()
+    print("\nlinear SVMs, fitted with bin/fit_svm on what bin/extract --backbone NAME writes, compared as svm:NAME")
+    for name, offer in REGISTRY.items():
+        print(f"{name}: {offer.layers[0]}, {offer.fidelity}")
+        print(f"    from: {offer.source or get_record(name).source}")
+        print(f"    published: {offer.published or 'nothing'}")
+
+
+def _list_architectures() -> None:
+    """Print every architecture, its size at seven classes among the rest."""
     for baseline in BASELINES.values():
         with torch.device("meta"):
             network = baseline.build(7, **baseline.recipe.network)
