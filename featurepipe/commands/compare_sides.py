@@ -66,6 +66,7 @@ class Side:
     features : by method: vectors for an SVM, crops for a CNN
     samples : all of SOURCE, with or without label
     costs : by method: what making its input takes for one face; None where that is not counted
+    descriptors : dlib's, which tell people apart; None where they are not asked for
     """
 
     name: str
@@ -74,6 +75,7 @@ class Side:
     features: dict[str, Features]
     samples: list[Sample]
     costs: dict[str, Cost | None]
+    descriptors: Features | None = None
 
     def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
         """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
@@ -108,13 +110,13 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
 def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
     """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
     features: list[dict[str, Features]] = [{} for _ in each]
+    descriptors = _extracted("leak check", _descriptor(args), each) if args.leak_descriptor else [None] * len(each)
     costs = {}
     for name in dict.fromkeys(args.methods):
         backbone = _input_of(args, name)
         costs[name] = backbone.cost()
-        for (own, source), by_method in zip(each, features, strict=True):
-            tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
-            by_method[name] = read_features(own.table, backbone)
+        for by_method, made in zip(features, _extracted(name, backbone, each), strict=True):
+            by_method[name] = made
     if args.train:
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
@@ -126,9 +128,23 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
             by_method,
             source.samples,
             costs,
+            described,
         )
-        for (own, source), by_method in zip(each, features, strict=True)
+        for (own, source), by_method, described in zip(each, features, descriptors, strict=True)
     ]
+
+
+def _extracted(name: str, backbone: Backbone, each: list[tuple[argparse.Namespace, Source]]) -> list[Features]:
+    """Of each SOURCE what the backbone makes of its faces."""
+    made = []
+    for own, source in each:
+        tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
+        made.append(read_features(own.table, backbone))
+    return made
+
+
+def _descriptor(args: argparse.Namespace) -> Backbone:
+    return load_backbone("dlib-resnet", device=args.device)
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:

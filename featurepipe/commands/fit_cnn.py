@@ -170,7 +170,7 @@ def _list_architectures() -> None:
         if baseline.framing.points:
             print(
                 f"    landmarks: dlib's {baseline.framing.points} in each face, looked for in the whole picture where "
-                "SOURCE holds crops (FER2013); pip install featurepipe[dlib-models]"
+                "SOURCE holds crops (FER2013); they need featurepipe[dlib-models]"
             )
 
 
