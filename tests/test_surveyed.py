@@ -9,6 +9,7 @@ import torch
 from command_helpers import run
 
 from featurepipe.datasets.synthetic import Identity, render_face
+from featurepipe.devices import autocast
 from featurepipe.errors import InputError
 from featurepipe.landmarks import MIRROR_68, with_landmarks
 from featurepipe.models.augment import augment_with_landmarks
@@ -60,6 +61,14 @@ class TestLopesPreprocessing:
             + down[:, None, None] * y[None, :, None]
         )
         torch.testing.assert_close(cut, expected, atol=1e-4, rtol=0)
+
+    def test_bf16_does_not_move_the_crop(self):
+        baseline, rng = get_baseline("lopes_cnn"), np.random.default_rng(0)
+        face = with_landmarks(rng.integers(0, 256, (96, 96), np.uint8), rng.uniform(0.2, 0.8, (5, 2)))
+        faces = torch.from_numpy(face)[None, None].float() / 255
+        with autocast(torch.device("cpu"), "bf16"):
+            rounded = baseline.views(faces, 1)[0]
+        torch.testing.assert_close(rounded, baseline.views(faces, 1)[0])
 
     def test_what_lies_outside_repeats_the_border(self):
         cut = aligned(coordinates(50), torch.tensor([[[0.01, 0.5], [0.21, 0.5]]]))[0, 0]
