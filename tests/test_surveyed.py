@@ -15,7 +15,7 @@ from featurepipe.landmarks import MIRROR_68, with_landmarks
 from featurepipe.models.augment import augment_with_landmarks
 from featurepipe.models.baselines.acnn import ACNN, Face, patch_points, patches, view_pixels
 from featurepipe.models.baselines.lopes_cnn import aligned, eye_centres, moved_eyes
-from featurepipe.models.baselines.registry import get_baseline
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.photometric import local_contrast
@@ -362,3 +362,25 @@ class TestCommands:
         classified = run(capsys, "classify", pixels, *words)
         assert classified["scores"]["coverage"] == 1.0
         assert classified["recipe"]["features"]["points"] == get_baseline(arch).framing.points
+
+    @pytest.mark.parametrize(("budget", "orders"), [((), {1, 2}), (("--epochs", 3), {None})])
+    def test_compare_holds_people_out_to_choose_the_order(
+        self, budget, orders, rendered, tmp_path, monkeypatch, capsys
+    ):
+        """Folds leave nothing to choose on; a stated budget is spent on one order."""
+        recipe = dataclasses.replace(get_baseline("lopes_cnn").recipe, epochs=2, batch_size=8, patience=1, orders=2)
+        monkeypatch.setitem(BASELINES, "lopes_cnn", dataclasses.replace(get_baseline("lopes_cnn"), recipe=recipe))
+        seen, fit = [], CNNClassifier.fit
+
+        def watched(self, faces, labels, **named):
+            model = fit(self, faces, labels, **named)
+            seen.append(
+                (len(faces), len(named["validation"][0]), {row.get("order") for row in model.training["history"]})
+            )
+            return model
+
+        monkeypatch.setattr(CNNClassifier, "fit", watched)
+        words = ("compare", rendered / "samples.csv", "--methods", "lopes_cnn", "--folds", 4, "--workers", 0, *budget)
+        figures = run(capsys, *words, "--out", tmp_path)
+        assert figures["photos"] == 64
+        assert seen == [(40, 8, orders)] * 4  # of six people one

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     fit, watch = training_rows(features, None)
     if not len(fit):
         raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
-    if recipe.patience and not len(watch):
+    if recipe.patience and not len(watch) and not args.folds:
         fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, args.seed)
         tell([f"no val photos: {len(watch)} of those to fit on are held out, to choose the best epoch by"])
     (_fit_folds if args.folds else _fit_model)(args, recipe, features, fit, watch)
