@@ -18,6 +18,7 @@ from featurepipe.faces.hog import frontal_detector
 from featurepipe.files import sha256_of
 from featurepipe.names import DETECTORS
 from featurepipe.records import Face
+from featurepipe.weights import store_folder
 
 Detect = Callable[[np.ndarray], list[Face]]
 """Takes uint8 RGB (h, w, 3), C-contiguous; gives the faces in its pixels, in the detector's own order."""
@@ -229,8 +230,6 @@ def _mmod_place(chosen: str | None) -> Path:
     """Where the file is, or should be: at the path chosen, in the weights folder, or in the package that brings it."""
     if chosen is not None:
         return Path(chosen)
-    from featurepipe.weights import store_folder  # most detectors, in every worker process, do without
-
     ours = store_folder() / _MMOD_FILE
     found = importlib.util.find_spec(_MMOD_PACKAGE)
     if ours.is_file() or found is None or found.origin is None:
