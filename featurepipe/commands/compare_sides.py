@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from featurepipe.commands.steps import (
+    crops_for,
     fill_table,
     read_features,
     samples_of,
@@ -18,11 +19,12 @@ from featurepipe.commands.steps import (
     table_of,
     tell,
 )
+from featurepipe.cost import Cost
+from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import face_half_notes
@@ -63,6 +65,8 @@ class Side:
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
     features : by method: vectors for an SVM, crops for a CNN
     samples : all of SOURCE, with or without label
+    costs : by method: what making its input takes for one face; None where that is not counted
+    descriptors : dlib's, which tell people apart; None where they are not asked for
     """
 
     name: str
@@ -70,6 +74,8 @@ class Side:
     photos: Photos
     features: dict[str, Features]
     samples: list[Sample]
+    costs: dict[str, Cost | None]
+    descriptors: Features | None = None
 
     def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
         """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
@@ -88,25 +94,57 @@ def face_of(features: Features, photos: Photos) -> np.ndarray:
 
 
 def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Source]]:
-    """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened."""
-    return [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+    """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened.
+
+    A protocol is of what is tested on: that is reduced to what takes part.
+    """
+    each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+    if args.protocol:
+        own, source = each[-1]
+        taken = get_protocol(args.protocol).apply(source, own.source)
+        tell(taken.notes[len(source.notes) :])
+        each[-1] = own, taken
+    return each
 
 
 def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
     """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
     features: list[dict[str, Features]] = [{} for _ in each]
+    descriptors = _extracted("leak check", _descriptor(args), each) if args.leak_descriptor else [None] * len(each)
+    costs = {}
     for name in dict.fromkeys(args.methods):
         backbone = _input_of(args, name)
-        for (own, source), by_method in zip(each, features, strict=True):
-            tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
-            by_method[name] = read_features(own.table, backbone)
+        costs[name] = backbone.cost()
+        for by_method, made in zip(features, _extracted(name, backbone, each), strict=True):
+            by_method[name] = made
     if args.train:
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
     return [
-        Side(own.source, source.dataset, _photos(FeatureTable.open(own.table), own.source), by_method, source.samples)
-        for (own, source), by_method in zip(each, features, strict=True)
+        Side(
+            own.source,
+            source.dataset,
+            _photos(FeatureTable.open(own.table), own.source),
+            by_method,
+            source.samples,
+            costs,
+            described,
+        )
+        for (own, source), by_method, described in zip(each, features, descriptors, strict=True)
     ]
+
+
+def _extracted(name: str, backbone: Backbone, each: list[tuple[argparse.Namespace, Source]]) -> list[Features]:
+    """Of each SOURCE what the backbone makes of its faces."""
+    made = []
+    for own, source in each:
+        tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
+        made.append(read_features(own.table, backbone))
+    return made
+
+
+def _descriptor(args: argparse.Namespace) -> Backbone:
+    return load_backbone("dlib-resnet", device=args.device)
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:
@@ -138,7 +176,7 @@ def _with_source(args: argparse.Namespace) -> tuple[argparse.Namespace, Source]:
 def _input_of(args: argparse.Namespace, name: str) -> Backbone:
     """What makes the method's input: the backbone of an SVM, or the crops themselves for a CNN."""
     if name in BASELINES:
-        return Pixels(get_baseline(name).framing)
+        return crops_for(get_baseline(name).framing)
     wanted = name.partition(":")[2] or "fer-vgg"
     return load_backbone(wanted, weights=args.weights, device=args.device, precision=args.precision)
 

@@ -21,6 +21,7 @@ from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec, default_detector
 from featurepipe.faces.finder import FaceFinder
+from featurepipe.faces.landmarks import landmarks_digest
 from featurepipe.faces.serving import shared
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.extraction import Summary, extract
@@ -61,6 +62,11 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     tell(summary.notes)
     tell(hints(source, spec, summary))
     return summary
+
+
+def crops_for(framing: Framing) -> Pixels:
+    """What makes a CNN's input: the crops themselves, with landmarks where its framing asks for them."""
+    return Pixels(framing, landmarks_digest(framing.points) if framing.points else None)
 
 
 def detector_for(args: argparse.Namespace, source: Source, device: str) -> str:

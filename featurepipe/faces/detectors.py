@@ -141,7 +141,7 @@ def _rounded(value: float) -> int:
 
 def _hog(spec: DetectorSpec) -> Detect:
     """dlib's HOG detector without upsampling: it finds faces from about 80 pixels on in the copy."""
-    detector = frontal_detector(_dlib())
+    detector = frontal_detector(import_dlib())
 
     def detect(image: np.ndarray) -> list[Face]:
         boxes, scores, _ = detector.run(image, 0, 0.0)
@@ -163,7 +163,7 @@ def _dlib_mmod(spec: DetectorSpec) -> Detect:
 
     It keeps Python's global lock while it runs: threads gain nothing, processes do.
     """
-    dlib = _dlib()
+    dlib = import_dlib()
     path = _mmod_file(spec)
     try:
         detector = dlib.cnn_face_detection_model_v1(str(path))
@@ -178,7 +178,7 @@ def _mtcnn(spec: DetectorSpec) -> Detect:
     Its boxes are fractions of pixels with right and bottom inclusive; they are rounded, halves up, and may leave
     the photo as dlib's do. Largest face first.
     """
-    _package_folder("facenet_pytorch", "facenet")
+    package_folder("facenet_pytorch", "facenet")
     from facenet_pytorch import MTCNN
 
     detector = MTCNN(keep_all=True, device="cpu")
@@ -204,13 +204,12 @@ def _from_dlib(box: Any, score: float) -> Face:
     return Face(box.left(), box.top(), box.right(), box.bottom(), float(score))
 
 
-def _dlib() -> Any:
+def import_dlib(who: str = "this face detector") -> Any:
+    """The module dlib. Raises MissingPackageError, saying that `who` needs it, where it does not import."""
     try:
         import dlib
     except ImportError as error:
-        raise MissingPackageError(
-            f"this face detector needs dlib, which does not import ({error}): pip install dlib-bin"
-        ) from error
+        raise MissingPackageError(f"{who} needs dlib, which does not import ({error}): pip install dlib-bin") from error
     return dlib
 
 
@@ -245,16 +244,19 @@ def _mtcnn_digest(spec: DetectorSpec) -> str:
     """Of the three networks' files one after another: P-Net, R-Net, O-Net."""
     digest = hashlib.sha256()
     for name in _MTCNN_FILES:
-        digest.update((_package_folder("facenet_pytorch", "facenet") / "data" / name).read_bytes())
+        digest.update((package_folder("facenet_pytorch", "facenet") / "data" / name).read_bytes())
     return digest.hexdigest()
 
 
-def _package_folder(package: str, extra: str) -> Path:
-    """Where a package lies, found without importing it."""
+def package_folder(package: str, extra: str, who: str = "this face detector") -> Path:
+    """Where a package lies, found without importing it.
+
+    Raises MissingPackageError, saying that `who` needs it and that `extra` brings it, where it is not installed.
+    """
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise MissingPackageError(
-            f"this face detector needs the package {package}, which is not installed: pip install featurepipe[{extra}]"
+            f"{who} needs the package {package}, which is not installed: pip install featurepipe[{extra}]"
         )
     return Path(found.origin).parent
 

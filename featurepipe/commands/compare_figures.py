@@ -1,0 +1,173 @@
+"""The figures of `compare` as one JSON-able document."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from featurepipe.commands.compare_fit import Result, recipe_of
+from featurepipe.commands.compare_leaks import leaks_of
+from featurepipe.commands.compare_plan import Plan
+from featurepipe.commands.compare_sides import Side
+from featurepipe.datasets.protocols import get_protocol
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
+from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
+from featurepipe.report.published import beside, ranks, undertrained
+from featurepipe.report.runs import score, spread
+
+WHOLE = 0.99
+"""Share of a protocol's photos that a copy must have for its figures to be held against published ones."""
+
+Results = Mapping[str, Mapping[int, Result]]
+"""By method and seed."""
+
+
+def figures_of(args: argparse.Namespace, plan: Plan, results: Results, sides: list[Side]) -> dict[str, Any]:
+    """All figures of the methods that did not fail; those of several seeds beside those of the first."""
+    tested, seeds = plan.tested, list(next(iter(results.values())))
+    return {
+        **({"train": args.train, "test": args.test} if args.train else {"source": args.source}),
+        **plan.about,
+        "seed": args.seed,
+        "seeds": seeds,
+        "budget": {"epochs": args.epochs, "minutes": args.minutes},
+        "shuffled_labels": args.shuffle_labels,
+        "photos": len(tested),
+        "classes": plan.classes,
+        "chance": round(1 / len(plan.classes), 4),
+        "methods": _ranked(
+            {name: _method(args, name, plan, by_seed, sides) for name, by_seed in results.items()},
+            _held_against(args, plan),
+        ),
+        "leaks": leaks_of(plan, sides),
+        "published": [asdict(one) for one in beside(_databases(args, sides))] if args.published else [],
+        "mcnemar": _pairs(plan, {name: by_seed[seeds[0]] for name, by_seed in results.items()}),
+    }
+
+
+def _held_against(args: argparse.Namespace, plan: Plan) -> str | None:
+    """The protocol whose published figures these can be held against: the one asked for, on a whole copy."""
+    if not args.protocol or args.shuffle_labels:
+        return None
+    photos = get_protocol(args.protocol).photos
+    return args.protocol if photos is None or len(plan.tested) >= WHOLE * photos else None
+
+
+def _databases(args: argparse.Namespace, sides: list[Side]) -> Sequence[str]:
+    return (get_protocol(args.protocol).databases if args.protocol else ()) or (sides[-1].dataset,)
+
+
+def _ranked(methods: dict[str, Any], protocol: str | None) -> dict[str, Any]:
+    """The methods with their rank, and what is published of those too far below it, which have none."""
+    below = undertrained({name: row["spread"]["accuracy"]["mean"] for name, row in methods.items()}, protocol)
+    places = ranks({name: _mean(row["runs"]) for name, row in methods.items()}, below)
+    return {
+        name: row | {"rank": places[name], "undertrained": asdict(below[name]) if name in below else None}
+        for name, row in methods.items()
+    }
+
+
+def _mean(runs: list[dict[str, Any]]) -> float:
+    """Mean accuracy on new photos; on all where every photo tested on shows people or pictures trained on."""
+    return float(np.mean([run["accuracy"] if run["new_accuracy"] is None else run["new_accuracy"] for run in runs]))
+
+
+def size_of(name: str, plan: Plan, results: Results) -> dict[str, Any]:
+    """The main figures of the methods that did not fail, for one number of training photos."""
+    return {
+        "name": name,
+        "fitted_on": round(float(np.mean([len(part.fit) for part in plan.parts]))),
+        "tested_on": len(plan.tested),
+        "methods": {method: _main(plan, by_seed) for method, by_seed in results.items()},
+    }
+
+
+def _main(plan: Plan, by_seed: Mapping[int, Result]) -> dict[str, Any]:
+    """Accuracy, UAR and macro-F1 over the runs; the squared errors in the paper's conventions, of the first seed."""
+    first = next(iter(by_seed.values()))
+    runs = [run for seed, result in by_seed.items() for run in _runs(plan, seed, result)]
+    column = {label: at for at, label in enumerate(plan.classes)}
+    truth = np.array([column.get(label, len(column)) for label in plan.test.label[plan.tested]], np.int64)
+    half, mean = squared_errors(first.probabilities[plan.tested], truth)
+    return {"spread": spread(runs), "mse_half_sum": half, "mse_per_output": mean}
+
+
+def _method(
+    args: argparse.Namespace, name: str, plan: Plan, by_seed: Mapping[int, Result], sides: list[Side]
+) -> dict[str, Any]:
+    first = next(iter(by_seed.values()))
+    runs = [run for seed, result in by_seed.items() for run in _runs(plan, seed, result)]
+    return {
+        **_evaluated(plan, first, plan.tested),
+        "new": _new(plan, first),
+        "spread": spread(runs),
+        "runs": runs,
+        "fit_seconds": round(first.fit_seconds, 3),
+        "predict_seconds": round(first.predict_seconds, 3),
+        "cost": _cost(args, name, plan, sides[0]),
+        "folds": first.chosen,
+        "recipe": _recipe(args, name, sides),
+    }
+
+
+def _evaluated(plan: Plan, result: Result, rows: np.ndarray) -> dict[str, Any]:
+    truth, subjects = plan.test.label[rows].tolist(), plan.test.subject[rows].tolist()
+    return evaluate(truth, result.predicted[rows].tolist(), result.probabilities[rows], plan.classes, subjects)
+
+
+def _new(plan: Plan, result: Result) -> dict[str, Any] | None:
+    """Of the photos of people and pictures that the training photos do not show, where some do."""
+    rows = np.setdiff1d(plan.tested, plan.shared)
+    return _evaluated(plan, result, rows)["all"] if len(plan.shared) and len(rows) else None
+
+
+def _runs(plan: Plan, seed: int, result: Result) -> list[dict[str, Any]]:
+    """One row per fold: how it did on all photos tested on and on the new ones, and its training epoch by epoch."""
+    runs = []
+    for fold, part in enumerate(plan.parts):
+        figures, new = (
+            score(plan.test.label[rows], result.predicted[rows], plan.classes)
+            for rows in (part.test, np.setdiff1d(part.test, plan.shared))
+        )
+        history = result.histories[fold]
+        own = {"seed": seed, "fold": fold, **figures, "new_accuracy": new["accuracy"], "epochs": len(history)}
+        runs.append(own | {"history": history})
+    return runs
+
+
+def _cost(args: argparse.Namespace, name: str, plan: Plan, side: Side) -> dict[str, int] | None:
+    """Parameters and multiply-adds for one face; of an SVM those of its backbone and its planes together."""
+    if name in BASELINES:
+        return asdict(get_baseline(name).cost(len(plan.classes)))
+    cost, width = side.costs[name], side.features[name].X.shape[1]
+    if cost is None:
+        return None
+    planes = len(plan.classes) if len(plan.classes) > 2 else 1
+    return {
+        "parameters": cost.parameters + planes * (width + 1),
+        "multiply_adds": cost.multiply_adds + planes * width,
+    }
+
+
+def _recipe(args: argparse.Namespace, name: str, sides: list[Side]) -> dict[str, Any]:
+    """How vectors were made, faces found (of two SOURCEs those of each), and a CNN trained."""
+    train, test = sides[0].features[name], sides[-1].features[name]
+    faces = train.face_half if len(sides) == 1 else {"train": train.face_half, "test": test.face_half}
+    trained = {"training": recipe_of(args, name).document()} if name in BASELINES else {}
+    return {"features": train.feature_half, "faces": faces, **trained}
+
+
+def _pairs(plan: Plan, results: Mapping[str, Result]) -> dict[str, Any]:
+    """McNemar tests of every pair, with p corrected for their number."""
+    truth = np.array(plan.test.label[plan.tested], object)
+    given = {name: result.predicted[plan.tested] for name, result in results.items()}
+    tests = {
+        f"{one} / {two}": mcnemar(truth, given[one], given[two]) for one, two in itertools.combinations(results, 2)
+    }
+    corrected: Sequence[float] = holm([test["p"] for test in tests.values()])
+    return {pair: test | {"p_corrected": p} for (pair, test), p in zip(tests.items(), corrected, strict=True)}
