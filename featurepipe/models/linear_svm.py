@@ -82,9 +82,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         per_class = class_weights(self.class_weight, self.classes_, codes, weight)
         columns = one_vs_rest(codes, weight, per_class)
         with whole_products(self.device):
-            newton = Newton(
-                rows_on(X, self.device), columns, penalise_intercept=self.penalise_intercept, sample=2 * X.shape[1]
-            )
+            newton = Newton(rows_on(X, self.device), columns, penalise_intercept=self.penalise_intercept)
             found = newton.solve(self.C, tol=self.tol, max_iter=self.max_iter)
         self._keep(found)
         return self
@@ -164,22 +162,21 @@ def one_vs_rest(codes: np.ndarray, weight: np.ndarray, per_class: np.ndarray) ->
     else:
         positive = codes[:, None] == np.arange(len(per_class))
         sign, cost = np.where(positive, 1, -1), weight[:, None] * np.where(positive, per_class, 1.0)
-    return Columns(sign.astype(np.int8), cost, np.arange(sign.shape[1]))
+    return Columns(sign.astype(np.int8), cost)
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
-    """The problems of several fits on the same rows side by side; the same class of each forms a group."""
+    """The problems of several fits on the same rows side by side."""
     return Columns(
         np.concatenate([part.sign for part in parts], axis=1),
         np.concatenate([part.weight for part in parts], axis=1),
-        np.concatenate([part.group for part in parts]),
     )
 
 
 def path(
     X: np.ndarray, columns: Columns, Cs: Sequence[float], *, tol: float, device: str | None = None
 ) -> Iterator[Solution]:
-    """Solutions for ascending Cs, each from the one before, with one Gram matrix for all of them."""
+    """Solutions for ascending Cs, each from the one before, in one subspace that grows with them."""
     newton = Newton(rows_on(X, device), columns)
     for C in Cs:
         yield newton.solve(C, tol=tol, max_iter=100)
