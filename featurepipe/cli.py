@@ -119,6 +119,19 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
     parser.add_argument("--C", type=_positive_float, nargs="+", metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
+    parser.add_argument(
+        "--soft-labels",
+        nargs="+",
+        metavar="FILE",
+        help="what fit_cnn --folds wrote: learn them too; best where the backbone did",
+    )
+    parser.add_argument(
+        "--soft-weight",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="how far; default: %(default)s, the rest is labels",
+    )
     parser.add_argument("--folds", type=_folds, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")

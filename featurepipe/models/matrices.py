@@ -77,6 +77,43 @@ class Rows:
             yield at, self.X[at : at + EXACT].astype(np.float64)
 
 
+class Twice:
+    """Rows (2n, d) that are n rows after the same n rows, stored once; with the products of `Rows`."""
+
+    def __init__(self, rows: Any) -> None:
+        count, width = rows.shape
+        self.rows, self.count, self.shape, self.dtype = rows, count, (2 * count, width), rows.dtype
+
+    def times(self, v: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X v (2n, c)."""
+        once = self.rows.times(v, exact=exact)
+        return np.concatenate([once, once])
+
+    def pull(self, r: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X'r (d, c)."""
+        return self.rows.pull(r[: self.count] + r[self.count :], exact=exact)
+
+    def moments(self, weight: np.ndarray, *, exact: bool = False) -> Any:
+        """[X 1]' diag(weight) [X 1]."""
+        return self.rows.moments(weight[: self.count] + weight[self.count :], exact=exact)
+
+    def squared(self) -> float:
+        """Sum of the squares of all numbers."""
+        return 2 * self.rows.squared()
+
+    def take(self, chosen: np.ndarray) -> Any:
+        """A copy of the chosen rows."""
+        return self.rows.take(chosen % self.count)
+
+    def project(self, basis: np.ndarray) -> Twice:
+        """The rows X B (2n, k)."""
+        return Twice(self.rows.project(basis))
+
+    def outer(self) -> Any:
+        """X X' (2n, 2n)."""
+        return self.take(np.arange(2 * self.count)).outer()
+
+
 class Symmetric:
     """A symmetric matrix G in the upper triangle of an array, and a Cholesky factor in its lower one."""
 
