@@ -41,6 +41,16 @@ def crops(path, *, seed=0, public=28, copies=3, training=105):
     return path
 
 
+def noisy_ck(root, people, frames, sequences):
+    """CK+ of noise, no two pictures equal: every person has the sequences, given with their codes."""
+    rng = np.random.default_rng(0)
+    for number in range(people):
+        for sequence, code in sequences.items():
+            ckplus_sequence(root, f"S{number:03}", sequence, frames, code)
+    for photo in root.rglob("*.png"):
+        Image.fromarray(rng.integers(0, 255, (48, 48), dtype=np.uint8)).save(photo)
+
+
 @pytest.fixture
 def fits(monkeypatch):
     """Every model that is fitted, in order: its kind, what it chose, and all its numbers as bytes."""
@@ -284,20 +294,17 @@ def test_a_method_that_fails_on_few_photos_is_told_there_and_stays_elsewhere(com
     assert code == 0
     assert "7 training faces are fewer than one batch of 10" in said
     assert [list(size["methods"]) for size in document["sizes"]] == [[], ["seed_cnn"]]
+    assert "fewer than one batch" in document["sizes"][0]["failed"]["seed_cnn"]
 
 
 def test_the_papers_table_2(compare, tmp_path):
     """Three sizes, each with its own test photos; people and warnings are named."""
-    rng = np.random.default_rng(0)
-    for number in range(6):
-        ckplus_sequence(tmp_path / "ck", f"S{number:03}", "001", range(1, 11), 1 + number % 3)
-    for photo in (tmp_path / "ck").rglob("*.png"):
-        Image.fromarray(rng.integers(0, 255, (48, 48), dtype=np.uint8)).save(photo)
+    noisy_ck(tmp_path / "ck", 6, range(1, 11), {"001": 3, "002": 5})
     words = (tmp_path / "ck", "--protocol", "ck_seed_random", "--frames", "all")
     code, document, said = compare(*words, methods=("svm:hog",))
     assert code == 0, said
     sizes = [(size["name"], size["fitted_on"], size["tested_on"]) for size in document["sizes"]]
-    assert sizes == [("", 45, 15), ("9000", 50, 10), ("10000", 56, 4)]  # of 60 frames
+    assert sizes == [("", 90, 30), ("9000", 101, 19), ("10000", 112, 8)]  # of 120 frames
     assert all(size["methods"]["svm:hog"]["mse_half_sum"] > 0 for size in document["sizes"])
     assert "random frames LEAK" in document["protocol_warning"]
     assert document["identity"] == "shared"
@@ -319,12 +326,7 @@ def test_one_part_held_out(rendered, compare, tmp_path):
 
 
 def test_subjects_are_dealt_into_folds_that_are_frozen(compare, tmp_path):
-    rng = np.random.default_rng(0)
-    for number in range(11):
-        ckplus_sequence(tmp_path / "ck", f"S{number:03}", "001", range(1, 5), 3)
-        ckplus_sequence(tmp_path / "ck", f"S{number:03}", "002", range(1, 5), 5)
-    for photo in (tmp_path / "ck").rglob("*.png"):
-        Image.fromarray(rng.integers(0, 255, (48, 48), dtype=np.uint8)).save(photo)
+    noisy_ck(tmp_path / "ck", 11, range(1, 5), {"001": 3, "002": 5})
     code, document, said = compare(tmp_path / "ck", "--protocol", "ck_si10_7", methods=("svm:hog",))
     assert code == 0, said
     assert (document["protocol"], document["identity"], document["labels"]) == ("10 folds of subjects", "known", "ck7")
@@ -336,6 +338,15 @@ def test_subjects_are_dealt_into_folds_that_are_frozen(compare, tmp_path):
     assert len(document["methods"]["svm:hog"]["runs"]) == 10
 
 
+def test_lopes_chooses_on_the_next_group(compare, fits, tmp_path):
+    """Eight people in eight folds: six are fitted on, one chosen on, one tested on."""
+    noisy_ck(tmp_path / "ck", 8, range(1, 5), {"001": 3, "002": 5})
+    code, document, said = compare(tmp_path / "ck", "--protocol", "ck_si8_lopes", methods=("svm:hog",))
+    assert code == 0, said
+    assert [chosen["chosen_on"] for chosen in document["methods"]["svm:hog"]["folds"]] == ["validation"] * 8
+    assert (document["photos"], len(fits)) == (48, 8)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -343,6 +354,7 @@ def test_subjects_are_dealt_into_folds_that_are_frozen(compare, tmp_path):
         (("--train", "a.csv", "--test", "a.csv", "--protocol", "ck_si10_7"), "ck_si10_7 is of one SOURCE"),
         (("a.csv", "--protocol", "fer2013_standard"), "is of FER2013, and a.csv was read as csv"),
         (("a.csv", "--protocol", "jaffe_loso", "--folds", "3"), "jaffe_loso says itself how photos are parted"),
+        (("a.csv", "--protocol", "kdef_si", "--min-per-class", "3"), "kdef_si says itself which classes there are"),
         (("a.csv", "--protocol", "ck_si10_7", "--labels", "basic7"), "ck_si10_7 is of label set ck7, not basic7"),
         (("--train", "a.csv", "--test", "a.csv", "--protocol", "fedro_cross"), "is of FED-RO"),
     ],

@@ -218,6 +218,12 @@ def _folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) 
     none = np.empty(0, np.int64)
     scheme = protocol.scheme if protocol else "stratified"
     parts = [Part(fit, none, test) for fit, test in folds.parts()]
+    if protocol and protocol.chooses:
+        after = [*parts[1:], parts[0]]
+        parts = [
+            Part(np.setdiff1d(one.fit, next_one.test), next_one.test, one.test)
+            for one, next_one in zip(parts, after, strict=True)
+        ]
     if scheme == "holdout":
         about["protocol"] = f"one of {folds.n_folds} parts of {what} held out"
         return about, parts[:1], {}
