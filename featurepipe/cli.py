@@ -155,6 +155,18 @@ def _fit_cnn(commands: Commands) -> None:
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
     parser.add_argument("--recipe", metavar="TOML", help="training values that differ from the architecture's own")
+    parser.add_argument(
+        "--folds",
+        type=_folds,
+        metavar="K",
+        help="train K networks, each on all but one of K folds; FILE gets soft labels",
+    )
+    parser.add_argument(
+        "--soft-labels",
+        nargs="+",
+        metavar="FILE",
+        help="what --folds wrote: learn them too, by the recipe's soft_weight",
+    )
     parser.add_argument("--init", metavar="MODEL", help="start from the weights of this fitted CNN: fine-tuning")
     parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
     parser.add_argument("--resume", action="store_true", help="go on from MODEL.ckpt, where an earlier run stopped")
@@ -325,6 +337,7 @@ def _bench(commands: Commands) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer photos and rounds: under two minutes on 2 cores")
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help="a row; may be repeated")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
+    parser.add_argument("--photos", metavar="SOURCE", help="photos for the pipeline's rows; default: rendered faces")
     _add_running(parser, "json")
 
 

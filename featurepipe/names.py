@@ -9,6 +9,9 @@ ARCHITECTURES = (
     "seed_cnn",
     "fer-vgg",
     "mollahosseini_inception",
+    "lopes_cnn",
+    "pacnn",
+    "gacnn",
     "sbn_cnn",
     "agrawal_a",
     "agrawal_b",
@@ -33,5 +36,6 @@ PROTOCOLS = (
 )
 BENCHMARKS = (
     *("mmod-cpu", "hog-cpu", "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop"),
-    *("linear-svm-fit", "linear-svm-search", "cache-read", "rerun", "memory-flat", "mmod-gpu"),
+    *("linear-svm-fit", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
+    *("vgg16-rate", "pipeline-stored-boxes", "mmod-gpu", "linear-svm-gpu"),
 )

@@ -9,11 +9,13 @@ import torch
 
 from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
-from featurepipe.models.augment import augment, erase
+from featurepipe.landmarks import with_landmarks
+from featurepipe.models import training
+from featurepipe.models.augment import augment, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.persistence import load_model, read_trained_on, save_tensors
-from featurepipe.models.training import SHARES, _loss
+from featurepipe.models.training import SHARES, _loss, to_unit
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
 from featurepipe.networks.photometric import equalise, without_plane
@@ -27,20 +29,32 @@ def parameters(network):
 def small(name, **changes):
     """The architecture's recipe, cut down to seconds."""
     recipe = get_baseline(name).recipe
-    network = {**recipe.network, "width": 0.125} if name == "fer-vgg" else recipe.network
+    network = {**recipe.network, **({"width": 0.125} if "width" in recipe.network else {})}
     return dataclasses.replace(recipe, **{"epochs": 2, "batch_size": 8, "network": network, **changes})
 
 
 def faces_of(name, count=24, seed=0):
-    """Noise with a bright band whose height is the class: top, middle or bottom third."""
+    """Noise with a bright band whose height is the class: top, middle or bottom third. Eyes, where asked for, level."""
     rng = np.random.default_rng(seed)
     labels = np.array(["anger", "happiness", "neutral"])[np.arange(count) % 3]
-    shape = get_baseline(name).framing.shape
-    faces = rng.integers(0, 60, (count, *shape))
-    third = shape[0] // 3
+    framing = get_baseline(name).framing
+    faces = rng.integers(0, 60, (count, *dataclasses.replace(framing, points=0).shape))
+    third = framing.size // 3
     for row, face in enumerate(faces):
         face[row % 3 * third : (row % 3 + 1) * third] += 120
-    return faces.astype(np.uint8), labels
+    return np.stack([with_points(face, framing.points, rng) for face in faces.astype(np.uint8)]), labels
+
+
+def with_points(face, points, rng):
+    """The crop with landmarks: the eyes of five in their places, 68 anywhere near the middle."""
+    corners = np.array([[0.7, 0.4], [0.6, 0.4], [0.3, 0.4], [0.4, 0.4], [0.5, 0.6]])
+    placed = {0: None, 5: corners, 68: rng.uniform(0.2, 0.8, (68, 2))}[points]
+    return face if placed is None else with_landmarks(face, placed)
+
+
+def batch_of(name, count, seed=0):
+    """Faces as the networks' functions take them, float (n, c, h, w) in 0..1."""
+    return to_unit(faces_of(name, count, seed)[0], torch.device("cpu"))
 
 
 def fitted(name, **changes):
@@ -85,10 +99,15 @@ class TestNetworks:
             ("dlsvm", 7, 5_008_295),
             ("kc_vgg", 7, 29_890_759),
             ("ferplus_vgg13", 8, 8_757_704),
+            ("lopes_cnn", 2, 364_162),
+            ("lopes_cnn", 6, 365_190),
+            ("lopes_cnn", 7, 365_447),
+            ("pacnn", 7, 150_216_061),
+            ("gacnn", 7, 209_274_495),
         ],
     )
     def test_parameters_are_those_of_the_paper_or_its_code(self, name, classes, expected):
-        """Counts of baselines.md sections 2, 4, 6, 7, 10, 11 and 12."""
+        """Counts of baselines.md sections 2 to 7 and 10 to 12."""
         baseline = get_baseline(name)
         with torch.device("meta"):
             network = baseline.build(classes, **baseline.recipe.network)
@@ -105,6 +124,8 @@ class TestNetworks:
             ("ferplus_vgg13", torch.nn.MaxPool2d, [32, 16, 8, 4]),
             ("sbn_cnn", torch.nn.MaxPool2d, [24, 12, 6]),
             ("agrawal_a", torch.nn.Conv2d, [64, 32, 32, 16, 16, 8]),
+            ("lopes_cnn", torch.nn.Conv2d, [28, 8]),
+            ("lopes_cnn", torch.nn.MaxPool2d, [14, 4]),
         ],
     )
     def test_maps_have_the_stated_sides(self, name, kind, sides):
@@ -117,7 +138,7 @@ class TestNetworks:
             network(torch.zeros(1, 1, baseline.view, baseline.view))
         assert seen == sides
 
-    @pytest.mark.parametrize(("width", "expected"), [(1.0, 11.0), (0.5, 6.45)])
+    @pytest.mark.parametrize(("width", "expected"), [(1.0, 10.82), (0.5, 4.57)])
     def test_fer_vgg_has_the_stated_size(self, width, expected):
         with torch.device("meta"):
             network = FerVGG(7, width)
@@ -126,7 +147,7 @@ class TestNetworks:
     def test_fc7_is_4096_long_and_rectified(self):
         network = FerVGG(7, 0.125).eval()
         with torch.inference_mode():
-            fc7 = network.fc7(torch.randn(2, 1, 40, 40))
+            fc7 = network.fc7(torch.randn(2, 1, 44, 44))
         assert fc7.shape == (2, 4096)
         assert fc7.min() == 0
 
@@ -176,10 +197,16 @@ class TestLosses:
         """Two faces, two classes: margins 1 - 2 = -1, 1 - 0.5, 1 + 1, 1 - 0; C = 2, mean over faces."""
         recipe = TrainingRecipe(epochs=1, batch_size=2, lr=0.1, loss="squared-hinge")
         scores = torch.tensor([[2.0, -0.5], [1.0, 0.0]], requires_grad=True)
-        loss = _loss(scores, torch.tensor([0, 1]), recipe)
+        loss = _loss(scores, torch.eye(2), recipe)
         assert loss.item() == pytest.approx(2 * (0 + 0.25 + 4 + 1) / 2)
         loss.backward()
         torch.testing.assert_close(scores.grad, torch.tensor([[0.0, 1.0], [4.0, -2.0]]))
+
+    def test_cross_entropy_against_a_distribution(self):
+        """Scores 0 and log 3 are probabilities 1/4 and 3/4; half and half is wanted."""
+        recipe = TrainingRecipe(epochs=1, batch_size=2, lr=0.1)
+        loss = _loss(torch.tensor([[0.0, np.log(3.0)]]), torch.tensor([[0.5, 0.5]]), recipe)
+        assert loss.item() == pytest.approx(-0.5 * np.log(1 / 4) - 0.5 * np.log(3 / 4), rel=1e-6)
 
     @pytest.mark.parametrize(
         ("schedule", "expected"),
@@ -227,6 +254,27 @@ class TestAugmentation:
         assert columns.max() <= 27
         assert len(columns.unique()) > 3
 
+    @pytest.mark.parametrize(("size", "view"), [(48, 44), (48, 43)])
+    def test_sharp_faces_are_moved_by_whole_pixels(self, size, view):
+        faces = torch.rand(40, 1, size, size)
+        how = Augmentation(shift=2.0, scale=0.3, rotation=20.0, sharp=1.0)
+        moved = augment(faces, how, view, torch.Generator().manual_seed(0))
+        pixels = [set(face.flatten().mul(1e4).round().int().tolist()) for face in faces]
+        for face, own in zip(moved, pixels, strict=True):
+            values = face.flatten().mul(1e4).round().int()
+            assert np.mean([bool({v - 1, v, v + 1} & own) for v in values.tolist()]) > 0.99
+        assert not torch.equal(moved[0], augment(faces, Augmentation(), view, torch.Generator())[0])
+
+    def test_mixing_blends_images_and_targets_by_the_same_ratio(self):
+        """Image i is constant i and its target says i: the mixture must agree with itself."""
+        count = 64
+        values, targets = torch.arange(float(count)), torch.eye(count)
+        images, mixed = mix(values[:, None, None, None].expand(count, 1, 2, 2), targets, 0.5, torch.Generator())
+        torch.testing.assert_close(images[:, 0, 0, 0], mixed @ values)
+        torch.testing.assert_close(mixed.sum(1), torch.ones(count))
+        assert (mixed.argmax(1) == torch.arange(count)).all()
+        assert 0.3 < (mixed.max(1).values < 1).float().mean() < 0.7
+
     def test_gamma_keeps_the_range(self):
         out = augment(torch.rand(50, 1, 8, 8), Augmentation(gamma=2.0), 8, torch.Generator().manual_seed(0))
         assert out.min() >= 0
@@ -269,6 +317,9 @@ class TestRecipes:
             ("[network]\nwidth = 'wide'", "width = 'wide'"),
             ("[augmentation]\ngamma = 0", "gamma"),
             ("[augmentation]\nflip = 2", "flip"),
+            ("[augmentation]\nsharp = 1.5", "sharp"),
+            ("mixup = 2", "mixup"),
+            ("soft_weight = -0.1", "soft_weight"),
         ],
     )
     def test_mistakes_are_named(self, tmp_path, text, said):
@@ -295,7 +346,7 @@ class TestEveryArchitecture:
         baseline = get_baseline(name)
         torch.manual_seed(0)
         network = baseline.build(7, **small(name).network).eval()
-        faces = torch.rand(6, 1, baseline.framing.size, baseline.framing.size)
+        faces = batch_of(name, 6)
         with torch.inference_mode():
             together, alone, back = (
                 torch.stack([torch.cat([network(view) for view in baseline.views(part, 2)]) for part in parts])
@@ -308,9 +359,11 @@ class TestEveryArchitecture:
 
     def test_views_are_what_the_network_takes(self, name):
         baseline = get_baseline(name)
+        channels = 3 if baseline.framing.mode == "RGB" else 1
         for count in (1, 2, 10):
-            given = baseline.views(torch.rand(2, 1, baseline.framing.size, baseline.framing.size), count)
-            assert {view.shape for view in given} == {(2, 1, baseline.view, baseline.view)}
+            given = baseline.views(batch_of(name, 2), count)
+            views = [view if isinstance(view, torch.Tensor) else view.view for view in given]
+            assert {view.shape for view in views} == {(2, channels, baseline.view, baseline.view)}
             assert len(given) <= count
 
     def test_it_says_where_it_comes_from(self, name):
@@ -330,7 +383,10 @@ class TestClassifier:
         first, second = (fitted(name).decision_function(faces_of(name)[0]) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
-    def test_resuming_equals_going_through(self, name, tmp_path):
+    @pytest.mark.parametrize(("every", "expected"), [(0, [3]), (1e9, [2, 3])])
+    def test_resuming_equals_going_through(self, name, every, expected, tmp_path, monkeypatch):
+        """Whether the checkpoint is of the last epoch, or of an earlier one because writing it is slow."""
+        monkeypatch.setattr(training, "CHECKPOINT_EVERY", every)
         faces, labels = faces_of(name)
         recipe = small(name, epochs=3)
         whole = CNNClassifier(name, recipe, device="cpu").fit(faces, labels)
@@ -346,7 +402,7 @@ class TestClassifier:
         resumed = CNNClassifier(name, recipe, device="cpu").fit(
             faces, labels, checkpoint=checkpoint, resume=True, after_epoch=lambda row: seen.append(row["epoch"])
         )
-        assert seen == [3]
+        assert seen == expected
         np.testing.assert_array_equal(whole.decision_function(faces), resumed.decision_function(faces))
         assert [row["loss"] for row in whole.training["history"]] == [
             row["loss"] for row in resumed.training["history"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from featurepipe.commands.steps import (
+    crops_for,
     fill_table,
     read_features,
     samples_of,
@@ -24,7 +25,6 @@ from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import REGISTRY, load_backbone
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import face_half_notes
@@ -180,7 +180,7 @@ def _with_source(args: argparse.Namespace) -> tuple[argparse.Namespace, Source]:
 def _input_of(args: argparse.Namespace, name: str) -> Backbone:
     """What makes the method's input: the backbone of an SVM, or the crops themselves for a CNN."""
     if name in BASELINES:
-        return Pixels(get_baseline(name).framing)
+        return crops_for(get_baseline(name).framing)
     return load_backbone(
         _backbone_of(name), weights=_weights_of(args, name), device=args.device, precision=args.precision
     )

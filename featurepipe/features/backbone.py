@@ -126,16 +126,19 @@ class TorchBackbone:
         found = cost_of(self._network, lambda: self(np.zeros((1, *self.framing.shape), np.uint8)))
         return found if found.parameters else None
 
-    @torch.inference_mode()
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """See `Backbone.__call__`."""
         check_crops(crops, self.framing)
         if not len(crops):
             return np.empty((0, self.dim), np.float32)
         images = torch.from_numpy(np.ascontiguousarray(crops)).to(self._choice.device)
+        return self.vectors(images).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def vectors(self, images: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, dim) of crops that lie on the device, uint8 (n, *framing.shape)."""
         with autocast(self._choice.device, self._choice.precision):
-            vectors = self._forward(images)
-        return vectors.float().cpu().numpy()
+            return self._forward(images)
 
 
 def check_crops(crops: np.ndarray, framing: Framing) -> None:

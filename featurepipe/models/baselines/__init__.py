@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from featurepipe.cost import Cost, cost_of
-from featurepipe.models.training_recipe import TrainingRecipe
+from featurepipe.models.augment import augment, erase
+from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
 from featurepipe.records import Framing
 
 
@@ -29,8 +30,8 @@ class Baseline:
     build : (number of classes, **recipe.network) -> network with random weights
     normalise : from float (n, c, view, view) in 0..1 to what the network's first layer takes
     views : from float (n, c, size, size) in 0..1 and a number of views to that many normalised inputs, whose
-        scores are averaged
-    output : "softmax" or "sigmoid", the function from scores to outputs
+        scores are averaged; landmarks are still below the pixels, where framing asks for them
+    output : "softmax" or "sigmoid", the function from scores to outputs; recipe.network["head"] where it has one
     recipe : how it is trained unless a recipe file says otherwise
     """
 
@@ -51,5 +52,10 @@ class Baseline:
         with torch.device("meta"):  # shapes alone: no weights are made and nothing is computed
             network = self.build(classes, **self.recipe.network).eval()
         channels = 3 if self.framing.mode == "RGB" else 1
-        view = self.views(torch.zeros(1, channels, self.framing.size, self.framing.size), 1)[0]
-        return cost_of(network, lambda: network(view.to("meta")))
+        view = self.views(torch.zeros(1, channels, *self.framing.shape[:2]), 1)[0]
+        given = view.to("meta") if isinstance(view, torch.Tensor) else type(view)(*(part.to("meta") for part in view))
+        return cost_of(network, lambda: network(given))
+
+    def training_inputs(self, faces: torch.Tensor, how: Augmentation, generator: torch.Generator) -> Any:
+        """What the network takes, of faces (n, c, *framing.shape) in 0..1 changed at random as `how` says."""
+        return erase(self.normalise(augment(faces, how, self.view, generator)), how.erase, generator)
