@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from command_helpers import WORDS, manifest
 from PIL import Image
 from trees_sequences import ckplus_sequence
@@ -17,6 +18,7 @@ from featurepipe.commands.compare_plan import Part, Plan
 from featurepipe.commands.compare_sides import Photos
 from featurepipe.datasets.protocols import PROTOCOLS
 from featurepipe.features.table import Features
+from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.models.budget import fill_minutes
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.svm import LinearSVMCV
@@ -150,6 +152,19 @@ def fitted_on(name, photos, X, part, out):
     features = Features(**columns | {"X": X, "coverage": {}, "feature_half": {}, "face_half": {}})
     plan = Plan(photos, photos, [part], {}, {name: np.zeros(n, bool)})
     return fit_and_test(args, name, plan, features, features, seed=0)
+
+
+def test_what_every_baseline_takes_is_counted():
+    """Parameters as the network has them; multiply-adds of agrawal_b by hand: kernels of 4, 64 maps."""
+    for baseline in BASELINES.values():
+        cost = baseline.cost(7)
+        with torch.device("meta"):
+            network = baseline.build(7, **baseline.recipe.network)
+        assert cost.parameters == sum(weights.numel() for weights in network.parameters())
+        assert cost.multiply_adds > 0
+    sides = (64, 32, 32, 16, 16, 8)
+    by_hand = sum(side**2 * 16 * 64 * (64 if at else 1) for at, side in enumerate(sides)) + 64 * 7
+    assert BASELINES["agrawal_b"].cost(7).multiply_adds == by_hand
 
 
 # The standard protocol of FER2013
