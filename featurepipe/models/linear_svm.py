@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -80,10 +81,12 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
             raise ValueError(f"This solver needs at least two classes, but the data holds one class: {self.classes_}")
         per_class = class_weights(self.class_weight, self.classes_, codes, weight)
         columns = one_vs_rest(codes, weight, per_class)
-        newton = Newton(
-            rows_on(X, self.device), columns, penalise_intercept=self.penalise_intercept, sample=2 * X.shape[1]
-        )
-        self._keep(newton.solve(self.C, tol=self.tol, max_iter=self.max_iter))
+        with whole_products(self.device):
+            newton = Newton(
+                rows_on(X, self.device), columns, penalise_intercept=self.penalise_intercept, sample=2 * X.shape[1]
+            )
+            found = newton.solve(self.C, tol=self.tol, max_iter=self.max_iter)
+        self._keep(found)
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
@@ -137,6 +140,17 @@ def rows_on(X: np.ndarray, device: str | None) -> Any:
     from featurepipe.models.matrices_torch import TorchRows
 
     return TorchRows(X, device)
+
+
+def whole_products(device: str | None) -> AbstractContextManager[object]:
+    """A context in which float32 products on a torch device are not rounded to TF32, whatever the program asked for."""
+    if device is None:
+        return nullcontext()
+    import torch
+
+    from featurepipe.devices import autocast
+
+    return autocast(torch.device(device), "fp32")
 
 
 def one_vs_rest(codes: np.ndarray, weight: np.ndarray, per_class: np.ndarray) -> Columns:
