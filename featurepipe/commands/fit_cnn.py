@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurepipe.commands.fit_svm import training_rows
+from featurepipe.commands.fit_svm import soft_labels_of, training_rows
 from featurepipe.commands.steps import (
     content_codes,
     crops_for,
@@ -32,7 +32,8 @@ from featurepipe.features.table import Features
 from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.soft_labels import SoftLabels, cross_fit, mean_soft_labels
+from featurepipe.models.cross_fit import cross_fit
+from featurepipe.models.soft_labels import SoftLabels
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar
 from featurepipe.weights import get_record
@@ -76,7 +77,7 @@ def _fit_model(
         model.fit(
             features.X[fit],
             labels,
-            soft_labels=_soft_labels(args, features, fit),
+            soft_labels=soft_labels_of(args, features, fit),
             validation=(features.X[watch], features.label[watch].astype(str)),
             checkpoint=Path(f"{args.model}.ckpt"),
             resume=args.resume,
@@ -90,14 +91,6 @@ def _fit_model(
     _write_log(args.model, model.training["history"])
     Path(f"{args.model}.ckpt").unlink(missing_ok=True)
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
-
-
-def _soft_labels(args: argparse.Namespace, features: Features, fit: np.ndarray) -> np.ndarray | None:
-    if not args.soft_labels:
-        return None
-    parts = [SoftLabels.load(path) for path in args.soft_labels]
-    classes = np.unique(features.label[fit].astype(str)).tolist()
-    return mean_soft_labels(parts, content_codes(features.content[fit]), classes)
 
 
 def _fit_folds(
