@@ -12,7 +12,7 @@ from typing import Any
 
 from featurepipe import __version__
 from featurepipe.errors import FeaturepipeError
-from featurepipe.labels import LABEL_SETS
+from featurepipe.labels import LABEL_SETS, canonical
 from featurepipe.names import (
     ARCHITECTURES,
     BACKBONES,
@@ -151,6 +151,14 @@ def _classify(commands: Commands) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="where the predictions go")
     parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
     parser.add_argument("--pictures", action="store_true", help="also write the photos with boxes and labels")
+    parser.add_argument(
+        "--prior",
+        type=_label_share,
+        nargs="+",
+        metavar="LABEL=SHARE",
+        help="how frequent emotions are in your photos, where not as in training (neutral=0.45 happiness=0.45); labels "
+        "not named share the rest",
+    )
     _add_faces(parser, policy="all")
     _add_weights(parser)
     _add_running(parser, "device", "precision", "batch_size", "workers", "json")
@@ -473,6 +481,14 @@ def _positive_float(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
+
+
+def _label_share(text: str) -> tuple[str, float]:
+    word, _, number = text.partition("=")
+    label, share = canonical(word) or word, _number(number)
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"expected LABEL=SHARE with a share between 0 and 1, got {text!r}")
+    return label, share
 
 
 def _share(text: str) -> float:

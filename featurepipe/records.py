@@ -100,6 +100,8 @@ class Framing:
     mode : "RGB" or "L" (grey, ITU-R 601 luma as Pillow makes it)
     margin : the crop's side is (1 + margin) times the longer side of the box
     shift : the crop's centre lies this share of the longer side below the box's centre (negative: above)
+    equalise : whether grey crops are histogram-equalised, as the pictures of FER2013 are; only where the face was cut
+        out of a photo
     points : how many of dlib's facial landmarks are written below the pixels (featurepipe.landmarks): 0, 5 or 68
     """
 
@@ -107,6 +109,7 @@ class Framing:
     mode: Literal["RGB", "L"]
     margin: float = 0.0
     shift: float = 0.0
+    equalise: bool = False
     points: Literal[0, 5, 68] = 0
 
     @property

@@ -34,6 +34,7 @@ from featurepipe.features.backbones import load_backbone
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import replacing
 from featurepipe.models.persistence import Model, load_model
+from featurepipe.models.prior import full_prior, trained_shares, with_prior
 from featurepipe.recipe import FEATURE_KEYS, Half, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Sample
 from featurepipe.weights import shipped_svm
@@ -63,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
     summary = fill_table(args, source, table, features_by)
     features = read_features(table, features_by)
     tell(_face_notes(features.face_half, model))
-    predictions = Predictions(
-        FeatureTable.open(table).samples(), features, model.labels, model.predict_proba(features.X)
-    )
+    probabilities, prior = probabilities_of(args, model, features.X)
+    predictions = Predictions(FeatureTable.open(table).samples(), features, model.labels, probabilities)
     figures = scores(predictions, seen_by(model, features, args.weights)) if predictions.labelled else None
     document = {
         "model": args.model or "shipped",
         "classes": model.labels,
+        "prior": prior,
         "recipe": {"features": features.feature_half, "faces": features.face_half},
         "extraction": dataclasses.asdict(summary),
         "scores": figures,
@@ -80,6 +81,18 @@ def run(args: argparse.Namespace) -> int:
         write_pictures(out, source.samples, predictions)
     show(args, [*summary_lines(summary), *_lines(rows, figures), *_outputs(args, out)], document)
     return 0
+
+
+def probabilities_of(
+    args: argparse.Namespace, model: Model, X: np.ndarray
+) -> tuple[np.ndarray, dict[str, float] | None]:
+    """Probabilities float64 (n, k) of vectors or crops, and the prior they are for; None: that of training."""
+    probabilities = model.predict_proba(X)
+    if not args.prior:
+        return probabilities, None
+    trained = trained_shares(model.training, model.labels)
+    prior = full_prior(dict(args.prior), model.labels, trained)
+    return with_prior(probabilities, trained, prior), dict(zip(model.labels, prior.round(6).tolist(), strict=True))
 
 
 def keep_faces_of(args: argparse.Namespace, model: Model, source: Source) -> None:

@@ -79,7 +79,7 @@ def detector_for(args: argparse.Namespace, source: Source, device: str) -> str:
 def framing_for(args: argparse.Namespace, spec: DetectorSpec, framing: Framing) -> Framing:
     """The backbone's framing with the margin asked for; none where the photo itself is the crop."""
     if spec.name == "none":
-        return dataclasses.replace(framing, margin=0.0, shift=0.0)
+        return dataclasses.replace(framing, margin=0.0, shift=0.0, equalise=False)
     return framing if args.margin is None else dataclasses.replace(framing, margin=args.margin)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from featurepipe.records import Face, Framing
 
@@ -23,7 +23,7 @@ def crop_face(image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
     ----------
     image : uint8 RGB (h, w, 3), the upright photo
     face : box in its pixels; it may leave the photo
-    framing : size, mode, margin and shift
+    framing : size, mode, margin, shift and equalise
 
     Returns
     -------
@@ -37,7 +37,8 @@ def crop_face(image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
     region = Image.fromarray(_with_edges(image, x0, y0, x1, y1)).convert(framing.mode)
     square = (left - x0, top - y0, left - x0 + side, top - y0 + side)
     size = (framing.size, framing.size)
-    return np.array(region.resize(size, Image.Resampling.BILINEAR, box=square))
+    crop = region.resize(size, Image.Resampling.BILINEAR, box=square)
+    return np.array(ImageOps.equalize(crop) if framing.equalise else crop)
 
 
 def crop_square(face: Face, framing: Framing) -> tuple[float, float, float]:

@@ -109,7 +109,7 @@ class FaceFinder:
             return self._stacked([])
         if self.spec.name == "none" and sample.box is None:
             # The photo is the crop: there is nothing around it that a margin could take in.
-            framing = replace(framing, margin=0.0, shift=0.0)
+            framing = replace(framing, margin=0.0, shift=0.0, equalise=False)
         return self._stacked([self._crop(image, face, framing) for face in faces])
 
     def _crop(self, image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
