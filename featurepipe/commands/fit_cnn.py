@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from featurepipe.commands.fit_svm import training_rows
+from featurepipe.commands.sequences import read_input, read_whole_sequences
 from featurepipe.commands.steps import (
     content_codes,
     fill_table,
-    read_features,
     samples_of,
     show,
     summary_lines,
@@ -34,10 +34,12 @@ def run(args: argparse.Namespace) -> int:
     """Cut the faces, train with a checkpoint after every epoch, save, print the summary."""
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
+    if baseline.timeline:
+        read_whole_sequences(args)
     table = table_of(args, Path(f"{args.model}.table"))
     crops = Pixels(baseline.framing)
     tell(summary_lines(fill_table(args, samples_of(args), table, crops)))
-    features = read_features(table, crops)
+    features = read_input(table, args.source, baseline)
     fit, watch = training_rows(features, None)
     if not len(fit):
         raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
@@ -69,7 +71,9 @@ def list_architectures() -> None:
         with torch.device("meta"):
             network = baseline.build(7, **baseline.recipe.network)
         count = sum(weights.numel() for weights in network.parameters())
-        print(f"{baseline.name}: {count:,} parameters, {baseline.view}x{baseline.view} pixels, {baseline.fidelity}")
+        frames = f"{baseline.frames} frames of " if baseline.timeline else ""
+        size = f"{frames}{baseline.view}x{baseline.view} pixels"
+        print(f"{baseline.name}: {count:,} parameters, {size}, {baseline.fidelity}")
         print(f"    from: {baseline.source}")
         print(f"    published: {baseline.published or 'nothing'}")
 
@@ -101,8 +105,9 @@ def _lines(args: argparse.Namespace, model: CNNClassifier) -> list[str]:
     figures = ", ".join(
         f"{name} {last[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in last
     )
+    unit = "sequences" if model.baseline.timeline else "faces"
     return [
-        f"trained {args.arch} on {sum(model.training['samples'].values())} faces: {counts}",
+        f"trained {args.arch} on {sum(model.training['samples'].values())} {unit}: {counts}",
         f"{last['epoch']} epochs in {model.training['seconds']:.0f} s; at the end {figures}",
         f"model: {args.model} (history: {args.model}.log.jsonl)",
     ]

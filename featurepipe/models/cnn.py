@@ -19,14 +19,14 @@ from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
 from featurepipe.models.persistence import TRAINED_ON, load_tensors, save_tensors
-from featurepipe.models.training import Trainer, predict_scores
+from featurepipe.models.training import Trainer, channels_last, predict_scores
 from featurepipe.models.training_recipe import TrainingRecipe
 
 NETWORK = "network."
 
 
 class CNNClassifier:
-    """An end-to-end CNN: fit on face crops, predict emotions.
+    """An end-to-end CNN: fit on face crops, or on sequences of them, predict emotions.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class CNNClassifier:
 
         Parameters
         ----------
-        faces : uint8 (n, *framing.shape)
+        faces : uint8 (n, *baseline.shape): crops, or sequences of crops
         labels : str (n,)
         validation : faces and labels that are only watched
         checkpoint : file to write after every epoch; needed by `resume`
@@ -173,7 +173,7 @@ class CNNClassifier:
         return faces, np.searchsorted(self.classes_, labels)
 
     def _start(self, initial: CNNClassifier) -> dict[str, torch.Tensor]:
-        """The weights to take over from `initial`: all of them, without the last layer's where classes differ."""
+        """The weights to take over from `initial`: all of them, without those of classes where these differ."""
         ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
         sizes = [
             {name: value for name, value in recipe.network.items() if name != "dropout"} for recipe in (ours, theirs)
@@ -186,8 +186,17 @@ class CNNClassifier:
         weights = initial.network_.state_dict()
         if initial.labels == self.labels:
             return weights
-        last = [name for name, module in initial.network_.named_modules() if isinstance(module, torch.nn.Linear)][-1]
-        return {name: tensor for name, tensor in weights.items() if not name.startswith(f"{last}.")}
+        renewed = self._of_classes()
+        return {name: tensor for name, tensor in weights.items() if name not in renewed}
+
+    def _of_classes(self) -> set[str]:
+        """Names of the tensors that are per class: those whose shape depends on the number of classes."""
+        with torch.device("meta"):
+            two, three = (
+                self.baseline.build(count, **(self.recipe_ or self.baseline.recipe).network).state_dict()
+                for count in (2, 3)
+            )
+        return {name for name in two if two[name].shape != three[name].shape}
 
     def _fingerprint(self, faces: np.ndarray, labels: np.ndarray, start: Mapping[str, torch.Tensor]) -> str:
         """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights."""
@@ -241,12 +250,12 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
         network.load_state_dict({name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError, InputError) as error:
         raise ModelError(f"{path} is not a whole CNN model: {error!r}; fit or fetch it again") from error
-    model.network_ = network.eval().to(memory_format=torch.channels_last)  # as it was trained: equal to the last bit
+    model.network_ = channels_last(network.eval())  # as it was trained: equal to the last bit
     return model
 
 
 def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:
-    wanted = baseline.framing.shape
+    wanted = baseline.shape
     if faces.dtype != np.uint8 or faces.shape[1:] != wanted:
         raise InputError(
             f"{baseline.name} takes uint8 faces of shape (n, {', '.join(map(str, wanted))}), "

@@ -20,7 +20,7 @@ from featurepipe.devices import autocast
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import augment, erase
-from featurepipe.models.baselines import Baseline
+from featurepipe.models.baselines import Baseline, HasTerms
 from featurepipe.models.training_recipe import TrainingRecipe
 
 EpochHook = Callable[[dict[str, float]], None]
@@ -60,8 +60,8 @@ class Trainer:
             torch.manual_seed(seed)
             network = baseline.build(classes, **recipe.network)
             average = baseline.build(classes, **recipe.network)
-        self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.average = average.to(device).to(memory_format=torch.channels_last)
+        self.network = channels_last(network.to(device))
+        self.average = channels_last(average.to(device))
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = _optimiser(self.network, recipe)
         self.epoch = 0
@@ -89,7 +89,7 @@ class Trainer:
 
         Parameters
         ----------
-        faces : uint8 (n, *framing.shape), memory-mapped or not
+        faces : uint8 (n, *baseline.shape), memory-mapped or not
         targets : int (n,), class indices
         validation : faces and targets of their own, scored after every epoch with one view
 
@@ -145,6 +145,8 @@ class Trainer:
         loss = _loss(scores.float(), wanted, self.recipe)
         if self.recipe.norm_l1:
             loss = loss + self.recipe.norm_l1 * _norm_scales(self.network)
+        if isinstance(self.network, HasTerms):
+            loss = loss + self.network.terms(wanted)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -206,14 +208,25 @@ class Trainer:
         self.epoch, self.history = state["epoch"], state["history"]
 
 
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network, its kernels of 2-D convolutions in the layout that is fastest for them."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)
+    return network
+
+
 def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
-    """uint8 (n, h, w) or (n, h, w, 3) to float (n, c, h, w) in 0..1 on `device`."""
+    """uint8 (n, h, w), (n, h, w, 3) or sequences (n, frames, h, w) to float (n, c, h, w) in 0..1 on `device`."""
     # A copy in row-major order: memory-mapped faces are read-only, which torch warns of.
     tensor = torch.from_numpy(np.array(faces, order="C"))
     if device.type == "cuda":  # only a copy from pinned memory lets the CPU go on
         tensor = tensor.pin_memory()
     tensor = tensor.to(device, non_blocking=True)
-    tensor = tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+    if tensor.ndim == 3:
+        tensor = tensor[:, None]
+    elif tensor.shape[-1] == 3:
+        tensor = tensor.permute(0, 3, 1, 2)
     return tensor.to(torch.float32).div_(255)
 
 
@@ -231,7 +244,8 @@ def predict_scores(
 
     Parameters
     ----------
-    faces : uint8 (n, *framing.shape)
+    faces : uint8 (n, *baseline.shape)
+    batch_size : crops at once, of which a sequence is several
 
     Returns
     -------
@@ -240,8 +254,9 @@ def predict_scores(
     network.eval()
     rows: list[np.ndarray] = []
     with torch.inference_mode():
-        for start in range(0, len(faces), batch_size):
-            crops = to_unit(faces[start : start + batch_size], device)
+        step = max(1, batch_size // baseline.frames)
+        for start in range(0, len(faces), step):
+            crops = to_unit(faces[start : start + step], device)
             with autocast(device, precision):
                 scores = [network(view).float() for view in baseline.views(crops, views)]
             rows.append(torch.stack(scores).mean(0).cpu().numpy())

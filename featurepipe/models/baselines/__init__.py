@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
 from featurepipe.models.training_recipe import TrainingRecipe
 from featurepipe.records import Framing
+from featurepipe.timelines import Timeline
+
+
+@runtime_checkable
+class HasTerms(Protocol):
+    """A network whose paper trains it with terms of its own beside the loss of its scores."""
+
+    def terms(self, wanted: torch.Tensor) -> torch.Tensor:
+        """Their sum for the batch of the last forward pass in training mode, whose classes are `wanted`, int64 (n,)."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class Baseline:
         scores are averaged
     output : "softmax" or "sigmoid", the function from scores to outputs
     recipe : how it is trained unless a recipe file says otherwise
+    timeline : for a network of sequences: which of a sequence's frames it takes, as its c channels; their framing is
+        grey. None: it takes single faces
     """
 
     name: str
@@ -44,3 +55,14 @@ class Baseline:
     views: Callable[[torch.Tensor, int], list[torch.Tensor]]
     output: Literal["softmax", "sigmoid"]
     recipe: TrainingRecipe
+    timeline: Timeline | None = None
+
+    @property
+    def frames(self) -> int:
+        """Frames that it takes at once: 1, or the length of a sequence."""
+        return len(self.timeline([None])) if self.timeline else 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input as uint8: that of a crop, or (frames, size, size) of a sequence."""
+        return (self.frames, *self.framing.shape) if self.timeline else self.framing.shape

@@ -1,0 +1,38 @@
+"""Steps for networks of sequences, which `fit_cnn`, `classify` and `compare` share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from featurepipe.commands.steps import read_features, tell
+from featurepipe.errors import InputError
+from featurepipe.features.pixels import Pixels
+from featurepipe.features.sequences import Sequences, sequences_in
+from featurepipe.features.table import Features, FeatureTable
+from featurepipe.models.baselines import Baseline
+
+
+def read_whole_sequences(args: argparse.Namespace) -> None:
+    """Read every frame of SOURCE's sequences, where the user does not say otherwise, and of each the largest face."""
+    args.frames = args.frames or "all"
+    args.policy = "largest"
+
+
+def sequences_of(table: str | Path, source: str) -> Sequences:
+    """The sequences of a table; samples that are in none are counted on stderr. Raises InputError where all are."""
+    sequences = sequences_in(FeatureTable.open(table).samples())
+    if not sequences.rows:
+        raise InputError(
+            f"{source} holds no sequences of two frames or more, and a network of sequences is asked for: give a CSV "
+            "with the columns sequence and frame, or a database of sequences; or choose a network of single faces"
+        )
+    if sequences.left_out:
+        tell([f"{sequences.left_out} photos of {source} are in no sequence of two frames or more: left out"])
+    return sequences
+
+
+def read_input(table: str | Path, source: str, baseline: Baseline) -> Features:
+    """What the network takes of a table's crops: a row per face, or of a network of sequences a row per sequence."""
+    features = read_features(table, Pixels(baseline.framing))
+    return sequences_of(table, source).features(features, baseline.timeline) if baseline.timeline else features
