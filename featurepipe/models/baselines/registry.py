@@ -14,6 +14,7 @@ from featurepipe.models.baselines.kim_cnn_lstm import KIM_CNN_LSTM
 from featurepipe.models.baselines.mollahosseini import MOLLAHOSSEINI
 from featurepipe.models.baselines.sbn_cnn import SBN_CNN
 from featurepipe.models.baselines.seed_cnn import SEED_CNN
+from featurepipe.models.baselines.stc_nlstm import STC_NLSTM
 
 BASELINES = {
     baseline.name: baseline
@@ -29,6 +30,7 @@ BASELINES = {
         KC_VGG,
         FERPLUS_VGG13,
         KIM_CNN_LSTM,
+        STC_NLSTM,
     )
 }
 
