@@ -279,7 +279,7 @@ def _render(commands: Commands) -> None:
         "--sequences",
         type=_frames,
         metavar="FRAMES",
-        help="instead of photos, sequences of so many frames from neutral to the apex, with their columns in samples.csv",
+        help="instead of photos, sequences of so many frames from neutral to the apex",
     )
     parser.add_argument(
         "--size", type=_positive, default=256, metavar="PX", help="side in pixels; default: %(default)s"
@@ -311,7 +311,7 @@ def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> N
     parser.add_argument(
         "--frames",
         choices=FRAMES,
-        help="of labelled sequences: neutral and apex frames alone, or all; default: apex, for networks of sequences all",
+        help="of labelled sequences: neutral and apex frames alone, or all; default: apex, for networks of them all",
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_plan import Plan, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
-from featurepipe.commands.compare_sides import Side, extract_sides, read_sources
+from featurepipe.commands.compare_sides import Side, extract_sides, of_sequences, read_sources
 from featurepipe.commands.steps import show, tell
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
@@ -90,6 +90,7 @@ def _document(args: argparse.Namespace, plan: Plan, results: dict[str, Result], 
         "seed": args.seed,
         "shuffled_labels": args.shuffle_labels,
         "photos": len(tested),
+        "unit": "sequences" if of_sequences(args) else "photos",
         "classes": classes,
         "chance": round(1 / len(classes), 4),
         "methods": methods,
@@ -141,9 +142,11 @@ def _lines(document: dict[str, Any], out: Path) -> list[str]:
 
 
 def _head(document: dict[str, Any]) -> str:
-    head = f"{document['photos']} photos, {len(document['classes'])} classes, {document['protocol']}"
+    head = f"{document['photos']} {document['unit']}, {len(document['classes'])} classes, {document['protocol']}"
     if "train" in document:
         head += f": fitted on {document['train']}, tested on {document['test']}"
+    if document["unit"] == "sequences":
+        head += " (methods of single faces see the peak frame)"
     if document["identity"] == "unknown":
         head += ", identity unknown"
     if document["shuffled_labels"]:

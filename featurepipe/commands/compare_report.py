@@ -49,7 +49,7 @@ def write_report(
 
 def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
     """A bar plot of all methods, and a confusion matrix of each."""
-    title = f"{document['photos']} photos, {document['protocol']}"
+    title = f"{document['photos']} {document['unit']}, {document['protocol']}"
     files = {"accuracy": out / "accuracy.png"}
     plot_comparison(files["accuracy"], {name: row["all"] for name, row in document["methods"].items()}, title)
     for name, row in document["methods"].items():

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from featurepipe.commands.sequences import read_whole_sequences, sequences_of
 from featurepipe.commands.steps import (
     fill_table,
     read_features,
@@ -32,6 +34,8 @@ from featurepipe.records import Sample
 @dataclass(frozen=True)
 class Photos:
     """Labelled photos, row-aligned; `row` (int64) is each one's place among all samples of its SOURCE.
+
+    Where networks of sequences are compared each stands for a sequence, whose peak frame it is.
 
     The others are str or None, dtype object; label, path and content are never None.
     """
@@ -61,7 +65,7 @@ class Side:
     name : SOURCE as given
     dataset : its reader
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
-    features : by method: vectors for an SVM, crops for a CNN
+    features : by method: vectors for an SVM, crops for a CNN, or sequences of crops
     samples : all of SOURCE, with or without label
     """
 
@@ -89,6 +93,8 @@ def face_of(features: Features, photos: Photos) -> np.ndarray:
 
 def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Source]]:
     """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened."""
+    if of_sequences(args):
+        read_whole_sequences(args)
     return [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
 
 
@@ -103,10 +109,30 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
     if args.train:
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
-    return [
-        Side(own.source, source.dataset, _photos(FeatureTable.open(own.table), own.source), by_method, source.samples)
-        for (own, source), by_method in zip(each, features, strict=True)
-    ]
+    together = _sequences_side if of_sequences(args) else _photos_side
+    return [together(own, source, by_method) for (own, source), by_method in zip(each, features, strict=True)]
+
+
+def of_sequences(args: argparse.Namespace) -> bool:
+    """Whether sequences are compared: a method takes these, and to those of single faces their peak is shown."""
+    return any(name in BASELINES and get_baseline(name).timeline for name in args.methods)
+
+
+def _photos_side(own: argparse.Namespace, source: Source, features: dict[str, Features]) -> Side:
+    samples = FeatureTable.open(own.table).samples()
+    photos = _photos(samples, np.arange(samples.num_rows), own.source)
+    return Side(own.source, source.dataset, photos, features, source.samples)
+
+
+def _sequences_side(own: argparse.Namespace, source: Source, features: dict[str, Features]) -> Side:
+    sequences = sequences_of(own.table, own.source)
+    whole = dict(features)
+    for name in features:
+        if name in BASELINES and (timeline := get_baseline(name).timeline):
+            taken = sequences.features(features[name], timeline)
+            whole[name] = dataclasses.replace(taken, sample=sequences.peak[taken.sample])
+    photos = _photos(sequences.samples, sequences.peak, own.source)
+    return Side(own.source, source.dataset, photos, whole, source.samples)
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:
@@ -143,12 +169,11 @@ def _input_of(args: argparse.Namespace, name: str) -> Backbone:
     return load_backbone(wanted, weights=args.weights, device=args.device, precision=args.precision)
 
 
-def _photos(table: FeatureTable, source: str) -> Photos:
-    """The labelled photos of a table.
+def _photos(samples: pa.Table, place: np.ndarray, source: str) -> Photos:
+    """The labelled ones of samples, whose places among all of SOURCE are `place`, int64 (n,).
 
     Files that could not be read have no content key to put them into a fold by: they are left out, and counted.
     """
-    samples = table.samples()
     names = [field.name for field in dataclasses.fields(Photos)][1:]
     columns = {name: np.array([*samples[name].to_pylist(), None], object)[:-1] for name in names}
     known = columns["label"] != np.array(None)
@@ -157,4 +182,4 @@ def _photos(table: FeatureTable, source: str) -> Photos:
         tell([f"{lost} labelled photos are missing or cannot be read: left out ({source})"])
     if not len(rows):
         raise InputError(f"{source} has no labelled photo to compare on; see --help for ways to give labels")
-    return Photos(rows, **{name: column[rows] for name, column in columns.items()})
+    return Photos(place[rows], **{name: column[rows] for name, column in columns.items()})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurepipe.commands.steps import read_features, tell
 from featurepipe.errors import InputError
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.sequences import Sequences, sequences_in
 from featurepipe.features.table import Features, FeatureTable
-from featurepipe.models.baselines import Baseline
+
+if TYPE_CHECKING:  # its module loads torch
+    from featurepipe.models.baselines import Baseline
 
 
 def read_whole_sequences(args: argparse.Namespace) -> None:

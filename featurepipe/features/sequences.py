@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -47,19 +47,25 @@ class Sequences:
         X is uint8 (n, T, h, w); `sample` is a row of `samples` here; box, face, score and turn are the peak's
         """
         face = {photo: row for row, photo in enumerate(frames.sample.tolist())}
-        found = [[face[photo] for photo in rows if photo in face] for rows in self.rows]
-        kept = np.array([number for number, faces in enumerate(found) if faces], np.int64)
-        taken = [[found[number][at] for at in timeline(frames.role[found[number]])] for number in kept]
-        shown = np.array([found[number][peak_of(frames.role[found[number]])] for number in kept], np.int64)
-        names = ("path", "content", "label", "subject", "split", "sequence", "role")
-        own = {name: np.array([*self.samples[name].to_pylist(), None], object)[kept] for name in names}
+        kept: list[int] = []
+        shown: list[int] = []
+        taken: list[list[int]] = []
+        for number, rows in enumerate(self.rows):
+            if found := [face[row] for row in rows if row in face]:
+                roles = frames.role[found].tolist()
+                kept.append(number)
+                shown.append(found[peak_of(roles)])
+                taken.append([found[at] for at in timeline(roles)])
+        whole = self.samples.take(pa.array(kept, pa.int64()))
+        of_whole = ("path", "content", "label", "subject", "split", "sequence", "role")
+        columns = {name: np.array(whole[name].to_pylist(), object) for name in of_whole}
+        columns |= {name: getattr(frames, name)[shown] for name in ("face", "box", "score", "turn")}
         return replace(
             frames,
             X=frames.X[np.array(taken, np.int64).reshape(len(kept), len(timeline([None])))],
-            sample=kept,
-            **own,
-            **{name: getattr(frames, name)[shown] for name in ("face", "box", "score", "turn")},
+            sample=np.array(kept, np.int64),
             coverage=dict(Counter(self.samples["status"].to_pylist())),
+            **cast(dict[str, Any], columns),
         )
 
 

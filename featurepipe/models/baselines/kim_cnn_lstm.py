@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
+from featurepipe.networks.fer_vgg import standardise
 from featurepipe.networks.initial import glorot_uniform
-from featurepipe.networks.views import face_itself, mirrored
+from featurepipe.networks.sequences import sequence_views
 from featurepipe.records import Framing
 from featurepipe.timelines import five_states
 
@@ -29,7 +30,7 @@ CENTRE_RATE = 0.5
 
 
 class KimCNNLSTM(nn.Module):
-    """The network, from sequences (n, 5, 64, 64) in 0..1, a frame per state, to class scores.
+    """The network, from standardised sequences (n, 5, 64, 64), a frame per state, to class scores.
 
     A frame equal to the one before it stands for a state that the sequence lacks, and is passed over.
 
@@ -146,8 +147,8 @@ KIM_CNN_LSTM = Baseline(
     framing=Framing(size=SIZE, mode="L"),
     view=SIZE,
     build=KimCNNLSTM,
-    normalise=face_itself,
-    views=mirrored,
+    normalise=standardise,
+    views=sequence_views,
     output="softmax",
     recipe=TrainingRecipe(
         epochs=60,

@@ -1,7 +1,7 @@
 """stc_nlstm: 3-D convolutions, an LSTM over time on each, an LSTM over these (Yu, Liu, Liu & Deng 2018).
 
-The topology is public: nested are LSTMs over time (T-LSTM, one per layer) in one over layers (C-LSTM). Widths, depth and
-recipe are a reconstruction (baselines.md section 9).
+The topology is public: nested are LSTMs over time (T-LSTM, one per layer) in one over layers (C-LSTM). Widths, depth
+and recipe are a reconstruction (baselines.md section 9).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch import nn
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
-from featurepipe.networks.views import face_itself, mirrored
+from featurepipe.networks.fer_vgg import standardise
+from featurepipe.networks.sequences import sequence_views
 from featurepipe.records import Framing
 from featurepipe.timelines import to_peak
 
@@ -23,7 +24,7 @@ HIDDEN = 256
 
 
 class STCNLSTM(nn.Module):
-    """The network, from sequences (n, 16, 64, 64) in 0..1 whose last frame is the peak, to class scores.
+    """The network, from standardised sequences (n, 16, 64, 64) whose last frame is the peak, to class scores.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ class STCNLSTM(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Class scores (n, classes) before softmax."""
-        maps, told = frames[:, None], []
+        maps = frames[:, None]
+        told: list[torch.Tensor] = []
         for layer, over_time in zip(self.layers, self.over_time, strict=True):
             maps = layer(self.pool(maps) if told else maps)
             told.append(_last(over_time, maps.mean((3, 4)).transpose(1, 2)))
@@ -63,13 +65,13 @@ STC_NLSTM = Baseline(
     name="stc_nlstm",
     source="Yu, Liu, Liu & Deng, Neurocomputing 317, 2018; its abstract",
     fidelity="reconstruction",
-    published="99.80 % CK+ (seven classes with contempt), 93.45 % Oulu-CASIA, 84.53 % MMI (six; sequences, ten folds of "
-    "subjects)",
+    published="99.80 % CK+ (seven classes with contempt), 93.45 % Oulu-CASIA and 84.53 % MMI (six); sequences, ten "
+    "folds of subjects",
     framing=Framing(size=SIZE, mode="L"),
     view=SIZE,
     build=STCNLSTM,
-    normalise=face_itself,
-    views=mirrored,
+    normalise=standardise,
+    views=sequence_views,
     output="softmax",
     recipe=TrainingRecipe(
         epochs=100,
