@@ -24,6 +24,7 @@ from featurepipe.names import (
     FRAMES,
     LAYOUTS,
     METHODS,
+    PROTOCOLS,
 )
 
 SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a copy of a database (featurepipe datasets lists
@@ -154,6 +155,18 @@ def _fit_cnn(commands: Commands) -> None:
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
     parser.add_argument("--recipe", metavar="TOML", help="training values that differ from the architecture's own")
+    parser.add_argument(
+        "--folds",
+        type=_folds,
+        metavar="K",
+        help="train K networks, each on all but one of K folds; FILE gets soft labels",
+    )
+    parser.add_argument(
+        "--soft-labels",
+        nargs="+",
+        metavar="FILE",
+        help="what --folds wrote: learn them too, by the recipe's soft_weight",
+    )
     parser.add_argument("--init", metavar="MODEL", help="start from the weights of this fitted CNN: fine-tuning")
     parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
     parser.add_argument("--resume", action="store_true", help="go on from MODEL.ckpt, where an earlier run stopped")
@@ -183,14 +196,27 @@ def _compare(commands: Commands) -> None:
     parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
     parser.add_argument("--folds", type=_folds, metavar="N", help="default: those of OUT/folds.json, else 5")
     parser.add_argument(
-        "--folds-by",
-        choices=("subject",),
-        help="folds that keep people apart, whatever split SOURCE names; refused where people are unknown",
+        "--protocol",
+        choices=PROTOCOLS,
+        metavar="NAME",
+        help=f"who is tested on whom: {', '.join(PROTOCOLS)}; default: the official split of SOURCE, else folds",
     )
     parser.add_argument(
         "--labels", choices=tuple(LABEL_SETS), default="native", help="drop and count others; default: native, all"
     )
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
+    parser.add_argument(
+        "--seeds",
+        type=_seed,
+        nargs="+",
+        metavar="N",
+        help="fit with N seeds (--seed and those after it), or with the seeds listed: mean and standard deviation",
+    )
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--epochs", type=_positive, metavar="N", help="for every CNN; default: each one's own recipe")
+    budget.add_argument(
+        "--minutes", type=_positive_float, metavar="M", help="for every fit of a CNN: as many epochs as fill them"
+    )
     parser.add_argument(
         "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
     )
@@ -297,6 +323,7 @@ def _bench(commands: Commands) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer photos and rounds: under two minutes on 2 cores")
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help="a row; may be repeated")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
+    parser.add_argument("--photos", metavar="SOURCE", help="photos for the pipeline's rows; default: rendered faces")
     _add_running(parser, "json")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -80,21 +81,63 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
         raise InputError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
-    return _without_tf32() if device.type == "cuda" else contextlib.nullcontext()
+    return _tf32.off() if device.type == "cuda" else contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def _without_tf32() -> Iterator[None]:
-    """PyTorch lets cuDNN round the factors of fp32 convolutions to 10 bits (TF32) unless it is told not to.
+class _TF32:
+    """Switches TF32 off while any thread is within: PyTorch keeps these settings for the whole process.
 
-    Matrix products it rounds only where the calling program has asked for it; here neither is wanted.
+    cuDNN rounds the factors of fp32 convolutions to 10 bits (TF32) unless it is told not to. Matrix products it rounds
+    only where the calling program has asked for it; here neither is wanted.
     """
-    places: tuple[Any, Any] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = False
+
+    def __init__(self) -> None:
+        self._lock, self._within = threading.Lock(), 0
+        self._before = _Precisions("", "", "", "")
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """A context in which it is off; afterwards, once no thread is within, all is as it was."""
+        with self._lock:
+            self._within += 1
+            if self._within == 1:
+                self._before = _precisions()
+                _set_precisions(_Precisions("highest", "ieee", "ieee", "ieee"))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+                if not self._within:
+                    _set_precisions(self._before)
+
+
+class _Precisions(NamedTuple):
+    """PyTorch's settings: the older one of products; then ieee, tf32 or none of products, convolutions, recurrences."""
+
+    older: str
+    products: str
+    convolutions: str
+    recurrences: str
+
+
+_tf32 = _TF32()
+
+
+def _precisions() -> _Precisions:
+    cudnn: Any = torch.backends.cudnn
+    products = torch.backends.cuda.matmul.fp32_precision
     try:
-        yield
-    finally:
-        for place, allowed in zip(places, before, strict=True):
-            place.allow_tf32 = allowed
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the caller has used the newer setting alone
+        older = "high" if products == "tf32" else "highest"
+    return _Precisions(older, products, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
+
+
+def _set_precisions(wanted: _Precisions) -> None:
+    """The older settings first, which set the newer ones too: PyTorch refuses to multiply where they differ."""
+    cudnn: Any = torch.backends.cudnn
+    torch.set_float32_matmul_precision(wanted.older)
+    cudnn.allow_tf32 = wanted.convolutions == "tf32"
+    torch.backends.cuda.matmul.fp32_precision = wanted.products
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = wanted.convolutions, wanted.recurrences

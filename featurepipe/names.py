@@ -9,6 +9,9 @@ ARCHITECTURES = (
     "seed_cnn",
     "fer-vgg",
     "mollahosseini_inception",
+    "lopes_cnn",
+    "pacnn",
+    "gacnn",
     "sbn_cnn",
     "agrawal_a",
     "agrawal_b",
@@ -28,7 +31,13 @@ FRAMES = ("apex", "all")
 EXPORTS = ("parquet", "csv", "npz", "mat")
 LAYOUTS = ("vgg_face_caffe", "vgg_face_keras", "vgg_face_mcn", "vgg_face_torch7")
 METHODS = ("svm", *(f"svm:{backbone}" for backbone in BACKBONES), *ARCHITECTURES)
+PROTOCOLS = (
+    *("fer2013_standard", "fer2013_kc_as_released", "ferplus_majority", "ck_si10_7", "ck_si10_8", "ck_si8_lopes"),
+    *("ck_si8_lopes_7", "ck_seed_random", "jaffe_loso", "jaffe_kfold_image", "kdef_si", "rafdb_std", "affectnet7"),
+    *("affectnet8", "oulu_si10", "mmi_si10", "fedro_cross", "kfold_subject", "holdout"),
+)
 BENCHMARKS = (
     *("mmod-cpu", "hog-cpu", "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop"),
-    *("linear-svm-fit", "linear-svm-search", "cache-read", "rerun", "memory-flat", "mmod-gpu"),
+    *("linear-svm-fit", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
+    *("vgg16-rate", "pipeline-stored-boxes", "mmod-gpu", "linear-svm-gpu"),
 )

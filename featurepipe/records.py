@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from featurepipe.landmarks import landmark_rows
+
 STATUSES = ("ok", "no_face", "missing", "unreadable", "too_large")
 """Every sample ends with one of these; `error` says why it is not ok."""
 
@@ -98,17 +100,20 @@ class Framing:
     mode : "RGB" or "L" (grey, ITU-R 601 luma as Pillow makes it)
     margin : the crop's side is (1 + margin) times the longer side of the box
     shift : the crop's centre lies this share of the longer side below the box's centre (negative: above)
+    points : how many of dlib's facial landmarks are written below the pixels (featurepipe.landmarks): 0, 5 or 68
     """
 
     size: int
     mode: Literal["RGB", "L"]
     margin: float = 0.0
     shift: float = 0.0
+    points: Literal[0, 5, 68] = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one crop: (size, size, 3) for RGB, (size, size) for grey."""
-        return (self.size, self.size, 3) if self.mode == "RGB" else (self.size, self.size)
+        """Shape of one crop: (size, size, 3) for RGB, (size, size) for grey; higher where it has landmarks."""
+        height = self.size + landmark_rows(self.points, self.size)
+        return (height, self.size, 3) if self.mode == "RGB" else (height, self.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import torch
 
 from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
-from featurepipe.models.augment import augment, erase
+from featurepipe.models import training
+from featurepipe.models.augment import augment, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.persistence import load_model, read_trained_on, save_tensors
@@ -117,7 +118,7 @@ class TestNetworks:
             network(torch.zeros(1, 1, baseline.view, baseline.view))
         assert seen == sides
 
-    @pytest.mark.parametrize(("width", "expected"), [(1.0, 11.0), (0.5, 6.45)])
+    @pytest.mark.parametrize(("width", "expected"), [(1.0, 10.82), (0.5, 4.57)])
     def test_fer_vgg_has_the_stated_size(self, width, expected):
         with torch.device("meta"):
             network = FerVGG(7, width)
@@ -126,7 +127,7 @@ class TestNetworks:
     def test_fc7_is_4096_long_and_rectified(self):
         network = FerVGG(7, 0.125).eval()
         with torch.inference_mode():
-            fc7 = network.fc7(torch.randn(2, 1, 40, 40))
+            fc7 = network.fc7(torch.randn(2, 1, 44, 44))
         assert fc7.shape == (2, 4096)
         assert fc7.min() == 0
 
@@ -176,10 +177,16 @@ class TestLosses:
         """Two faces, two classes: margins 1 - 2 = -1, 1 - 0.5, 1 + 1, 1 - 0; C = 2, mean over faces."""
         recipe = TrainingRecipe(epochs=1, batch_size=2, lr=0.1, loss="squared-hinge")
         scores = torch.tensor([[2.0, -0.5], [1.0, 0.0]], requires_grad=True)
-        loss = _loss(scores, torch.tensor([0, 1]), recipe)
+        loss = _loss(scores, torch.eye(2), recipe)
         assert loss.item() == pytest.approx(2 * (0 + 0.25 + 4 + 1) / 2)
         loss.backward()
         torch.testing.assert_close(scores.grad, torch.tensor([[0.0, 1.0], [4.0, -2.0]]))
+
+    def test_cross_entropy_against_a_distribution(self):
+        """Scores 0 and log 3 are probabilities 1/4 and 3/4; half and half is wanted."""
+        recipe = TrainingRecipe(epochs=1, batch_size=2, lr=0.1)
+        loss = _loss(torch.tensor([[0.0, np.log(3.0)]]), torch.tensor([[0.5, 0.5]]), recipe)
+        assert loss.item() == pytest.approx(-0.5 * np.log(1 / 4) - 0.5 * np.log(3 / 4), rel=1e-6)
 
     @pytest.mark.parametrize(
         ("schedule", "expected"),
@@ -227,6 +234,27 @@ class TestAugmentation:
         assert columns.max() <= 27
         assert len(columns.unique()) > 3
 
+    @pytest.mark.parametrize(("size", "view"), [(48, 44), (48, 43)])
+    def test_sharp_faces_are_moved_by_whole_pixels(self, size, view):
+        faces = torch.rand(40, 1, size, size)
+        how = Augmentation(shift=2.0, scale=0.3, rotation=20.0, sharp=1.0)
+        moved = augment(faces, how, view, torch.Generator().manual_seed(0))
+        pixels = [set(face.flatten().mul(1e4).round().int().tolist()) for face in faces]
+        for face, own in zip(moved, pixels, strict=True):
+            values = face.flatten().mul(1e4).round().int()
+            assert np.mean([bool({v - 1, v, v + 1} & own) for v in values.tolist()]) > 0.99
+        assert not torch.equal(moved[0], augment(faces, Augmentation(), view, torch.Generator())[0])
+
+    def test_mixing_blends_images_and_targets_by_the_same_ratio(self):
+        """Image i is constant i and its target says i: the mixture must agree with itself."""
+        count = 64
+        values, targets = torch.arange(float(count)), torch.eye(count)
+        images, mixed = mix(values[:, None, None, None].expand(count, 1, 2, 2), targets, 0.5, torch.Generator())
+        torch.testing.assert_close(images[:, 0, 0, 0], mixed @ values)
+        torch.testing.assert_close(mixed.sum(1), torch.ones(count))
+        assert (mixed.argmax(1) == torch.arange(count)).all()
+        assert 0.3 < (mixed.max(1).values < 1).float().mean() < 0.7
+
     def test_gamma_keeps_the_range(self):
         out = augment(torch.rand(50, 1, 8, 8), Augmentation(gamma=2.0), 8, torch.Generator().manual_seed(0))
         assert out.min() >= 0
@@ -269,6 +297,9 @@ class TestRecipes:
             ("[network]\nwidth = 'wide'", "width = 'wide'"),
             ("[augmentation]\ngamma = 0", "gamma"),
             ("[augmentation]\nflip = 2", "flip"),
+            ("[augmentation]\nsharp = 1.5", "sharp"),
+            ("mixup = 2", "mixup"),
+            ("soft_weight = -0.1", "soft_weight"),
         ],
     )
     def test_mistakes_are_named(self, tmp_path, text, said):
@@ -330,7 +361,10 @@ class TestClassifier:
         first, second = (fitted(name).decision_function(faces_of(name)[0]) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
-    def test_resuming_equals_going_through(self, name, tmp_path):
+    @pytest.mark.parametrize(("every", "expected"), [(0, [3]), (1e9, [2, 3])])
+    def test_resuming_equals_going_through(self, name, every, expected, tmp_path, monkeypatch):
+        """Whether the checkpoint is of the last epoch, or of an earlier one because writing it is slow."""
+        monkeypatch.setattr(training, "CHECKPOINT_EVERY", every)
         faces, labels = faces_of(name)
         recipe = small(name, epochs=3)
         whole = CNNClassifier(name, recipe, device="cpu").fit(faces, labels)
@@ -346,7 +380,7 @@ class TestClassifier:
         resumed = CNNClassifier(name, recipe, device="cpu").fit(
             faces, labels, checkpoint=checkpoint, resume=True, after_epoch=lambda row: seen.append(row["epoch"])
         )
-        assert seen == [3]
+        assert seen == expected
         np.testing.assert_array_equal(whole.decision_function(faces), resumed.decision_function(faces))
         assert [row["loss"] for row in whole.training["history"]] == [
             row["loss"] for row in resumed.training["history"]

@@ -153,10 +153,11 @@ def test_photos_that_a_backbone_was_trained_on_are_refused_as_test_photos(render
     assert document["refused"] == {"in_train": 0, "trained_on": 5}
     assert (document["photos"], document["chosen_on"]) == (27, 15)
     assert "1 of 16 val photos were seen by a backbone in training: left out" in said
+    assert document["methods"]["svm"]["folds"][0]["chosen_on"] == "validation"
     all_of_a = manifest(tmp_path / "all.csv", rendered, WORDS)  # without val, C would be chosen on that photo
-    code, _, said = compare("--train", all_of_a, "--test", b, "--weights", own, out="second")
-    assert code == 2
-    assert "LEAK: the backbone of svm was trained on 1 of the photos" in said
+    code, document, _ = compare("--train", all_of_a, "--test", b, "--weights", own, out="second")
+    assert code == 0
+    assert document["methods"]["svm"]["folds"] == [{"C": 1.0, "chosen_on": "nothing", "warnings": []}]
 
 
 def test_crops_and_photos_have_a_detector_each(rendered, compare, tmp_path):
@@ -276,7 +277,7 @@ def test_label_sets_of_one_source(rendered, compare, tmp_path):
 def test_folds_by_subject_are_refused_with_the_reason_where_people_are_unknown(rendered, compare, tmp_path):
     a = manifest(tmp_path / "a.csv", rendered, WORDS)
     a.write_text(a.read_text().replace(",subject-003", ","))
-    code, _, said = compare(a, "--folds-by", "subject", "--folds", 2)
+    code, _, said = compare(a, "--protocol", "kfold_subject", "--folds", 2)
     assert code == 2
     assert f"the subject of 8 of 64 photos of {a} is unknown" in said
     assert not (tmp_path / "out" / "folds.json").exists()
@@ -285,7 +286,7 @@ def test_folds_by_subject_are_refused_with_the_reason_where_people_are_unknown(r
         pixels = np.random.default_rng(row).integers(0, 255, 2304)
         lines.append(f"{row % 3},{' '.join(map(str, pixels))},{'PrivateTest' if row < 6 else 'Training'}")
     (tmp_path / "fer2013.csv").write_text("\n".join(lines))
-    code, _, said = compare(tmp_path / "fer2013.csv", "--folds-by", "subject")
+    code, _, said = compare(tmp_path / "fer2013.csv", "--protocol", "kfold_subject")
     assert code == 2
     assert "is unknown: FER2013 does not say who is in its photos" in said
 
@@ -296,7 +297,7 @@ def test_folds_by_subject_are_made_whatever_the_split(rendered, compare, tmp_pat
         tmp_path / "a.csv", rendered, WORDS, header, lambda photo: ["test" if "7" in photo.parent.name else "train"]
     )
     assert compare(a)[1]["protocol"] == "official split"
-    code, document, _ = compare(a, "--folds-by", "subject", "--folds", 2)
+    code, document, _ = compare(a, "--protocol", "kfold_subject", "--folds", 2)
     assert code == 0
     assert (document["protocol"], document["identity"], document["photos"]) == ("2 folds of subjects", "known", 64)
 

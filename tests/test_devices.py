@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurepipe.devices import prepared, resolve_precision
+from featurepipe.devices import autocast, prepared, resolve_precision
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.forwarding import Forwarder
 
@@ -65,3 +65,59 @@ def test_batches_run_side_by_side_and_come_back_in_order():
     assert [batch.vectors.tolist() for batch in came] == [[0, 0], [2, 2], [4, 4]]
     assert came[0].labels == ["a", "b"]
     assert rest[2] is None
+
+
+def tf32():
+    """What fp32 is computed in on a GPU: matrix products, convolutions. These settings need no GPU."""
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+
+
+@pytest.fixture
+def settings():
+    """Puts PyTorch's settings back as they were."""
+    before, older = tf32(), torch.get_float32_matmul_precision()
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision(older)
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = before
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: None,
+        lambda: torch.set_float32_matmul_precision("medium"),
+        lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+        lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+        lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    ],
+    ids=["nothing", "older", "old", "new", "new, products"],
+)
+def test_tf32_is_off_within_whatever_the_program_has_asked_for(settings, ask):
+    ask()
+    before = tf32()
+    with autocast(torch.device("cuda"), "fp32"):
+        assert tf32() == ("ieee", "ieee")
+        # PyTorch compares its older and newer settings in every product, and raises where they differ.
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cudnn.allow_tf32
+    assert tf32() == before
+
+
+def test_tf32_stays_off_until_the_last_thread_has_left(settings):
+    before, entered, leave = tf32(), threading.Event(), threading.Event()
+
+    def other():
+        with autocast(torch.device("cuda"), "fp32"):
+            entered.set()
+            assert leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with autocast(torch.device("cuda"), "fp32"):
+        thread.start()
+        assert entered.wait(10)
+    assert tf32() == ("ieee", "ieee")
+    leave.set()
+    thread.join()
+    assert tf32() == before

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import io
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -182,11 +184,24 @@ def test_the_mtcnn_recipe_hashes_its_three_files():
     assert len(DetectorSpec("mtcnn").recipe()["detector_weights"]) == 64
 
 
-def test_the_default_is_mmod_on_a_gpu_and_hog_elsewhere(monkeypatch):
+def test_the_default_is_mmod_on_a_gpu_and_hog_elsewhere(monkeypatch, tmp_path):
     pytest.importorskip("face_recognition_models")
+    monkeypatch.setenv("FEATUREPIPE_WEIGHTS", str(tmp_path))
     assert [default_detector(device) for device in ("cuda", "cuda:1", "cpu", "mps")] == ["mmod", "mmod", "hog", "hog"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None)
     assert default_detector("cuda") == "hog"
+
+
+def test_mmods_file_may_lie_in_the_weights_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEATUREPIPE_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None)
+    with pytest.raises(
+        MissingPackageError, match=re.escape(f"featurepipe[dlib-models], or put the file into {tmp_path}")
+    ):
+        DetectorSpec("mmod").recipe()
+    (tmp_path / "mmod_human_face_detector.dat").write_bytes(b"abc")
+    assert DetectorSpec("mmod").recipe()["detector_weights"] == hashlib.sha256(b"abc").hexdigest()
+    assert default_detector("cuda") == "mmod"
 
 
 def test_wrong_specs_say_what_there_is(tmp_path):

@@ -82,6 +82,7 @@ def test_help_shows_an_example_and_loads_nothing_heavy(command):
 def test_names_mirror_their_registries():
     from featurepipe.commands.bench import ROWS
     from featurepipe.conversion.convert import FORMATS
+    from featurepipe.datasets.protocols import PROTOCOLS
     from featurepipe.datasets.readers import GENERIC
     from featurepipe.datasets.registry import DATABASES
     from featurepipe.faces.detectors import _BUILDERS
@@ -89,10 +90,11 @@ def test_names_mirror_their_registries():
     from featurepipe.features.export import WRITERS
     from featurepipe.models.baselines.registry import BASELINES
 
-    registries = (_BUILDERS, REGISTRY, BASELINES, {**GENERIC, **DATABASES}, WRITERS, FORMATS, ROWS)
+    registries = (_BUILDERS, REGISTRY, BASELINES, {**GENERIC, **DATABASES}, WRITERS, FORMATS, ROWS, PROTOCOLS)
     mirrors = (
         *(names.DETECTORS, names.BACKBONES, names.ARCHITECTURES, names.DATASETS, names.EXPORTS, names.LAYOUTS),
         names.BENCHMARKS,
+        names.PROTOCOLS,
     )
     for registry, mirror in zip(registries, mirrors, strict=True):
         assert set(registry) == set(mirror)

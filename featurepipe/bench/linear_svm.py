@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from featurepipe.bench.rows import medians, row, version_of, wall_of
+from featurepipe.bench.rows import Settings, medians, row, version_of, wall_of
 from featurepipe.machine import cores
 from featurepipe.models.linear_svm import LinearSVM
 from featurepipe.models.svm import LinearSVMCV, inner_folds
@@ -87,6 +87,29 @@ def search_row(quick: bool, data: Data | None = None, Cs: Sequence[float] = GRID
     name = f"{version_of('scikit-learn')} GridSearchCV of LinearSVC, {X.shape[0]} x {X.shape[1]}, C {theirs:g}"
     name += "" if chosen == theirs else f" (ours {chosen:g})"
     return row("linear-svm-search", seconds, their_seconds, name, "s", None)
+
+
+def gpu_row(settings: Settings, C: float = 1e-4) -> dict[str, Any]:
+    """Seconds of one fit on a GPU, its copies there and back among them, against NumPy on all cores.
+
+    The floor is the shared Gram matrix and its factor, over the rate of a matrix product in float32.
+    """
+    from featurepipe.bench.forward import products_per_second
+
+    count, width = (4000, 512) if settings.quick else FER2013
+    X, y = fc7_like(count, width)
+    X = StandardScaler(copy=False).fit_transform(X)
+    gpu, cpu = LinearSVM(C=C, device=settings.device), LinearSVM(C=C)
+    gpu.fit(X[:256], y[:256])  # loads the libraries of linear algebra
+    ours, reference = medians(
+        3 if settings.quick else 1, wall_of(lambda: gpu.fit(X, y)), wall_of(lambda: cpu.fit(X, y))
+    )
+    if not np.allclose(gpu.objective_, cpu.objective_, rtol=3 * gpu.tol):
+        raise RuntimeError(f"the optimum is {gpu.objective_} on {settings.device}, and {cpu.objective_} by NumPy")
+    operations = 2 * min(count, 2 * width) * width**2 + width**3 / 3
+    floor = operations / products_per_second(settings.device, None)
+    name = f"{version_of('numpy')}, {cores()} cores, {count} x {width}, C {C:g}"
+    return row("linear-svm-gpu", ours, reference, name, "s", floor, settings.machine())
 
 
 class _LinearSVCFit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from featurepipe.bench.rows import Settings
+from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.features.backbone import Choice, TorchBackbone
@@ -21,6 +24,11 @@ SIDE = 350
 
 VGG16_OPERATIONS = 2 * (15_346_630_656 + 25_088 * 4096 + 4096 * 4096)
 """Additions and multiplications of VGG-16 up to fc7 for one crop: convolutions, fc6, fc7."""
+
+
+def samples(settings: Settings, folder: Path, count: int) -> Sequence[Sample]:
+    """The photos of the SOURCE asked for, or `count` of rendered faces."""
+    return photos(folder, count) if settings.photos is None else read_source(settings.photos, None, "apex").samples
 
 
 def photos(folder: Path, count: int) -> list[Sample]:

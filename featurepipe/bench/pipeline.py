@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featurepipe.bench.material import crops, photos, seeded_vgg_face
+from featurepipe.bench.material import crops, photos, samples, seeded_vgg_face
 from featurepipe.bench.rows import Settings, alone, cpu_of, medians, row, version_of, wall_of
-from featurepipe.faces.detectors import Detect, DetectorSpec
+from featurepipe.faces.detectors import Detect, DetectorSpec, default_detector, shrunk
 from featurepipe.faces.finder import FaceFinder
+from featurepipe.faces.images import decode, read_photo
+from featurepipe.faces.serving import shared
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.extraction import content_of, extract
@@ -40,6 +43,13 @@ def pipeline_fer_vgg(settings: Settings) -> dict[str, Any]:
     return _pipeline("pipeline-fer-vgg", backbone, 512 if settings.quick else 1504, settings)
 
 
+def pipeline_stored_boxes(settings: Settings) -> dict[str, Any]:
+    """vgg-face with seeded weights on photos whose boxes an earlier run has stored."""
+    backbone = seeded_vgg_face(settings.device)
+    count = 96 if settings.quick else 384
+    return _pipeline("pipeline-stored-boxes", backbone, count, settings, boxes_known=True)
+
+
 def users_loop(settings: Settings) -> dict[str, Any]:
     """The whole pipeline with VGG-16, against one photo after the other: decode, dlib, VGG-16 in fp32, append."""
     from featurepipe.bench.forward import torchvision_vgg16
@@ -58,7 +68,7 @@ def users_loop(settings: Settings) -> dict[str, Any]:
     return row("users-loop", ours, theirs, reference, "s/photo", None, settings.machine())
 
 
-def _loop(samples: list[Sample], detect: Detect, network: Callable[[np.ndarray], np.ndarray]) -> float:
+def _loop(samples: Sequence[Sample], detect: Detect, network: Callable[[np.ndarray], np.ndarray]) -> float:
     """Seconds of the loop that users write today."""
     start = time.perf_counter()
     vectors = []
@@ -75,61 +85,99 @@ def _loop(samples: list[Sample], detect: Detect, network: Callable[[np.ndarray],
 
 @dataclass(frozen=True)
 class Run:
-    """Photos through the whole pipeline, faces by HOG."""
+    """Photos through the whole pipeline: faces by HOG on a CPU, by mmod on a GPU."""
 
-    samples: list[Sample]
+    samples: Sequence[Sample]
     backbone: Backbone
 
     @property
-    def finder(self) -> FaceFinder:
+    def spec(self) -> DetectorSpec:
+        """The detector that is the default where the networks run."""
+        device = str(self.backbone.made_with["device"])
+        return DetectorSpec(default_detector(device), device=device)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the networks run elsewhere than on the processor."""
+        return bool(self.backbone.made_with["device"] != "cpu")
+
+    def finder(self, detect: Detect | None = None) -> FaceFinder:
         """The face stage."""
-        return FaceFinder(DetectorSpec(), self.backbone.framing, "largest")
+        return FaceFinder(self.spec, self.backbone.framing, "largest", detect=detect)
 
     def into(self, table: Path) -> None:
         """Bring a feature table up to date."""
-        half = {**self.finder.spec.recipe(), "margin": self.backbone.framing.margin, "policy": "largest"}
-        batch_size = self.backbone.batch_size
-        extract(self.samples, table, self.finder, self.backbone, half, workers=None, batch_size=batch_size)
+        spec, backbone = self.spec, self.backbone
+        half = {**spec.recipe(), "margin": backbone.framing.margin, "policy": "largest"}
+        with shared(spec) as detect:
+            finder = self.finder(detect)
+            extract(self.samples, table, finder, backbone, half, workers=None, batch_size=backbone.batch_size)
 
-    def seconds(self, folder: Path) -> float:
-        """Seconds by the clock to a feature table that was not there."""
-        with TemporaryDirectory(dir=folder) as table:
-            return wall_of(lambda: self.into(Path(table)))()
+    def seconds(self, folder: Path, *, boxes_known: bool = False) -> float:
+        """Seconds by the clock to a feature table that was not there, or that has the boxes and no vectors."""
+        with TemporaryDirectory(dir=folder) as name:
+            table = Path(name)
+            if boxes_known:
+                self.into(table)
+                shutil.rmtree(table / "vectors")
+            return wall_of(lambda: self.into(table))()
 
-    def stage_costs(self, folder: Path) -> dict[str, float]:
-        """Seconds per photo of each stage alone, of a core; forward on a GPU by the clock."""
-        some = self.samples[:FEW]
-        keys = [content_of(sample) for sample in some]
-        tasks = [FaceTask(sample, key) for sample, key in zip(some, keys, strict=True)]
-        finder, backbone = self.finder, self.backbone
+    def bound(self, folder: Path, *, boxes_known: bool = False) -> float:
+        """The least seconds per photo: all stages on all cores and no gap; a GPU detects and forwards beside them."""
+        costs = self._on_cores(folder, boxes_known=boxes_known)
+        beside = self._forward_cost()
+        if not self.on_gpu:
+            return (costs + beside) / cores()
+        return max(costs / cores(), beside + (0 if boxes_known else self._detect_cost()))
+
+    def _on_cores(self, folder: Path, *, boxes_known: bool) -> float:
+        """Seconds of a core per photo to scan, find and write, each alone; a GPU finds the boxes."""
+        tasks, finder = self._tasks(), self.finder()
+        if boxes_known or self.on_gpu:
+            tasks = [replace(task, known=finder(task).faces) for task in tasks]
         finder(tasks[0])
-        batch = crops(backbone.batch_size, backbone.framing)
-        measure = wall_of if "cuda" in backbone.made_with["device"] else cpu_of
+        keys = [task.content for task in tasks]
+        vectors = self.backbone(crops(self.backbone.batch_size, self.backbone.framing))[:1]
+        stages: list[Callable[[], object]] = [
+            lambda: [content_of(task.sample) for task in tasks],
+            lambda: [finder(task) for task in tasks],
+            lambda: _write(folder, keys, vectors, self.backbone),
+        ]
         with alone():
-            vectors = backbone(batch)
-            forward = statistics.median(measure(lambda: backbone(batch))() for _ in range(3))
-        return {
-            "scan": cpu_of(lambda: [content_of(sample) for sample in some])() / len(some),
-            "find": cpu_of(lambda: [finder(task) for task in tasks])() / len(some),
-            "forward": forward / len(batch),
-            "write": cpu_of(lambda: _write(folder, keys, vectors[:1], backbone))() / len(some),
-        }
+            return sum(cpu_of(stage)() for stage in stages) / len(tasks)
 
-    def bound(self, folder: Path) -> float:
-        """The least seconds per photo: all stages on all cores without a gap; a GPU forwards beside them."""
-        costs = self.stage_costs(folder)
-        beside = costs.pop("forward") if "cuda" in self.backbone.made_with["device"] else 0.0
-        return max(sum(costs.values()) / cores(), beside)
+    def _forward_cost(self) -> float:
+        """Seconds per crop: of a core, or of the GPU by the clock."""
+        batch = crops(self.backbone.batch_size, self.backbone.framing)
+        measure = wall_of if self.on_gpu else cpu_of
+        with alone():
+            self.backbone(batch)
+            return statistics.median(measure(lambda: self.backbone(batch))() for _ in range(3)) / len(batch)
+
+    def _detect_cost(self) -> float:
+        """Seconds of the GPU per photo, by the clock, many at a time."""
+        detector: Any = self.spec.build()
+        images = [shrunk(decode(read_photo(task.sample.path)), self.spec.max_side) for task in self._tasks()]
+        detector.batch(images)
+        return statistics.median(wall_of(lambda: detector.batch(images))() for _ in range(3)) / len(images)
+
+    def _tasks(self) -> list[FaceTask]:
+        return [FaceTask(sample, content_of(sample)) for sample in self.samples[:FEW]]
 
 
-def _pipeline(what: str, backbone: Backbone, count: int, settings: Settings) -> dict[str, Any]:
+def _pipeline(
+    what: str, backbone: Backbone, count: int, settings: Settings, *, boxes_known: bool = False
+) -> dict[str, Any]:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        run = Run(photos(folder, count), backbone)
+        run = Run(samples(settings, folder, count), backbone)
         ours, bound = medians(
-            1 if settings.quick else 3, lambda: run.seconds(folder) / count, lambda: run.bound(folder)
+            1 if settings.quick else 3,
+            lambda: run.seconds(folder, boxes_known=boxes_known) / len(run.samples),
+            lambda: run.bound(folder, boxes_known=boxes_known),
         )
-    reference = f"cores / processor time of all stages, each alone ({version_of('torch', 'dlib|dlib-bin')})"
+    found_by = version_of("dlib|dlib-bin") if run.spec.name == "hog" else f"{run.spec.name} on {run.spec.device}"
+    reference = f"cores / processor time of all stages, each alone ({version_of('torch')}, {found_by})"
     return row(what, ours, bound, reference, "s/photo", bound, settings.machine())
 
 

@@ -17,10 +17,16 @@ from featurepipe.machine import cores, limit_threads, processor, torch_threads
 
 @dataclass(frozen=True)
 class Settings:
-    """How long the measurements may take, and where the networks run."""
+    """How long the measurements may take, where the networks run, and the SOURCE of real photos for the pipeline."""
 
     quick: bool = False
     device: str = "cpu"
+    photos: str | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the networks run elsewhere than on the processor."""
+        return self.device != "cpu"
 
     def machine(self) -> str:
         """The processor with the cores that this process may use, or the GPU."""

@@ -25,12 +25,16 @@ ROWS = {
     "cache-read": "table.cache_read",
     "rerun": "table.rerun",
     "memory-flat": "memory.memory_flat",
+    "vgg16-rate": "forward.vgg16_rate",
+    "pipeline-stored-boxes": "pipeline.pipeline_stored_boxes",
     "mmod-gpu": "detectors.mmod_gpu",
+    "linear-svm-gpu": "linear_svm.gpu_row",
 }
 """Where each row is measured, below featurepipe.bench; each loads what it needs when its turn comes."""
 
-ON_GPU = ("mmod-gpu", "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop")
-ON_CPU = tuple(name for name in BENCHMARKS if name != "mmod-gpu")
+FOR_GPU = ("vgg16-rate", "mmod-gpu", "pipeline-stored-boxes", "linear-svm-gpu")
+ON_GPU = (*FOR_GPU, "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop")
+ON_CPU = tuple(name for name in BENCHMARKS if name not in FOR_GPU)
 """Rows measured where none is named."""
 
 COLUMNS = ("what", "ours", "reference", "ratio", "floor", "unit", "by")
@@ -38,7 +42,7 @@ COLUMNS = ("what", "ours", "reference", "ratio", "floor", "unit", "by")
 
 def run(args: argparse.Namespace) -> int:
     """Measure the rows asked for, one after the other; one whose package is missing is left out, and said so."""
-    settings = Settings(args.quick, _device(args.device))
+    settings = Settings(args.quick, _device(args.device), args.photos)
     wanted = args.only or (ON_CPU if settings.device == "cpu" else ON_GPU)
     rows = []
     for name in wanted:
@@ -63,7 +67,7 @@ def _device(name: str) -> str:
 def _measured(name: str, settings: Settings) -> dict[str, Any]:
     module, _, function = ROWS[name].partition(".")
     measure = getattr(importlib.import_module(f"featurepipe.bench.{module}"), function)
-    row: dict[str, Any] = measure(settings.quick) if module == "linear_svm" else measure(settings)
+    row: dict[str, Any] = measure(settings)
     return row
 
 

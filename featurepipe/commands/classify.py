@@ -16,6 +16,7 @@ from featurepipe.commands.predictions import Predictions, write_predictions
 from featurepipe.commands.sequences import read_whole_sequences, sequences_of
 from featurepipe.commands.steps import (
     content_codes,
+    crops_for,
     fill_table,
     read_features,
     samples_of,
@@ -32,7 +33,6 @@ from featurepipe.faces.images import turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import replacing
 from featurepipe.models.persistence import Model, load_model
@@ -120,7 +120,7 @@ def features_for(args: argparse.Namespace, model: Model) -> Backbone:
     """
     if _is_cnn(model):
         model.device, model.precision = args.device, resolve_precision(args.precision, resolve_device(args.device))
-        return Pixels(model.baseline.framing)
+        return crops_for(model.baseline.framing)
     half = model.recipe.get("features", {})
     if missing := set(FEATURE_KEYS) - set(half):
         raise ModelError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from featurepipe.datasets.splits import grouped_by, groups_of
 from featurepipe.features.table import Features
 from featurepipe.files import digest_of
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
+from featurepipe.models.budget import fill_minutes
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model
 from featurepipe.models.svm import LinearSVMCV
+from featurepipe.models.training_recipe import TrainingRecipe
 from featurepipe.progress import bar
 
 
@@ -36,6 +38,7 @@ class Result:
     fit_seconds: float = 0.0
     predict_seconds: float = 0.0
     chosen: list[dict[str, Any]] = field(default_factory=list)
+    histories: list[list[dict[str, float]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -52,37 +55,57 @@ class _Faces:
         return self.X[self.face[rows]]
 
 
-def fit_and_test(args: argparse.Namespace, name: str, plan: Plan, train: Features, test: Features) -> Result:
+FIXED_C = 1.0
+"""C of an SVM that may not choose (baselines.md 13.3): on vectors of unit length the usual one."""
+
+FORMAT = 2
+"""Of what is kept of a fit: raised when the same settings are kept with other facts."""
+
+
+def fit_and_test(args: argparse.Namespace, name: str, plan: Plan, train: Features, test: Features, seed: int) -> Result:
     """Fit on each part's training photos, predict its test photos; nothing is chosen on them.
 
-    Parts that an earlier run with the same photos, labels and settings has done are read from OUT/results.
+    Parts that an earlier run with the same photos, labels and settings has done are read from OUT/results. What they
+    are kept under does not depend on the machine: they can be fitted on one and read on another.
     """
     known, asked = (_Faces(own.X, face_of(own, side)) for own, side in ((train, plan.train), (test, plan.test)))
     result = Result(np.full(len(plan.test), None, object), np.zeros((len(plan.test), len(plan.classes))))
-    settings = [featurepipe.__version__, args.seed, _method(args, name), _halves(train), _halves(test)]
+    settings = [FORMAT, featurepipe.__version__, seed, _method(args, name), _halves(train), _halves(test)]
     folder = Path(args.out) / "results"
     with bar(len(plan.parts), name, "fit") as progress:
         for part in plan.parts:
-            own = _with_faces(part, plan, known, asked)
-            key = digest_of([settings, _data(plan, own)])
-            outcome = kept(folder, name, key, partial(_outcome, args, name, plan, own, known, asked))
-            _enter(result, plan, own, outcome)
+            own = _with_faces(part, plan, name, known, asked)
+            free = not plan.seen[name][own.fit].any() or len(own.choose) > 0
+            key = digest_of([settings, free, _data(plan, own)])
+            fit = partial(_fit, args, name, plan.train, known, own, seed, free=free)
+            _enter(result, plan, own, kept(folder, name, key, partial(_outcome, fit, asked[own.test])))
             progress.update()
     return result
 
 
 def _method(args: argparse.Namespace, name: str) -> list[Any]:
-    return [name, precision_of(args), get_baseline(name).recipe.document()] if name in BASELINES else [name]
+    if name not in BASELINES:
+        return [name]
+    return [name, precision_of(args), recipe_of(args, name).document(), args.minutes]
+
+
+def recipe_of(args: argparse.Namespace, name: str) -> TrainingRecipe:
+    """How the CNN is trained: its own recipe, for the epochs of the budget where one is stated."""
+    recipe = get_baseline(name).recipe
+    return replace(recipe, epochs=args.epochs) if args.epochs else recipe
 
 
 def _halves(features: Features) -> list[Any]:
     return [dict(features.feature_half), dict(features.face_half)]
 
 
-def _with_faces(part: Part, plan: Plan, known: _Faces, asked: _Faces) -> Part:
-    """Those of its photos that have a face, and of those to choose on the ones whose label is fitted on."""
+def _with_faces(part: Part, plan: Plan, name: str, known: _Faces, asked: _Faces) -> Part:
+    """Those of its photos that have a face, and of those to choose on the ones whose label is fitted on.
+
+    None is chosen on that the method's backbone was trained on.
+    """
     fit, choose = known.found(part.fit), known.found(part.choose)
-    choose = choose[np.isin(plan.train.label[choose], plan.train.label[fit])]
+    choose = choose[np.isin(plan.train.label[choose], plan.train.label[fit]) & ~plan.seen[name][choose]]
     return Part(fit, choose, asked.found(part.test))
 
 
@@ -95,15 +118,16 @@ def _data(plan: Plan, part: Part) -> list[list[str]]:
     ]
 
 
-def _outcome(args: argparse.Namespace, name: str, plan: Plan, part: Part, known: _Faces, asked: _Faces) -> Outcome:
+def _outcome(fit: Callable[[], Model], asked: np.ndarray) -> Outcome:
     started = time.perf_counter()
-    model = _fit(args, name, plan.train, known, part.fit, part.choose)
+    model = fit()
     fitted = time.perf_counter()
-    probabilities = model.predict_proba(asked[part.test])
+    probabilities = model.predict_proba(asked)
     facts = {
         "fit_seconds": fitted - started,
         "predict_seconds": time.perf_counter() - fitted,
-        "chosen": {key: model.training[key] for key in ("C", "warnings") if key in model.training},
+        "chosen": {key: model.training[key] for key in ("C", "chosen_on", "warnings") if key in model.training},
+        "history": model.training.get("history", []),
     }
     return Outcome(np.array(model.labels), probabilities, facts)
 
@@ -115,6 +139,7 @@ def _enter(result: Result, plan: Plan, part: Part, outcome: Outcome) -> None:
     result.fit_seconds += outcome.facts["fit_seconds"]
     result.predict_seconds += outcome.facts["predict_seconds"]
     result.chosen.append(outcome.facts["chosen"])
+    result.histories.append(outcome.facts["history"])
 
 
 def precision_of(args: argparse.Namespace) -> str:
@@ -123,16 +148,23 @@ def precision_of(args: argparse.Namespace) -> str:
 
 
 def _fit(
-    args: argparse.Namespace, name: str, photos: Photos, faces: _Faces, fit: np.ndarray, choose: np.ndarray
+    args: argparse.Namespace, name: str, photos: Photos, faces: _Faces, part: Part, seed: int, *, free: bool
 ) -> Model:
+    """Fit one method; `free` is whether an SVM may choose its C: not on photos that its backbone was trained on."""
+    fit, choose = part.fit, part.choose
     labels = photos.label[fit].astype(str)
     validation = (faces[choose], photos.label[choose].astype(str)) if len(choose) else None
     if name in BASELINES:
-        cnn = CNNClassifier(name, seed=args.seed, device=args.device, precision=precision_of(args))
-        return cnn.fit(faces[fit], labels, validation=validation)
+        given, settings = faces[fit], {"seed": seed, "device": args.device, "precision": precision_of(args)}
+        recipe = recipe_of(args, name)
+        if args.minutes:
+            recipe = fill_minutes(args.minutes, CNNClassifier(name, recipe, **settings), given, labels)
+        return CNNClassifier(name, recipe, **settings).fit(given, labels, validation=validation)
+    if not free:
+        return LinearSVMCV(seed=seed).fit_fixed(faces[fit], labels, FIXED_C)
     subjects, sequences = photos.subject[fit].tolist(), photos.sequence[fit].tolist()
     groups = groups_of(photos.content[fit].tolist(), subjects, sequences)
-    svm = LinearSVMCV(folds=_inner_folds(labels, groups), seed=args.seed)
+    svm = LinearSVMCV(folds=_inner_folds(labels, groups), seed=seed)
     return svm.fit(faces[fit], labels, groups=groups, grouped_by=grouped_by(subjects, sequences), validation=validation)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,21 @@ import numpy as np
 
 from featurepipe.commands.compare_sides import Photos, Side
 from featurepipe.commands.fit_svm import leave_out
-from featurepipe.datasets.registry import DATABASES
+from featurepipe.datasets.protocols import TENTH, Protocol, get_protocol
 from featurepipe.datasets.source import Source
-from featurepipe.datasets.splits import GROUPS, Folds, grouped_by, groups_of, make_folds, rows_by_use
+from featurepipe.datasets.splits import (
+    FRAMES,
+    FRAMES_FITTED,
+    GROUPS,
+    Folds,
+    deal_folds,
+    frame_folds,
+    grouped_by,
+    grouped_holdout,
+    groups_of,
+    make_folds,
+    rows_by_use,
+)
 from featurepipe.errors import InputError
 from featurepipe.labels import to_label_set
 
@@ -45,12 +57,18 @@ class Plan:
     test : photos that `test` of the parts points into; those of `train` where there is one SOURCE
     parts : each photo is in the test of one part at most
     about : JSON-able: protocol, identity of the tested people, labels, and what was dropped or refused
+    seen : by method: bool, which of `train` its backbone was trained on; C is not chosen on these
+    shared : positions of photos tested on whose people or pictures are among those to fit or choose on too
+    further : by name: other parts of the same photos, to set beside: training sizes
     """
 
     train: Photos
     test: Photos
     parts: list[Part]
     about: dict[str, Any]
+    seen: Mapping[str, np.ndarray]
+    shared: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    further: Mapping[str, list[Part]] = field(default_factory=dict)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -64,15 +82,11 @@ class Plan:
 
 
 def refuse_early(args: argparse.Namespace, sources: list[Source]) -> None:
-    """Raise InputError, before faces are looked for, where the labels or people asked for cannot be there."""
-    labelled = [[sample for sample in source.samples if sample.label] for source in sources]
+    """Raise InputError, before faces are looked for, where the labels asked for cannot be there."""
     if args.train:
+        labelled = [[sample for sample in source.samples if sample.label] for source in sources]
         fitted = [str(sample.label) for sample in labelled[0] if sample.split not in ("val", "test")]
         _common_labels(args, fitted, [str(sample.label) for sample in labelled[1]])
-    elif args.folds_by == "subject":
-        labels = to_label_set([sample.label for sample in labelled[0]], args.labels)[0]
-        people = [sample.subject for sample, label in zip(labelled[0], labels, strict=True) if label]
-        _refuse_unknown_people(people, args.source, sources[0].dataset)
 
 
 def plan_of(args: argparse.Namespace, sides: list[Side]) -> Plan:
@@ -95,33 +109,73 @@ def _shuffled(plan: Plan, seed: int) -> Plan:
 
 
 def _plan(args: argparse.Namespace, side: Side) -> Plan:
-    """One SOURCE: its official split where it has test photos and no folds by subject are asked for; else folds."""
-    labels, dropped = to_label_set(side.photos.label.tolist(), args.labels)
+    """One SOURCE: by the protocol asked for; else its official split where it has test photos; else folds."""
+    protocol = get_protocol(args.protocol) if args.protocol else None
+    wanted = label_set(args)
+    labels, dropped = to_label_set(side.photos.label.tolist(), wanted)
     photos = side.photos.take(np.array([label is not None for label in labels], bool))
     seen = side.seen(photos, args.weights)
-    if "test" in photos.split and args.folds_by != "subject":
-        about, parts = _official(args, photos, _any(seen))
-    else:
-        about, parts = _folds(args, photos)
-    _refuse_leak(seen, [rows for part in parts for rows in (part.test, part.choose if len(part.choose) else part.fit)])
+    official = protocol.scheme == "official" if protocol else "test" in photos.split
+    about, parts, further = (_official if official else _folds)(args, photos, protocol)
+    shared = _shared(photos, parts) if official else np.empty(0, np.int64)
+    _refuse_leak(photos, seen, parts)
     about["dropped"] = dict(sorted((Counter(dropped) + Counter(about["dropped"])).items()))
-    return Plan(photos, photos, parts, about | {"labels": args.labels})
+    about |= {"labels": wanted, "shared": len(shared)} | _named(protocol)
+    return Plan(photos, photos, parts, about, seen, shared, further)
 
 
-def _official(args: argparse.Namespace, photos: Photos, seen: np.ndarray) -> tuple[dict[str, Any], list[Part]]:
-    """The split that SOURCE names; test photos of people or pictures that the other parts hold too are counted."""
+def label_set(args: argparse.Namespace) -> str:
+    """The labels of the protocol, else those asked for; InputError where they are not the same."""
+    fixed = get_protocol(args.protocol).labels if args.protocol else None
+    if fixed and args.labels not in ("native", fixed):
+        raise InputError(f"protocol {args.protocol} is of label set {fixed}, not {args.labels}: leave out --labels")
+    return fixed or args.labels
+
+
+def _named(protocol: Protocol | None) -> dict[str, Any]:
+    """What is recorded of a named protocol."""
+    if protocol is None:
+        return {"protocol_name": None, "protocol_warning": ""}
+    return {"protocol_name": protocol.name, "protocol_warning": protocol.warning}
+
+
+Parts = tuple[dict[str, Any], list[Part], dict[str, list[Part]]]
+"""What is recorded of them, the parts, and further ones by name."""
+
+
+def _official(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) -> Parts:
+    """The split that SOURCE names; of a named protocol a tenth of train to choose on, where nothing is for that."""
     use = rows_by_use(photos.split.tolist())
     dropped = _too_few(args, photos.label[use.fit].tolist())
     fit, choose, test = (
         rows[~np.isin(photos.label[rows], list(dropped))] for rows in (use.fit, use.choose, use.report)
     )
-    choose = _to_choose_on(photos, fit, choose, seen)
+    choose = _without_copies(photos, fit, choose)
     if not len(fit) or not len(test):
         raise InputError(f"the split of {args.source} leaves {len(fit)} photos to fit on and {len(test)} to test on")
-    groups = np.array(groups_of(photos.content.tolist(), photos.subject.tolist(), photos.sequence.tolist()))
-    shared = int(np.isin(groups[test], groups[np.concatenate([fit, choose])]).sum())
-    about = {"protocol": "official split", "identity": _identity(photos), "dropped": dropped, "shared": shared}
-    return about, [Part(fit, choose, test)]
+    if protocol and not len(choose):
+        kept, held = grouped_holdout(photos.label[fit].tolist(), _groups(photos)[fit].tolist(), TENTH, 0)
+        fit, choose = fit[kept], fit[held]
+    about = {
+        "protocol": "official split",
+        "identity": _identity(photos),
+        "dropped": dropped,
+        "fitted_on": len(fit),
+        "chosen_on": len(choose),
+    }
+    return about, [Part(fit, choose, test)], {}
+
+
+def _groups(photos: Photos) -> np.ndarray:
+    """Who or what is on each photo: copies, photos of one person or sequence, have one name."""
+    return np.array(groups_of(photos.content.tolist(), photos.subject.tolist(), photos.sequence.tolist()))
+
+
+def _shared(photos: Photos, parts: list[Part]) -> np.ndarray:
+    """The photos to test on of people or pictures that the part's other photos hold too."""
+    groups = _groups(photos)
+    known = [np.isin(groups[part.test], groups[np.concatenate([part.fit, part.choose])]) for part in parts]
+    return np.concatenate([part.test[own] for part, own in zip(parts, known, strict=True)])
 
 
 def _too_few(args: argparse.Namespace, labels: list[str]) -> dict[str, int]:
@@ -130,44 +184,45 @@ def _too_few(args: argparse.Namespace, labels: list[str]) -> dict[str, int]:
     return {label: count for label, count in sorted(counts.items()) if count < (args.min_per_class or 0)}
 
 
-def _to_choose_on(photos: Photos, fit: np.ndarray, choose: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The val photos that are neither copies of photos to fit on nor known to a backbone; FER2013 has both."""
+def _without_copies(photos: Photos, fit: np.ndarray, choose: np.ndarray) -> np.ndarray:
+    """The val photos that are no copies of photos to fit on; FER2013 has such."""
     copies = np.isin(photos.content[choose].astype(str), photos.content[fit].astype(str))
-    choose = leave_out(choose, copies, "are copies of training photos")
-    return leave_out(choose, seen[choose], "were seen by a backbone in training")
+    return leave_out(choose, copies, "are copies of training photos")
 
 
-def _folds(args: argparse.Namespace, photos: Photos) -> tuple[dict[str, Any], list[Part]]:
+def _folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) -> Parts:
     """The folds in OUT/folds.json where it fits these photos, made and written where it is not there."""
     path = Path(args.out) / "folds.json"
-    folds = _frozen_folds(args, photos, path) if path.exists() else _new_folds(args, photos, path)
-    none = np.empty(0, np.int64)
-    by = grouped_by(photos.subject.tolist(), photos.sequence.tolist())
+    folds = _frozen_folds(args, photos, path) if path.exists() else _new_folds(args, photos, protocol, path)
+    by = "content" if folds.identity == "shared" else grouped_by(photos.subject.tolist(), photos.sequence.tolist())
     what = "photos" if by == "content" else GROUPS[by]
-    about = {
-        "protocol": f"{folds.n_folds} folds of {what}",
-        "identity": folds.identity,
-        "dropped": dict(folds.dropped),
-    }
-    return about, [Part(fit, none, test) for fit, test in folds.parts()]
+    about = {"protocol": f"{folds.n_folds} folds of {what}", "identity": folds.identity, "dropped": dict(folds.dropped)}
+    none = np.empty(0, np.int64)
+    scheme = protocol.scheme if protocol else "stratified"
+    parts = [Part(fit, none, test) for fit, test in folds.parts()]
+    if scheme == "holdout":
+        about["protocol"] = f"one of {folds.n_folds} parts of {what} held out"
+        return about, parts[:1], {}
+    if scheme == "frames":
+        about["protocol"] = f"{FRAMES_FITTED[0]} of {FRAMES} random frames to fit on, or the same share"
+        runs = {str(size): [_frame_part(folds, len(FRAMES_FITTED) - at)] for at, size in enumerate(FRAMES_FITTED)}
+        return about, runs.pop(str(FRAMES_FITTED[0])), runs
+    return about, parts, {}
 
 
-def _refuse_unknown_people(people: list[str | None], source: str, dataset: str) -> None:
-    unknown = sum(not subject for subject in people)
-    if not unknown:
-        return
-    reason = f"the subject of {unknown} of {len(people)} photos of {source} is unknown"
-    if dataset in DATABASES and DATABASES[dataset].identity != "known":
-        says = "does not say" if DATABASES[dataset].identity == "none" else "says of some photos only"
-        reason += f": {DATABASES[dataset].title} {says} who is in its photos"
-    raise InputError(
-        f"folds by subject are asked for, but {reason}. Name the people (column subject of a CSV), or leave out "
-        "--folds-by: then copies and sequences stay together, and the result says that identity is unknown"
-    )
+def _frame_part(folds: Folds, tested: int) -> Part:
+    """The first folds tested on, the others fitted on (splits.frame_folds)."""
+    fit, test = np.flatnonzero(folds.fold_of >= tested), np.flatnonzero(folds.fold_of < tested)
+    return Part(fit, np.empty(0, np.int64), test)
 
 
 def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds:
     folds = Folds.load(path)
+    if folds.protocol != (args.protocol or ""):
+        raise InputError(
+            f"{path} holds folds of protocol {folds.protocol or 'none'}, not of {args.protocol or 'none'}: give the "
+            "same --protocol, or another --out"
+        )
     folds.check_samples(photos.content.tolist(), photos.path.tolist())
     if args.folds not in (None, folds.n_folds):
         raise InputError(
@@ -178,29 +233,47 @@ def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds
     return folds
 
 
-def _new_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds:
-    folds = make_folds(
-        photos.label.tolist(),
-        subjects=photos.subject.tolist(),
-        contents=photos.content.tolist(),
-        paths=photos.path.tolist(),
-        sequences=photos.sequence.tolist(),
-        n_folds=args.folds or FOLDS,
-        seed=args.seed,
-        min_per_class=args.min_per_class or 0,
-    )
+def _new_folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None, path: Path) -> Folds:
+    names = {"contents": photos.content.tolist(), "paths": photos.path.tolist()}
+    scheme = protocol.scheme if protocol else "stratified"
+    fixed = protocol.n_folds if protocol else None
+    if scheme == "dealt":
+        folds = deal_folds(photos.subject.tolist(), n_folds=fixed or 0, seed=args.seed, **names)
+    elif scheme == "frames":
+        folds = frame_folds(seed=args.seed, **names)
+    else:
+        people = {"subjects": photos.subject.tolist(), "sequences": photos.sequence.tolist()}
+        if scheme == "images":
+            people = {"subjects": [None] * len(photos)}
+        folds = make_folds(
+            photos.label.tolist(),
+            **names,
+            **people,
+            n_folds=fixed or args.folds or FOLDS,
+            seed=args.seed,
+            min_per_class=args.min_per_class or 0,
+        )
+    identity = "shared" if scheme == "images" else folds.identity
+    folds = replace(folds, identity=identity, protocol=args.protocol or "")
     folds.save(path)
     return folds
 
 
-def _refuse_leak(seen: Mapping[str, np.ndarray], held_out: Iterable[np.ndarray]) -> None:
-    """A backbone that was trained on the photos tested on, or that C is chosen on, makes its figures worthless."""
-    rows = np.unique(np.concatenate([*held_out]))
+def _refuse_leak(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Part]) -> None:
+    """A backbone that was trained on the photos tested on makes its figures worthless.
+
+    Copies of photos to fit or choose on do not count: every method, whatever its backbone, may know them from there;
+    they are told and scored apart as `Plan.shared`.
+    """
+    contents = photos.content.astype(str)
+    learnt = [contents[np.concatenate([part.fit, part.choose])] for part in parts]
+    own = [part.test[~np.isin(contents[part.test], known)] for part, known in zip(parts, learnt, strict=True)]
+    rows = np.concatenate(own)
     for name, known in seen.items():
         if leaking := int(known[rows].sum()):
             raise InputError(
-                f"LEAK: the backbone of {name} was trained on {leaking} of the photos to test on or to choose C on, so "
-                "its figures would mean nothing; compare on other photos, or with a backbone that has not seen them"
+                f"LEAK: the backbone of {name} was trained on {leaking} of the photos to test on, so its figures would "
+                "mean nothing; compare on other photos, or with a backbone that has not seen them"
             )
 
 
@@ -215,12 +288,12 @@ def _cross_plan(args: argparse.Namespace, train: Side, test: Side) -> Plan:
     learnt, tested, dropped = _common(args, learnt, tested)
     seen = train.seen(learnt, args.weights)
     use = rows_by_use(learnt.split.tolist())
-    choose = _to_choose_on(learnt, use.fit, use.choose, _any(seen))
-    _refuse_leak(seen, [choose if len(choose) else use.fit])
+    choose = _without_copies(learnt, use.fit, use.choose)
+    choose = leave_out(choose, _any(seen)[choose], "were seen by a backbone in training")
     about = {
         "protocol": "cross-database",
         "identity": _identity(tested),
-        "labels": args.labels,
+        "labels": label_set(args),
         "fitted_on": len(use.fit),
         "chosen_on": len(choose),
         "dropped": dropped,
@@ -228,7 +301,8 @@ def _cross_plan(args: argparse.Namespace, train: Side, test: Side) -> Plan:
     }
     if train.dataset == test.dataset:  # names of people of two databases say nothing about one another
         about["same_names"] = int(np.isin(tested.subject, [name for name in set(learnt.subject) if name]).sum())
-    return Plan(learnt, tested, [Part(use.fit, choose, np.arange(len(tested)))], about)
+    about |= _named(get_protocol(args.protocol) if args.protocol else None)
+    return Plan(learnt, tested, [Part(use.fit, choose, np.arange(len(tested)))], about, seen)
 
 
 def _untouched(args: argparse.Namespace, learnt: Photos, test: Side) -> tuple[Photos, dict[str, int]]:
@@ -258,12 +332,12 @@ def _common(args: argparse.Namespace, learnt: Photos, tested: Photos) -> tuple[P
 
 def _common_labels(args: argparse.Namespace, fitted: list[str], tested: list[str]) -> list[str]:
     """The labels of the set asked for that both have, without those too rare to fit on; sorted."""
-    ours, theirs = (set(to_label_set(labels, args.labels)[0]) for labels in (fitted, tested))
+    ours, theirs = (set(to_label_set(labels, label_set(args))[0]) for labels in (fitted, tested))
     common = sorted({label for label in ours & theirs if label} - set(_too_few(args, fitted)))
     if len(common) < 2:
         raise InputError(
             f"{args.train} to fit on has {_listed(fitted)} and {args.test} has {_listed(tested)}: "
-            f"{len(common)} of label set {args.labels} can be used of both, and two are needed"
+            f"{len(common)} of label set {label_set(args)} can be used of both, and two are needed"
         )
     return common
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from featurepipe.commands.sequences import read_whole_sequences, sequences_of
 from featurepipe.commands.steps import (
+    crops_for,
     fill_table,
     read_features,
     samples_of,
@@ -20,11 +21,12 @@ from featurepipe.commands.steps import (
     table_of,
     tell,
 )
+from featurepipe.cost import Cost
+from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import face_half_notes
@@ -67,6 +69,7 @@ class Side:
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
     features : by method: vectors for an SVM, crops for a CNN, or sequences of crops
     samples : all of SOURCE, with or without label
+    costs : by method: what making its input takes for one face; None where that is not counted
     """
 
     name: str
@@ -74,6 +77,7 @@ class Side:
     photos: Photos
     features: dict[str, Features]
     samples: list[Sample]
+    costs: dict[str, Cost | None]
 
     def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
         """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
@@ -92,17 +96,28 @@ def face_of(features: Features, photos: Photos) -> np.ndarray:
 
 
 def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Source]]:
-    """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened."""
+    """SOURCE, or --train and --test, and the arguments of each as if it were the only one; no photo is opened.
+
+    A protocol is of what is tested on: that is reduced to what takes part.
+    """
     if of_sequences(args):
         read_whole_sequences(args)
-    return [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+    each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
+    if args.protocol:
+        own, source = each[-1]
+        taken = get_protocol(args.protocol).apply(source, own.source)
+        tell(taken.notes[len(source.notes) :])
+        each[-1] = own, taken
+    return each
 
 
 def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
     """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
     features: list[dict[str, Features]] = [{} for _ in each]
+    costs = {}
     for name in dict.fromkeys(args.methods):
         backbone = _input_of(args, name)
+        costs[name] = backbone.cost()
         for (own, source), by_method in zip(each, features, strict=True):
             tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
             by_method[name] = read_features(own.table, backbone)
@@ -110,7 +125,7 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
     together = _sequences_side if of_sequences(args) else _photos_side
-    return [together(own, source, by_method) for (own, source), by_method in zip(each, features, strict=True)]
+    return [together(own, source, by_method, costs) for (own, source), by_method in zip(each, features, strict=True)]
 
 
 def of_sequences(args: argparse.Namespace) -> bool:
@@ -118,13 +133,16 @@ def of_sequences(args: argparse.Namespace) -> bool:
     return any(name in BASELINES and get_baseline(name).timeline for name in args.methods)
 
 
-def _photos_side(own: argparse.Namespace, source: Source, features: dict[str, Features]) -> Side:
+Costs = dict[str, Cost | None]
+
+
+def _photos_side(own: argparse.Namespace, source: Source, features: dict[str, Features], costs: Costs) -> Side:
     samples = FeatureTable.open(own.table).samples()
     photos = _photos(samples, np.arange(samples.num_rows), own.source)
-    return Side(own.source, source.dataset, photos, features, source.samples)
+    return Side(own.source, source.dataset, photos, features, source.samples, costs)
 
 
-def _sequences_side(own: argparse.Namespace, source: Source, features: dict[str, Features]) -> Side:
+def _sequences_side(own: argparse.Namespace, source: Source, features: dict[str, Features], costs: Costs) -> Side:
     sequences = sequences_of(own.table, own.source)
     whole = dict(features)
     for name in features:
@@ -132,7 +150,7 @@ def _sequences_side(own: argparse.Namespace, source: Source, features: dict[str,
             taken = sequences.features(features[name], timeline)
             whole[name] = dataclasses.replace(taken, sample=sequences.peak[taken.sample])
     photos = _photos(sequences.samples, sequences.peak, own.source)
-    return Side(own.source, source.dataset, photos, whole, source.samples)
+    return Side(own.source, source.dataset, photos, whole, source.samples, costs)
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:
@@ -164,7 +182,7 @@ def _with_source(args: argparse.Namespace) -> tuple[argparse.Namespace, Source]:
 def _input_of(args: argparse.Namespace, name: str) -> Backbone:
     """What makes the method's input: the backbone of an SVM, or the crops themselves for a CNN."""
     if name in BASELINES:
-        return Pixels(get_baseline(name).framing)
+        return crops_for(get_baseline(name).framing)
     wanted = name.partition(":")[2] or "fer-vgg"
     return load_backbone(wanted, weights=args.weights, device=args.device, precision=args.precision)
 

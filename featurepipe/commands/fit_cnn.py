@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from featurepipe.commands.fit_svm import training_rows
 from featurepipe.commands.sequences import read_input, read_whole_sequences
 from featurepipe.commands.steps import (
     content_codes,
+    crops_for,
     fill_table,
     samples_of,
     show,
@@ -20,41 +24,61 @@ from featurepipe.commands.steps import (
     table_of,
     tell,
 )
+from featurepipe.datasets.splits import make_folds
 from featurepipe.errors import InputError
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.training_recipe import read_recipe
+from featurepipe.models.soft_labels import SoftLabels, cross_fit, mean_soft_labels
+from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar
 
 
 def run(args: argparse.Namespace) -> int:
-    """Cut the faces, train with a checkpoint after every epoch, save, print the summary."""
+    """Cut the faces, train, save, print the summary; with --folds the result is soft labels instead of a model."""
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
     if baseline.timeline:
         read_whole_sequences(args)
+    _check(args, recipe)
     table = table_of(args, Path(f"{args.model}.table"))
-    crops = Pixels(baseline.framing)
+    crops = crops_for(baseline.framing)
     tell(summary_lines(fill_table(args, samples_of(args), table, crops)))
     features = read_input(table, args.source, baseline)
     fit, watch = training_rows(features, None)
     if not len(fit):
         raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
-    initial = load_cnn(args.init) if args.init else None
-    model = CNNClassifier(args.arch, recipe, seed=args.seed, device=args.device, precision=args.precision)
-    with bar(recipe.epochs, args.arch, "epoch") as progress:
+    (_fit_folds if args.folds else _fit_model)(args, recipe, features, fit, watch)
+    return 0
+
+
+def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
+    if args.folds and (args.init or args.soft_labels):
+        raise InputError("--folds makes soft labels from random weights: give it neither --init nor --soft-labels")
+    if bool(args.soft_labels) != (recipe.soft_weight > 0):
+        raise InputError(
+            f"the recipe's soft_weight is {recipe.soft_weight}: it must be more than 0 with --soft-labels, and 0 "
+            "without; set it in a --recipe file"
+        )
+
+
+def _fit_model(
+    args: argparse.Namespace, recipe: TrainingRecipe, features: Features, fit: np.ndarray, watch: np.ndarray
+) -> None:
+    model = _classifier(args, recipe)
+    labels = features.label[fit].astype(str)
+    with bar(recipe.epochs * recipe.orders, args.arch, "epoch") as progress:
         model.fit(
             features.X[fit],
-            features.label[fit].astype(str),
+            labels,
+            soft_labels=_soft_labels(args, features, fit),
             validation=(features.X[watch], features.label[watch].astype(str)),
             checkpoint=Path(f"{args.model}.ckpt"),
             resume=args.resume,
             recipe={"features": features.feature_half, "faces": features.face_half},
             trained_on=content_codes(features.content[fit]),
-            initial=initial,
+            initial=load_cnn(args.init) if args.init else None,
             after_epoch=_watcher(progress.update, recipe.epochs),
         )
     model.training["command"] = _settings(features, args)
@@ -62,7 +86,62 @@ def run(args: argparse.Namespace) -> int:
     _write_log(args.model, model.training["history"])
     Path(f"{args.model}.ckpt").unlink(missing_ok=True)
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
-    return 0
+
+
+def _soft_labels(args: argparse.Namespace, features: Features, fit: np.ndarray) -> np.ndarray | None:
+    if not args.soft_labels:
+        return None
+    parts = [SoftLabels.load(path) for path in args.soft_labels]
+    classes = np.unique(features.label[fit].astype(str)).tolist()
+    return mean_soft_labels(parts, content_codes(features.content[fit]), classes)
+
+
+def _fit_folds(
+    args: argparse.Namespace, recipe: TrainingRecipe, features: Features, fit: np.ndarray, watch: np.ndarray
+) -> None:
+    """One network per fold; what each says of the photos that it has not seen goes to the file named by --model."""
+    folder, labels = Path(f"{args.model}.folds"), features.label[fit].astype(str)
+    folds = make_folds(
+        labels.tolist(),
+        subjects=features.subject[fit].tolist(),
+        contents=features.content[fit].tolist(),
+        paths=features.path[fit].tolist(),
+        sequences=features.sequence[fit].tolist(),
+        n_folds=args.folds,
+        seed=args.seed,
+    )
+    with bar(recipe.epochs * args.folds, args.arch, "epoch") as progress:
+        watcher = _watcher(progress.update, recipe.epochs)
+        soft = cross_fit(
+            lambda: _classifier(args, recipe),
+            features.X[fit],
+            labels,
+            content_codes(features.content[fit]),
+            folds.parts(),
+            folder=folder,
+            resume=args.resume,
+            validation=(features.X[watch], features.label[watch].astype(str)),
+            after_epoch=lambda fold, row: watcher({"fold": fold, **row}),
+        )
+    soft.save(args.model)
+    _write_log(args.model, [{"fold": row["fold"], **epoch} for row in soft.about["folds"] for epoch in row["history"]])
+    shutil.rmtree(folder)
+    show(args, _fold_lines(args, soft), {"soft_labels": args.model, "labels": soft.labels, **soft.about})
+
+
+def _classifier(args: argparse.Namespace, recipe: TrainingRecipe) -> CNNClassifier:
+    return CNNClassifier(args.arch, recipe, seed=args.seed, device=args.device, precision=args.precision)
+
+
+def _fold_lines(args: argparse.Namespace, soft: SoftLabels) -> list[str]:
+    def line(row: dict[str, Any]) -> str:
+        val = ", ".join(f"{share:.4f} of val with {views} views" for views, share in row["val_accuracy"].items())
+        return f"fold {row['fold']}: right of the photos it has not seen {row['accuracy']:.4f}" + (val and f"; {val}")
+
+    return [
+        *map(line, soft.about["folds"]),
+        f"soft labels of {len(soft.contents)} photos: {args.model} (history: {args.model}.log.jsonl)",
+    ]
 
 
 def list_architectures() -> None:
@@ -76,6 +155,11 @@ def list_architectures() -> None:
         print(f"{baseline.name}: {count:,} parameters, {size}, {baseline.fidelity}")
         print(f"    from: {baseline.source}")
         print(f"    published: {baseline.published or 'nothing'}")
+        if baseline.framing.points:
+            print(
+                f"    landmarks: dlib's {baseline.framing.points} in each face, looked for in the whole picture where "
+                "SOURCE holds crops (FER2013); pip install featurepipe[dlib-models]"
+            )
 
 
 def _watcher(update: Callable[[], object], epochs: int) -> Callable[[dict[str, float]], None]:
@@ -100,14 +184,22 @@ def _write_log(model: str, history: list[dict[str, float]]) -> None:
 
 
 def _lines(args: argparse.Namespace, model: CNNClassifier) -> list[str]:
-    last = model.training["history"][-1]
+    kept = model.training["kept"]
+    history = model.training["history"]
     counts = ", ".join(f"{count} {label}" for label, count in model.training["samples"].items())
     figures = ", ".join(
-        f"{name} {last[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in last
+        f"{name} {kept[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in kept
     )
     unit = "sequences" if model.baseline.timeline else "faces"
     return [
         f"trained {args.arch} on {sum(model.training['samples'].values())} {unit}: {counts}",
-        f"{last['epoch']} epochs in {model.training['seconds']:.0f} s; at the end {figures}",
+        f"{len(history)} epochs in {model.training['seconds']:.0f} s; {_which(kept, history)} {figures}",
         f"model: {args.model} (history: {args.model}.log.jsonl)",
     ]
+
+
+def _which(kept: dict[str, float], history: list[dict[str, float]]) -> str:
+    """Words for the epoch whose weights are the model."""
+    if kept == history[-1]:
+        return "at the end"
+    return f"kept is epoch {kept['epoch']}" + (f" of order {kept['order']}:" if "order" in kept else ":")

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featurepipe.commands.steps import read_features, tell
+from featurepipe.commands.steps import crops_for, read_features, tell
 from featurepipe.errors import InputError
-from featurepipe.features.pixels import Pixels
 from featurepipe.features.sequences import Sequences, sequences_in
 from featurepipe.features.table import Features, FeatureTable
 
@@ -37,5 +36,5 @@ def sequences_of(table: str | Path, source: str) -> Sequences:
 
 def read_input(table: str | Path, source: str, baseline: Baseline) -> Features:
     """What the network takes of a table's crops: a row per face, or of a network of sequences a row per sequence."""
-    features = read_features(table, Pixels(baseline.framing))
+    features = read_features(table, crops_for(baseline.framing))
     return sequences_of(table, source).features(features, baseline.timeline) if baseline.timeline else features

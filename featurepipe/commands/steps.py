@@ -21,6 +21,8 @@ from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec, default_detector
 from featurepipe.faces.finder import FaceFinder
+from featurepipe.faces.landmarks import landmarks_digest
+from featurepipe.faces.serving import shared
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
@@ -46,19 +48,25 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     framing = framing_for(args, spec, backbone.framing)
     face_half = {**spec.recipe(), "margin": framing.margin, "policy": args.policy}
     batch_size = getattr(args, "batch_size", None) or backbone.batch_size
-    summary = extract(
-        source.samples,
-        table,
-        FaceFinder(spec, framing, args.policy),
-        backbone,
-        face_half,
-        workers=args.workers,
-        batch_size=batch_size,
-        made_with=made_with(backbone, batch_size),
-    )
+    with shared(spec) as detect:
+        summary = extract(
+            source.samples,
+            table,
+            FaceFinder(spec, framing, args.policy, detect=detect),
+            backbone,
+            face_half,
+            workers=args.workers,
+            batch_size=batch_size,
+            made_with=made_with(backbone, batch_size),
+        )
     tell(summary.notes)
     tell(hints(source, spec, summary))
     return summary
+
+
+def crops_for(framing: Framing) -> Pixels:
+    """What makes a CNN's input: the crops themselves, with landmarks where its framing asks for them."""
+    return Pixels(framing, landmarks_digest(framing.points) if framing.points else None)
 
 
 def detector_for(args: argparse.Namespace, source: Source, device: str) -> str:

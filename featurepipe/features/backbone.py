@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from featurepipe.cost import Cost, cost_of
 from featurepipe.devices import autocast, prepared
 from featurepipe.errors import InputError
 from featurepipe.records import Framing
@@ -49,6 +50,9 @@ class Backbone(Protocol):
 
         A row depends on its own crop only; to the last bit where the batch size is the same too.
         """
+
+    def cost(self) -> Cost | None:
+        """What one face takes, all its views together; None where there is no network, or none that can be counted."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +121,24 @@ class TorchBackbone:
         """See `Backbone.recipe`."""
         return dict(self._recipe)
 
-    @torch.inference_mode()
+    def cost(self) -> Cost | None:
+        """See `Backbone.cost`; parameters are those of the whole network, whatever layer is read."""
+        found = cost_of(self._network, lambda: self(np.zeros((1, *self.framing.shape), np.uint8)))
+        return found if found.parameters else None
+
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """See `Backbone.__call__`."""
         check_crops(crops, self.framing)
         if not len(crops):
             return np.empty((0, self.dim), np.float32)
         images = torch.from_numpy(np.ascontiguousarray(crops)).to(self._choice.device)
+        return self.vectors(images).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def vectors(self, images: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, dim) of crops that lie on the device, uint8 (n, *framing.shape)."""
         with autocast(self._choice.device, self._choice.precision):
-            vectors = self._forward(images)
-        return vectors.float().cpu().numpy()
+            return self._forward(images)
 
 
 def check_crops(crops: np.ndarray, framing: Framing) -> None:

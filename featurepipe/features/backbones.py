@@ -212,7 +212,7 @@ def _fer_vgg_like(state: Mapping[str, torch.Tensor], where: str) -> fer_vgg.FerV
     if first is None or last is None:
         raise WeightsError(f"{where} is no fer-vgg: make one with `bin/fit_cnn SOURCE --arch fer-vgg`")
     with torch.device("meta"):
-        return fer_vgg.FerVGG(len(last), len(first) / fer_vgg.BLOCKS[0])
+        return fer_vgg.FerVGG(len(last), len(first) / fer_vgg.BLOCKS[0][0])
 
 
 # Networks of other packages ------------------------------------------------------------------------------------
@@ -271,6 +271,9 @@ class DlibBackbone:
     def recipe(self) -> dict[str, Any]:
         """See `Backbone.recipe`."""
         return dict(self._recipe)
+
+    def cost(self) -> None:
+        """See `Backbone.cost`: dlib counts nothing for us."""
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """See `Backbone.__call__`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
@@ -24,15 +25,47 @@ def augment(faces: torch.Tensor, how: Augmentation, view: int, generator: torch.
     -------
     float (n, c, view, view) in 0..1, bilinear, borders repeated
     """
-    count, channels = faces.shape[:2]
     if how == Augmentation() and view == faces.shape[-1]:
         return faces
-    theta = _affine(count, faces.shape[-1], view, how, generator)
-    grid = functional.affine_grid(theta, [count, channels, view, view], align_corners=False)
+    return _cut(faces, _affine(len(faces), faces.shape[-1], view, how, generator), view, how, generator)
+
+
+def augment_with_landmarks(
+    faces: torch.Tensor,
+    landmarks: torch.Tensor,
+    mirror: Sequence[int],
+    how: Augmentation,
+    view: int,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `augment` makes of the faces, and where their landmarks lie in it.
+
+    Parameters
+    ----------
+    faces, how, view, generator : as of `augment`
+    landmarks : float (n, p, 2), x and y in shares of the face's side
+    mirror : for each landmark the one that takes its name in a mirrored face
+
+    Returns
+    -------
+    float (n, c, view, view), and float (n, p, 2) in shares of the view's side
+    """
+    theta = _affine(len(faces), faces.shape[-1], view, how, generator)
+    turn, shift = theta[:, :, :2], theta[:, :, 2]
+    placed = torch.linalg.solve(turn, (2 * landmarks - 1 - shift[:, None]).transpose(1, 2)).transpose(1, 2)
+    mirrored = torch.linalg.det(turn) < 0
+    placed = torch.where(mirrored[:, None, None], placed[:, list(mirror)], placed)
+    return _cut(faces, theta, view, how, generator), (placed + 1) / 2
+
+
+def _cut(
+    faces: torch.Tensor, theta: torch.Tensor, view: int, how: Augmentation, generator: torch.Generator
+) -> torch.Tensor:
+    grid = functional.affine_grid(theta, [*faces.shape[:2], view, view], align_corners=False)
     moved = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
     if how.gamma == 1.0:
         return moved
-    exponent = torch.exp(_symmetric(count, math.log(how.gamma), generator))
+    exponent = torch.exp(_symmetric(len(faces), math.log(how.gamma), generator))
     return moved.clamp(1e-4, 1.0) ** exponent[:, None, None, None]
 
 
@@ -53,12 +86,43 @@ def erase(images: torch.Tensor, probability: float, generator: torch.Generator) 
     return images.masked_fill(mask[:, None], 0.0)
 
 
+def mix(
+    images: torch.Tensor, targets: torch.Tensor, share: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blend about `share` of the images, and their targets alike, with others of the batch (Zhang et al. 2018, eq. 1).
+
+    Parameters
+    ----------
+    images : float (n, c, h, w)
+    targets : float (n, k), distributions over classes
+
+    Returns
+    -------
+    images and targets of the same shapes; of each the image in its own place weighs at least half
+    """
+    if not share:
+        return images, targets
+    count = len(images)
+    ratio = torch.where(_uniform(count, generator) < share, _uniform(count, generator), 1.0)
+    ratio = torch.maximum(ratio, 1 - ratio)
+    other = torch.randperm(count, generator=generator, device=images.device)
+    one, two = ratio[:, None, None, None], ratio[:, None]
+    return one * images + (1 - one) * images[other], two * targets + (1 - two) * targets[other]
+
+
 def _affine(count: int, size: int, view: int, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """Matrices (count, 2, 3) from view coordinates to face coordinates, both -1..1 as affine_grid wants them."""
     angle = _symmetric(count, math.radians(how.rotation), generator)
-    zoom = torch.exp(_symmetric(count, math.log1p(how.scale), generator)) * (view / size)
+    stretch = _symmetric(count, math.log1p(how.scale), generator)
     mirror = torch.where(_uniform(count, generator) < how.flip, -1.0, 1.0)
-    shift_x, shift_y = (_symmetric(count, 2 * how.shift / size, generator) for _ in range(2))
+    pixels = torch.stack([_symmetric(count, how.shift, generator) for _ in range(2)])
+    if how.sharp:
+        sharp = _uniform(count, generator) < how.sharp
+        angle, stretch = angle.masked_fill(sharp, 0.0), stretch.masked_fill(sharp, 0.0)
+        half = (size - view) % 2 / 2  # a view centred between pixels reaches them by half a pixel
+        pixels = torch.where(sharp, (pixels + half).round() - half, pixels)
+    zoom = torch.exp(stretch) * (view / size)
+    shift_x, shift_y = 2 * pixels / size
     cosine, sine = zoom * torch.cos(angle), zoom * torch.sin(angle)
     rows = [mirror * cosine, -sine, shift_x, mirror * sine, cosine, shift_y]
     return torch.stack(rows, dim=1).reshape(count, 2, 3)

@@ -19,7 +19,7 @@ from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
 from featurepipe.models.persistence import TRAINED_ON, load_tensors, save_tensors
-from featurepipe.models.training import Trainer, channels_last, predict_scores
+from featurepipe.models.training import Checkpoints, Trainer, channels_last, predict_scores
 from featurepipe.models.training_recipe import TrainingRecipe
 
 NETWORK = "network."
@@ -41,7 +41,7 @@ class CNNClassifier:
     classes_ : str (k,), sorted; set by fit
     network_ : the fitted torch module; set by fit
     recipe : feature half and face half of the crops, as given to fit
-    training : summary of the fit, JSON-able; `history` has one row per epoch
+    training : summary of the fit, JSON-able; `history` has one row per epoch, `kept` is the one of the model's weights
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     """
 
@@ -70,6 +70,7 @@ class CNNClassifier:
         faces: np.ndarray,
         labels: Sequence[str] | np.ndarray,
         *,
+        soft_labels: np.ndarray | None = None,
         validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
         checkpoint: Path | None = None,
         resume: bool = False,
@@ -84,14 +85,16 @@ class CNNClassifier:
         ----------
         faces : uint8 (n, *baseline.shape): crops, or sequences of crops
         labels : str (n,)
+        soft_labels : float (n, k), for each face a distribution over the sorted classes; of what is to be predicted
+            it makes up the recipe's `soft_weight`, the label the rest
         validation : faces and labels that are only watched
-        checkpoint : file to write after every epoch; needed by `resume`
+        checkpoint : file to write between epochs, as often as takes little of the time; needed by `resume`
         resume : go on from `checkpoint` where it exists; it restores weights, moving average, optimiser, epoch
             and history, and the result equals an uninterrupted run on the same machine
         recipe : how the crops were made; kept with the model
         trained_on : int64 (n,), codes of the photos; kept with the model, so that nobody tests on them unawares
         initial : fitted model of the same architecture whose weights are the start (fine-tuning); where its classes
-            are others the last layer starts anew. The photos it was trained on join `trained_on`
+            are others what has weights per class starts anew. The photos it was trained on join `trained_on`
 
         Raises InputError for faces of another shape, fewer than two classes, a validation label never trained on,
         or an `initial` of another architecture or width; ModelError for a checkpoint of another run.
@@ -111,17 +114,19 @@ class CNNClassifier:
         )
         start = {} if initial is None else self._start(initial)
         trainer.start_from(start)
-        fingerprint = self._fingerprint(faces, labels, start)
+        fingerprint = self._fingerprint(faces, labels, start, soft_labels)
         if resume and checkpoint and checkpoint.exists():
             trainer.load_checkpoint(checkpoint, fingerprint)
+        keeper = Checkpoints(trainer, checkpoint, fingerprint) if checkpoint else None
 
         def finished(row: dict[str, float]) -> None:
-            if checkpoint:
-                trainer.save_checkpoint(checkpoint, fingerprint)
+            if keeper:
+                keeper.after_epoch()
             if after_epoch:
                 after_epoch(row)
 
-        trainer.run(faces, targets, validation=self._encode(validation), after_epoch=finished)
+        validated = self._encode(validation)
+        trainer.run(faces, targets, soft=soft_labels, validation=validated, after_epoch=finished)
         self.network_ = trainer.result
         self.recipe = dict(recipe or {})
         seen = [() if trained_on is None else trained_on, () if initial is None else initial.trained_on]
@@ -130,6 +135,7 @@ class CNNClassifier:
         self.training: dict[str, Any] = {
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
+            "kept": trainer.kept,
             "history": trainer.history,
         }
         return self
@@ -152,7 +158,8 @@ class CNNClassifier:
     def predict_proba(self, faces: np.ndarray) -> np.ndarray:
         """Probabilities float64 (n, k), rows sum to 1; sigmoid outputs are divided by their sum."""
         scores = self.decision_function(faces).astype(np.float64)
-        if self.baseline.output == "softmax":
+        recipe = self.recipe_ or self.baseline.recipe
+        if recipe.network.get("head", self.baseline.output) == "softmax":
             return softmax(scores, axis=1)
         outputs = expit(scores)
         return outputs / outputs.sum(1, keepdims=True)
@@ -173,10 +180,11 @@ class CNNClassifier:
         return faces, np.searchsorted(self.classes_, labels)
 
     def _start(self, initial: CNNClassifier) -> dict[str, torch.Tensor]:
-        """The weights to take over from `initial`: all of them, without those of classes where these differ."""
+        """The weights to take over from `initial`: all of them, without those per class where these differ."""
         ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
         sizes = [
-            {name: value for name, value in recipe.network.items() if name != "dropout"} for recipe in (ours, theirs)
+            {name: value for name, value in recipe.network.items() if name not in ("dropout", "head")}
+            for recipe in (ours, theirs)
         ]
         if self.arch != initial.arch or sizes[0] != sizes[1]:
             raise InputError(
@@ -186,24 +194,26 @@ class CNNClassifier:
         weights = initial.network_.state_dict()
         if initial.labels == self.labels:
             return weights
-        renewed = self._of_classes()
+        renewed = self._per_class()
         return {name: tensor for name, tensor in weights.items() if name not in renewed}
 
-    def _of_classes(self) -> set[str]:
-        """Names of the tensors that are per class: those whose shape depends on the number of classes."""
+    def _per_class(self) -> set[str]:
+        """Names of the tensors whose shape depends on the number of classes."""
+        network = (self.recipe_ or self.baseline.recipe).network
         with torch.device("meta"):
-            two, three = (
-                self.baseline.build(count, **(self.recipe_ or self.baseline.recipe).network).state_dict()
-                for count in (2, 3)
-            )
+            two, three = (self.baseline.build(count, **network).state_dict() for count in (2, 3))
         return {name for name in two if two[name].shape != three[name].shape}
 
-    def _fingerprint(self, faces: np.ndarray, labels: np.ndarray, start: Mapping[str, torch.Tensor]) -> str:
+    def _fingerprint(
+        self, faces: np.ndarray, labels: np.ndarray, start: Mapping[str, torch.Tensor], soft: np.ndarray | None
+    ) -> str:
         """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights."""
         data = hashlib.sha256()
         for first in range(0, len(faces), 4096):
             data.update(np.ascontiguousarray(faces[first : first + 4096]).data)
         recipe = (self.recipe_ or self.baseline.recipe).document()
+        if soft is not None:
+            data.update(np.ascontiguousarray(soft, np.float32).data)
         labels_digest = digest_of(labels.tolist())
         run = [self.arch, recipe, self.seed, self.precision, data.hexdigest(), labels_digest]
         weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}

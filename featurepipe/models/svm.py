@@ -142,6 +142,18 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         }
         return self
 
+    def fit_fixed(self, X: np.ndarray, y: Sequence[str] | np.ndarray, C: float) -> LinearSVMCV:
+        """Fit with this C and temperature 1: for where no held-out rows are, so that nothing may be chosen.
+
+        Raises InputError as `fit`.
+        """
+        rows = _checked_training(X, y)
+        self._refit(rows, C)
+        self.temperature_ = 1.0
+        self.recipe = {}
+        self.training = {"chosen_on": "nothing", "C": C, **self._settings(rows), "warnings": []}
+        return self
+
     @property
     def classes_(self) -> np.ndarray:
         """(k,) labels, sorted."""

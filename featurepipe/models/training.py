@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from featurepipe.devices import autocast
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
-from featurepipe.models.augment import augment, erase
+from featurepipe.models.augment import mix
 from featurepipe.models.baselines import Baseline, HasTerms
 from featurepipe.models.training_recipe import TrainingRecipe
 
@@ -28,12 +30,16 @@ History = list[dict[str, float]]
 
 SVM_C = 2.0
 """C of the squared hinge loss (Tang 2013)."""
+CHECKPOINT_EVERY = 20
+"""Writing a checkpoint is followed by at least this many times its own duration of training."""
+CROP_AREA = 100 * 100
+"""Pixels of the largest crops that are predicted in full batches: memory is what their maps take."""
 PATIENCE = 5
 """Epochs that schedule "plateau" waits."""
 
 
 class Trainer:
-    """One training run: a network, its moving average, the optimiser, and how far they have come.
+    """A training run, or several by the recipe's orders: a network, its moving average, the optimiser, the best so far.
 
     Parameters
     ----------
@@ -54,7 +60,9 @@ class Trainer:
         precision: str,
         seed: int,
     ) -> None:
-        self.baseline, self.recipe, self.seed = baseline, recipe, seed
+        if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
+            raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
+        self.baseline, self.recipe, self.classes, self.seed = baseline, recipe, classes, seed
         self.device, self.precision = device, precision
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -64,8 +72,10 @@ class Trainer:
         self.average = channels_last(average.to(device))
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = _optimiser(self.network, recipe)
-        self.epoch = 0
+        self.order, self.epoch = 1, 0
         self.history: History = []
+        self.best: dict[str, torch.Tensor] = {}
+        self.start_from({})
 
     @property
     def result(self) -> nn.Module:
@@ -76,21 +86,33 @@ class Trainer:
         """Begin with these weights instead of random ones; those not named stay random."""
         for network in (self.network, self.average):
             network.load_state_dict({**self.network.state_dict(), **weights})
+        self._first = _copied(self.network) if self.recipe.orders > 1 else {}
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """The row of `history` whose weights become the model: the best one with patience, else the last."""
+        if not self.best:
+            return self.history[-1]
+        return max(self.history, key=lambda row: row["val_accuracy"])
 
     def run(
         self,
         faces: np.ndarray,
         targets: np.ndarray,
         *,
+        soft: np.ndarray | None = None,
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         after_epoch: EpochHook | None = None,
     ) -> None:
         """Train for the epochs that are left; each appends a row to `history` and is then told to `after_epoch`.
 
+        With patience in the recipe the weights that are best on the validation faces are in `result` at the end.
+
         Parameters
         ----------
         faces : uint8 (n, *baseline.shape), memory-mapped or not
         targets : int (n,), class indices
+        soft : float (n, classes), each row a distribution; blended with the targets by the recipe's soft_weight
         validation : faces and targets of their own, scored after every epoch with one view
 
         Raises InputError where there are fewer faces than one batch. After KeyboardInterrupt the run can go on
@@ -101,34 +123,75 @@ class Trainer:
                 f"{len(faces)} training faces are fewer than one batch of {self.recipe.batch_size}; "
                 "give more photos, or a recipe with a smaller batch_size"
             )
-        while self.epoch < self.recipe.epochs:
+        source, wanted = _Source(faces, self.device), self._wanted(targets, soft)
+        while self._goes_on(self.recipe.orders if validation else 1):
             started = time.perf_counter()
-            row = self._one_epoch(faces, targets)
+            with _tuned(self.device):
+                row = self._one_epoch(source, wanted)
             if validation:
                 row["val_accuracy"] = self.accuracy(*validation)
             row["seconds"] = round(time.perf_counter() - started, 2)
             self.epoch += 1
-            self.history.append({"epoch": self.epoch, **row})
+            self._keep({"epoch": self.epoch, **row})
             if after_epoch:
                 after_epoch(self.history[-1])
+        if self.best:
+            self.result.load_state_dict(self.best)
 
-    def _one_epoch(self, faces: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Every face once, in an order and with changes that seed and epoch alone decide."""
+    def _keep(self, row: dict[str, float]) -> None:
+        """Add a row to the history; with patience keep the weights too, where none before were as good."""
+        before = max((earlier.get("val_accuracy", -1.0) for earlier in self.history), default=-1.0)
+        self.history.append({"order": self.order, **row} if self.recipe.orders > 1 else row)
+        if self.recipe.patience and row.get("val_accuracy", -1.0) > before:
+            self.best = _copied(self.result)
+
+    def _goes_on(self, orders: int) -> bool:
+        """Whether an epoch is left; where this run has ended and another order is left, that one begins."""
+        if self.epoch < self.recipe.epochs and (not self.best or self._waited() < self.recipe.patience):
+            return True
+        if self.order == orders:
+            return False
+        self.order, self.epoch = self.order + 1, 0
+        for network in (self.network, self.average):
+            network.load_state_dict(self._first)
+        self.optimiser = _optimiser(self.network, self.recipe)
+        return True
+
+    def _waited(self) -> int:
+        """Epochs of this run since the one of its best val_accuracy."""
+        accuracies = [row["val_accuracy"] for row in self._run()]
+        return len(accuracies) - 1 - int(np.argmax(accuracies)) if accuracies else 0
+
+    def _run(self) -> History:
+        """The history of this order alone."""
+        return [row for row in self.history if row.get("order", 1) == self.order]
+
+    def _wanted(self, targets: np.ndarray, soft: np.ndarray | None) -> _Wanted:
+        """What is to be predicted, on the device."""
+        classes = torch.as_tensor(targets, device=self.device, dtype=torch.long)
+        distribution = functional.one_hot(classes, self.classes).float()
+        if soft is not None:
+            distribution = torch.lerp(distribution, torch.as_tensor(soft).to(distribution), self.recipe.soft_weight)
+        return _Wanted(classes, distribution)
+
+    def _one_epoch(self, source: _Source, wanted: _Wanted) -> dict[str, float]:
+        """Every face once, in an order and with changes that seed, order and epoch alone decide."""
         with torch.random.fork_rng():
-            torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout draws from the global generator
-            generator = torch.Generator(self.device).manual_seed(self.seed * 100_003 + self.epoch)
-            order = torch.randperm(len(faces), generator=generator, device=self.device).cpu().numpy()
+            seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
+            torch.manual_seed(seed)  # dropout draws from the global generator
+            generator = torch.Generator(self.device).manual_seed(seed)
+            order = torch.randperm(len(source), generator=generator, device=self.device)
             size = self.recipe.batch_size
-            steps = len(faces) // size
+            steps = len(source) // size
             self.network.train()
             # Sums stay on the device: reading a number in every step would make a GPU wait for the CPU, and back.
             sums = torch.zeros(2, dtype=torch.float64, device=self.device)
             for step in range(steps):
                 chosen = order[step * size : (step + 1) * size]
-                inputs = self._training_inputs(faces[chosen], generator)
-                wanted = torch.as_tensor(targets[chosen], device=self.device)
+                inputs = self._training_inputs(source[chosen], generator)
+                inputs, distribution = mix(inputs, wanted.distribution[chosen], self.recipe.mixup, generator)
                 self._set_rate(self.epoch + step / steps)
-                sums += self._one_step(inputs, wanted)
+                sums += self._one_step(inputs, wanted.classes[chosen], distribution)
         loss, right = sums.tolist()
         if not math.isfinite(loss):
             raise ModelError(
@@ -138,30 +201,28 @@ class Trainer:
         seen = steps * size
         return {"lr": self._rate(self.epoch), "loss": loss / steps, "train_accuracy": right / seen}
 
-    def _one_step(self, inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    def _one_step(self, inputs: torch.Tensor, classes: torch.Tensor, distribution: torch.Tensor) -> torch.Tensor:
         """Returns the batch's mean loss and its number of right answers, on the device."""
         with autocast(self.device, self.precision):
             scores = self.network(inputs)
-        loss = _loss(scores.float(), wanted, self.recipe)
+        loss = _loss(scores.float(), distribution, self.recipe)
         if self.recipe.norm_l1:
             loss = loss + self.recipe.norm_l1 * _norm_scales(self.network)
         if isinstance(self.network, HasTerms):
-            loss = loss + self.network.terms(wanted)
+            loss = loss + self.network.terms(classes)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
         if self.recipe.average:
             _move_towards(self.average, self.network, self._decay())
-        return torch.stack([loss.detach(), (scores.argmax(1) == wanted).sum()]).double()
+        return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).double()
 
-    def _training_inputs(self, faces: np.ndarray, generator: torch.Generator) -> torch.Tensor:
-        how = self.recipe.augmentation
-        images = augment(to_unit(faces, self.device), how, self.baseline.view, generator)
-        return erase(self.baseline.normalise(images), how.erase, generator)
+    def _training_inputs(self, faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self.baseline.training_inputs(faces, self.recipe.augmentation, generator)
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
-        return self.recipe.lr * SHARES[self.recipe.schedule](epoch / self.recipe.epochs, self.recipe, self.history)
+        return self.recipe.lr * SHARES[self.recipe.schedule](epoch / self.recipe.epochs, self.recipe, self._run())
 
     def _set_rate(self, epoch: float) -> None:
         for group in self.optimiser.param_groups:
@@ -180,8 +241,10 @@ class Trainer:
         """Write all that a later run needs to go on; `fingerprint` names the data and settings it belongs to."""
         state = {
             "fingerprint": fingerprint,
+            "order": self.order,
             "epoch": self.epoch,
             "history": self.history,
+            "best": self.best,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -205,7 +268,67 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.order, self.epoch, self.history = state["order"], state["epoch"], state["history"]
+        self.best = state["best"]
+
+
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+class Checkpoints:
+    """Writes a run's checkpoint between epochs, so seldom that it takes about a twentieth of the time at most."""
+
+    def __init__(self, trainer: Trainer, path: Path, fingerprint: str) -> None:
+        self.trainer, self.path, self.fingerprint = trainer, path, fingerprint
+        self._due = 0.0
+
+    def after_epoch(self) -> None:
+        """To be called after every epoch; writes where it is time again."""
+        started = time.perf_counter()
+        if started < self._due:
+            return
+        self.trainer.save_checkpoint(self.path, self.fingerprint)
+        self._due = time.perf_counter() + CHECKPOINT_EVERY * (time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _tuned(device: torch.device) -> Iterator[None]:
+    """cuDNN tries its ways of each convolution once and keeps the fastest: every step has the same shapes."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be predicted of each training face: class indices int64 (n,), and distributions float32 (n, k)."""
+
+    classes: torch.Tensor
+    distribution: torch.Tensor
+
+
+class _Source:
+    """Training faces by their indices, as float (n, c, h, w) in 0..1 on the device.
+
+    A GPU holds them all where they take at most a quarter of its free memory: copying batch after batch made it wait.
+    """
+
+    def __init__(self, faces: np.ndarray, device: torch.device) -> None:
+        self.faces, self.device = faces, device
+        fits = device.type == "cuda" and faces.nbytes * 4 <= torch.cuda.mem_get_info(device)[0]
+        self.held = torch.from_numpy(np.array(faces, order="C")).to(device) if fits else None
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, chosen: torch.Tensor) -> torch.Tensor:
+        if self.held is not None:
+            return _unit(self.held[chosen])
+        return to_unit(self.faces[chosen.cpu().numpy()], self.device)
 
 
 def channels_last(network: nn.Module) -> nn.Module:
@@ -222,12 +345,15 @@ def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
     tensor = torch.from_numpy(np.array(faces, order="C"))
     if device.type == "cuda":  # only a copy from pinned memory lets the CPU go on
         tensor = tensor.pin_memory()
-    tensor = tensor.to(device, non_blocking=True)
-    if tensor.ndim == 3:
-        tensor = tensor[:, None]
-    elif tensor.shape[-1] == 3:
-        tensor = tensor.permute(0, 3, 1, 2)
-    return tensor.to(torch.float32).div_(255)
+    return _unit(tensor.to(device, non_blocking=True))
+
+
+def _unit(faces: torch.Tensor) -> torch.Tensor:
+    if faces.ndim == 3:
+        faces = faces[:, None]
+    elif faces.shape[-1] == 3:
+        faces = faces.permute(0, 3, 1, 2)
+    return faces.to(torch.float32).div_(255)
 
 
 def predict_scores(
@@ -245,7 +371,7 @@ def predict_scores(
     Parameters
     ----------
     faces : uint8 (n, *baseline.shape)
-    batch_size : crops at once, of which a sequence is several
+    batch_size : inputs at once, where they have up to CROP_AREA pixels, and fewer of larger ones
 
     Returns
     -------
@@ -254,7 +380,7 @@ def predict_scores(
     network.eval()
     rows: list[np.ndarray] = []
     with torch.inference_mode():
-        step = max(1, batch_size // baseline.frames)
+        step = max(1, min(batch_size, batch_size * CROP_AREA // (baseline.frames * baseline.framing.size**2)))
         for start in range(0, len(faces), step):
             crops = to_unit(faces[start : start + step], device)
             with autocast(device, precision):
@@ -264,12 +390,12 @@ def predict_scores(
 
 
 def _loss(scores: torch.Tensor, wanted: torch.Tensor, recipe: TrainingRecipe) -> torch.Tensor:
+    """The recipe's loss of scores against distributions, both (n, k); a plain label is a distribution without doubt."""
     if recipe.loss == "cross-entropy":
         return functional.cross_entropy(scores, wanted, label_smoothing=recipe.label_smoothing)
-    onehot = functional.one_hot(wanted, scores.shape[1]).to(scores)
     if recipe.loss == "squared-hinge":
-        return SVM_C * torch.relu(1 - (2 * onehot - 1) * scores).square().sum(1).mean()
-    return 0.5 * (torch.sigmoid(scores) - onehot).square().sum(1).mean()
+        return SVM_C * torch.relu(1 - (2 * wanted - 1) * scores).square().sum(1).mean()
+    return 0.5 * (torch.sigmoid(scores) - wanted).square().sum(1).mean()
 
 
 def _norm_scales(network: nn.Module) -> torch.Tensor:

@@ -25,6 +25,10 @@ class Augmentation:
     rotation : largest turn in degrees
     gamma : largest exponent of the brightness curve (1.5: between 1/1.5 and 1.5; 1: unchanged)
     erase : probability of blanking one rectangle of 2 to 20 % of the area (Zhong et al. 2020)
+    sharp : probability of moving by whole pixels alone, neither turned nor scaled: interpolation blurs, and the faces
+        to predict are not blurred
+    eyes : standard deviation of each eye's place around the one found, in distances between the eyes; of
+        architectures that align faces by their eyes (Lopes et al. 2017)
     """
 
     flip: float = 0.0
@@ -33,18 +37,23 @@ class Augmentation:
     rotation: float = 0.0
     gamma: float = 1.0
     erase: float = 0.0
+    sharp: float = 0.0
+    eyes: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges with InputError."""
         _refuse_other_types(self)
-        for name, least in {"flip": 0, "shift": 0, "scale": 0, "rotation": 0, "gamma": 1, "erase": 0}.items():
-            most = 1 if name in ("flip", "erase") else math.inf
+        for item in dataclasses.fields(self):
+            name, least = item.name, 1 if item.name == "gamma" else 0
+            most = 1 if name in ("flip", "erase", "sharp") else math.inf
             if not least <= getattr(self, name) <= most:
                 raise InputError(f"training recipe, augmentation: {name} = {getattr(self, name)!r} is out of range")
 
 
 SCHEDULES = ("constant", "one-cycle", "polynomial", "step", "plateau")
 LOSSES = ("cross-entropy", "half-squared-error", "squared-hinge")
+HEADS = {"sigmoid": "half-squared-error", "softmax": "cross-entropy"}
+"""The loss that goes with each head, for architectures that leave a choice."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,17 @@ class TrainingRecipe:
     loss : "cross-entropy"; "half-squared-error" between sigmoid outputs and one-hot targets; "squared-hinge": that of
         one linear SVM per class with C = 2 (Tang 2013)
     label_smoothing : of the cross-entropy
+    soft_weight : share of the soft labels, where fit is given some, in what is to be predicted; the rest is the label
+    mixup : share of the faces blended, with their labels, with another one by a uniform ratio (Zhang et al. 2018,
+        eq. 1 with alpha = 1)
+    patience : epochs in a row without a better val_accuracy that end a run; the best weights become the model then. 0,
+        or nothing watched: all epochs, and the last weights
+    orders : runs from the same first weights that differ in the order of the faces and in what else is drawn at random;
+        the best val_accuracy of all becomes the model. Needs patience; nothing watched: one run
     average : decay per step of the moving average of weights that becomes the model; 0: the last weights
     augmentation : of the training faces
-    network : arguments of the architecture
+    network : arguments of the architecture; "head", where it has one, goes with its loss (HEADS), which a file that
+        changes the head alone need not name
     """
 
     epochs: int
@@ -84,9 +101,13 @@ class TrainingRecipe:
     norm_l1: float = 0.0
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
+    soft_weight: float = 0.0
+    mixup: float = 0.0
+    patience: int = 0
+    orders: int = 1
     average: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    network: dict[str, float] = field(default_factory=dict)
+    network: dict[str, float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges with InputError, before an hour of training is spent on them."""
@@ -104,11 +125,19 @@ class TrainingRecipe:
             "norm_l1": self.norm_l1 >= 0,
             "loss": self.loss in LOSSES,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "soft_weight": 0 <= self.soft_weight <= 1,
+            "mixup": 0 <= self.mixup <= 1,
+            "patience": self.patience >= 0,
+            "orders": self.orders == 1 or (self.orders > 1 and self.patience > 0),
             "average": 0 <= self.average < 1,
         }
         for name, fine in checks.items():
             if not fine:
                 raise InputError(f"training recipe: {name} = {getattr(self, name)!r} is outside its range")
+        head = self.network.get("head")
+        if head is not None and HEADS.get(str(head)) != self.loss:
+            known = ", ".join(f"{name} with {loss}" for name, loss in HEADS.items())
+            raise InputError(f"training recipe, network: head = {head!r} with loss = {self.loss!r}; known are {known}")
 
     def document(self) -> dict[str, Any]:
         """As a JSON-able dictionary; `from_document` reads it back."""
@@ -127,8 +156,9 @@ class TrainingRecipe:
         network = document.get("network", {})
         _refuse_unknown(network, set(base.network) if base else set(network), "training recipe, network")
         for name, value in network.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise InputError(f"training recipe, network: {name} = {value!r} is no number of at least 0")
+            _check_argument(name, value)
+        if "head" in network and "loss" not in document:
+            merged["loss"] = HEADS.get(network["head"], merged.get("loss"))
         merged["network"] = {**values.get("network", {}), **network}
         return cls(**merged)
 
@@ -156,6 +186,15 @@ def _refuse_other_types(values: Augmentation | TrainingRecipe) -> None:
         value = getattr(values, item.name)
         if item.type in TYPES and (not isinstance(value, TYPES[str(item.type)]) or isinstance(value, bool)):
             raise InputError(f"training recipe: {item.name} = {value!r} is no {item.type}")
+
+
+def _check_argument(name: str, value: Any) -> None:
+    """Refuse a network's argument that is no number of at least 0, or a head that there is not."""
+    if name == "head":
+        if value not in HEADS:
+            raise InputError(f"training recipe, network: head = {value!r}; known are {', '.join(HEADS)}")
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"training recipe, network: {name} = {value!r} is no number of at least 0")
 
 
 def _refuse_unknown(document: Any, known: set[str], what: str) -> None:

@@ -1,7 +1,7 @@
 """fer-vgg: a small VGG with batch norm for 48x48 grey faces, whose fc7 has 4096 units.
 
-Four blocks of two 3x3 convolutions (Simonyan & Zisserman 2015, with the batch norm of Ioffe & Szegedy 2015), fc6 of
-1024, fc7 of 4096. At width 1 it has 11.0 M parameters and costs 0.33 G multiply-adds for one 40x40 view.
+Four blocks of two or three 3x3 convolutions (Simonyan & Zisserman 2015, with the batch norm of Ioffe & Szegedy 2015),
+fc6 of 512, fc7 of 4096. At width 1 it has 10.8 M parameters and costs 0.51 G multiply-adds for one 44x44 view.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from torch import nn
 
 from featurepipe.networks.views import cut_views
 
-BLOCKS = (64, 128, 256, 512)
-FC6, FC7 = 1024, 4096
-CROP, VIEW = 48, 40
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3))
+"""Channels and convolutions of each block."""
+FC6, FC7 = 512, 4096
+CROP, VIEW = 48, 44
 
 
 def standardise(images: torch.Tensor) -> torch.Tensor:
@@ -25,7 +26,7 @@ def standardise(images: torch.Tensor) -> torch.Tensor:
 
 
 def views(crops: torch.Tensor, count: int) -> list[torch.Tensor]:
-    """The 1, 2 or 10 views of 40x40 that are averaged: centre; and its mirror; and the four corners and theirs.
+    """The 1, 2 or 10 views of 44x44 that are averaged: centre; and its mirror; and the four corners and theirs.
 
     Parameters
     ----------
@@ -34,13 +35,13 @@ def views(crops: torch.Tensor, count: int) -> list[torch.Tensor]:
 
     Returns
     -------
-    `count` tensors (n, 1, 40, 40), standardised
+    `count` tensors (n, 1, 44, 44), standardised
     """
     return [standardise(view) for view in cut_views(crops, VIEW, count)]
 
 
 class FerVGG(nn.Module):
-    """The network, from one standardised 40x40 view to class scores.
+    """The network, from one standardised 44x44 view to class scores.
 
     Parameters
     ----------
@@ -53,9 +54,9 @@ class FerVGG(nn.Module):
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         before = 1
-        for number, full in enumerate(BLOCKS, 1):
+        for number, (full, count) in enumerate(BLOCKS, 1):
             after = round(full * width)
-            for part in (1, 2):
+            for part in range(1, count + 1):
                 layers[f"conv{number}_{part}"] = nn.Conv2d(before, after, 3, padding=1, bias=False)
                 layers[f"norm{number}_{part}"] = nn.BatchNorm2d(after)
                 layers[f"relu{number}_{part}"] = nn.ReLU(inplace=True)
@@ -69,12 +70,12 @@ class FerVGG(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def fc7(self, view: torch.Tensor) -> torch.Tensor:
-        """fc7 after ReLU, (n, 4096) and never negative, of views (n, 1, 40, 40)."""
+        """fc7 after ReLU, (n, 4096) and never negative, of views (n, 1, 44, 44)."""
         flat = torch.flatten(self.features(view), 1)
         fc6 = self.dropout(torch.relu(self.norm6(self.fc6(flat))))
         return torch.relu(self.norm7(self.fc7_(fc6)))
 
     def forward(self, view: torch.Tensor) -> torch.Tensor:
-        """Class scores (n, classes) before softmax, of views (n, 1, 40, 40)."""
+        """Class scores (n, classes) before softmax, of views (n, 1, 44, 44)."""
         # fc7 is long: scaled down (by 8) it lets fc8 share the learning rate of the other layers.
         return self.fc8(self.dropout(self.fc7(view)) * FC7**-0.25)

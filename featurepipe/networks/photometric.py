@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 LEVELS = 256
+CONTRAST_SIDE, CONTRAST_SIGMA = 7, 1.4
+"""Pixels of local contrast's neighbourhood (Lopes et al. 2017), and its Gaussian's deviation: OpenCV's for 7 pixels."""
+LEAST_CONTRAST = 0.01
+"""Where grey values in 0..1 deviate by less, they are divided by this: noise is not blown up."""
 
 
 def equalise(faces: torch.Tensor) -> torch.Tensor:
@@ -35,3 +40,23 @@ def without_plane(faces: torch.Tensor) -> torch.Tensor:
         weight = (faces * column).sum((2, 3), keepdim=True) / column.square().sum()
         faces = faces - weight * column
     return faces
+
+
+def local_contrast(faces: torch.Tensor) -> torch.Tensor:
+    """Each pixel of (n, 1, h, w) in 0..1 less the mean of its neighbourhood, divided by the neighbourhood's deviation.
+
+    Mean and deviation are weighted by a Gaussian over 7 x 7 pixels, and reflected at the border (Lopes et al. 2017).
+    """
+    mean = _blurred(faces)
+    deviation = (_blurred(faces.square()) - mean.square()).clamp_min(0).sqrt()
+    return (faces - mean) / deviation.clamp_min(LEAST_CONTRAST)
+
+
+def _blurred(faces: torch.Tensor) -> torch.Tensor:
+    """A Gaussian over 7 x 7 pixels; float32 under autocast too, whose bf16 would drown the difference of squares."""
+    reach = CONTRAST_SIDE // 2
+    weights = torch.exp(-((torch.arange(-reach, reach + 1, device=faces.device) / CONTRAST_SIGMA) ** 2) / 2)
+    weights = weights / weights.sum()
+    with torch.autocast(faces.device.type, enabled=False):
+        padded = functional.pad(faces, (reach,) * 4, mode="reflect")
+        return functional.conv2d(functional.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from featurepipe.models.training_recipe import TrainingRecipe
+from featurepipe.cost import Cost, cost_of
+from featurepipe.models.augment import augment, erase
+from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
 from featurepipe.records import Framing
 from featurepipe.timelines import Timeline
 
@@ -37,8 +39,8 @@ class Baseline:
     build : (number of classes, **recipe.network) -> network with random weights
     normalise : from float (n, c, view, view) in 0..1 to what the network's first layer takes
     views : from float (n, c, size, size) in 0..1 and a number of views to that many normalised inputs, whose
-        scores are averaged
-    output : "softmax" or "sigmoid", the function from scores to outputs
+        scores are averaged; landmarks are still below the pixels, where framing asks for them
+    output : "softmax" or "sigmoid", the function from scores to outputs; recipe.network["head"] where it has one
     recipe : how it is trained unless a recipe file says otherwise
     timeline : for a network of sequences: which of a sequence's frames it takes, as its c channels; their framing is
         grey. None: it takes single faces
@@ -66,3 +68,15 @@ class Baseline:
     def shape(self) -> tuple[int, ...]:
         """Shape of one input as uint8: that of a crop, or (frames, size, size) of a sequence."""
         return (self.frames, *self.framing.shape) if self.timeline else self.framing.shape
+
+    def cost(self, classes: int) -> Cost:
+        """What one face, or sequence, takes in one view, by the recipe's network for so many classes."""
+        with torch.device("meta"):  # shapes alone: no weights are made and nothing is computed
+            network = self.build(classes, **self.recipe.network).eval()
+        channels = 3 if self.framing.mode == "RGB" else self.frames
+        view = self.views(torch.zeros(1, channels, self.framing.size, self.framing.size), 1)[0]
+        return cost_of(network, lambda: network(view.to("meta")))
+
+    def training_inputs(self, faces: torch.Tensor, how: Augmentation, generator: torch.Generator) -> Any:
+        """What the network takes, of faces (n, c, *framing.shape) in 0..1 changed at random as `how` says."""
+        return erase(self.normalise(augment(faces, how, self.view, generator)), how.erase, generator)

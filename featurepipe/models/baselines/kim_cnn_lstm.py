@@ -69,13 +69,12 @@ class KimCNNLSTM(nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Class scores (n, classes) before softmax; in training mode features are kept for `terms`."""
         shown = _shown(frames)
-        count = shown.sum(1)
-        own = self.features(frames[shown][:, None])
-        features = own.new_zeros(*shown.shape, FEATURES)
-        features[_first(count)] = own
+        features = self.features(frames.flatten(0, 1)[:, None]).unflatten(0, shown.shape)
         if self.training:
-            self._kept = own, features, shown
-        # What the LSTM says at a state does not depend on those after it, so the zeros there need no packing.
+            self._kept = features, shown
+        features = _present_first(features, shown)
+        count = shown.sum(1)
+        # What the LSTM says at a state does not depend on those after it, so absent ones need no packing.
         told, _ = self.lstm(features.detach())
         return self.output(told.take_along_dim((count - 1)[:, None, None], 1)[:, 0])
 
@@ -86,16 +85,16 @@ class KimCNNLSTM(nn.Module):
         ----------
         wanted : int64 (n,), the sequences' classes; each frame bears that of its sequence
         """
-        own, features, shown = self._kept
-        own = own.float()
+        features, shown = self._kept
+        features = features.float()
         sequence, states = shown.nonzero(as_tuple=True)
-        classes = wanted[sequence]
+        own, classes = features[shown], wanted[sequence]
         terms = (
             functional.cross_entropy(self.expression(own), classes),
             _spread(own, self.expression_centres, classes),
             functional.cross_entropy(self.state(own), states),
             _spread(own, self.state_centres.flatten(0, 1), classes * STATES + states),
-            _continuity(features.float(), shown.sum(1)),
+            _continuity(_present_first(features, shown), shown.sum(1)),
         )
         return torch.stack([weight * term for weight, term in zip(self.weights, terms, strict=True)]).sum()
 
@@ -106,9 +105,10 @@ def _shown(frames: torch.Tensor) -> torch.Tensor:
     return functional.pad(moved, (1, 0), value=True)
 
 
-def _first(count: torch.Tensor) -> torch.Tensor:
-    """The first `count` (int, (n,)) places of each sequence, bool (n, states)."""
-    return torch.arange(STATES, device=count.device) < count[:, None]
+def _present_first(features: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+    """Features (n, states, d) in their order, those of absent states after the others."""
+    order = shown.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
+    return features.take_along_dim(order[..., None], 1)
 
 
 def _spread(features: torch.Tensor, centres: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
@@ -135,7 +135,7 @@ def _continuity(features: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     """
     unit = functional.normalize(features, dim=2)
     near, far = ((unit[:, :-2] - later).square().sum(2) for later in (unit[:, 1:-1], unit[:, 2:]))
-    there = _first(count)[:, 2:]
+    there = torch.arange(2, STATES, device=count.device) < count[:, None]
     return (torch.relu(MARGIN + near - far) * there).sum() / there.sum().clamp(min=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from featurepipe.errors import InputError
 from featurepipe.models.baselines import Baseline
+from featurepipe.models.baselines.acnn import GACNN, PACNN
 from featurepipe.models.baselines.agrawal import AGRAWAL_A, AGRAWAL_B
 from featurepipe.models.baselines.dlsvm import DLSVM_BASELINE
 from featurepipe.models.baselines.ednn import EDNN_BASELINE
@@ -11,6 +12,7 @@ from featurepipe.models.baselines.fer_vgg import FER_VGG
 from featurepipe.models.baselines.ferplus_vgg13 import FERPLUS_VGG13
 from featurepipe.models.baselines.kc_vgg import KC_VGG
 from featurepipe.models.baselines.kim_cnn_lstm import KIM_CNN_LSTM
+from featurepipe.models.baselines.lopes_cnn import LOPES_CNN
 from featurepipe.models.baselines.mollahosseini import MOLLAHOSSEINI
 from featurepipe.models.baselines.sbn_cnn import SBN_CNN
 from featurepipe.models.baselines.seed_cnn import SEED_CNN
@@ -22,6 +24,9 @@ BASELINES = {
         SEED_CNN,
         FER_VGG,
         MOLLAHOSSEINI,
+        LOPES_CNN,
+        PACNN,
+        GACNN,
         SBN_CNN,
         AGRAWAL_A,
         AGRAWAL_B,

@@ -1,0 +1,125 @@
+"""What `compare` prints: its document as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def lines_of(document: dict[str, Any], out: Path) -> list[str]:
+    """The comparison as a table for people."""
+    pairs = document["mcnemar"]
+    tests = [
+        f"McNemar {pair}: p {test['p']:.3g}"
+        + (f", corrected for {len(pairs)} pairs {test['p_corrected']:.3g}" if len(pairs) > 1 else "")
+        for pair, test in pairs.items()
+    ]
+    head = [head_of(document), *_warning(document), *_left_out(document), f"chance {document['chance']}"]
+    head.append(f"each CNN has {budget_of(document)}")
+    head += _not_chosen(document)
+    failed = [f"{name} failed: {why}" for name, why in document["failed"].items()]
+    return [
+        *head,
+        *_table(document),
+        *failed,
+        *tests,
+        f"all figures: {out}, page: {out / 'report.html'}",
+    ]
+
+
+def head_of(document: dict[str, Any]) -> str:
+    """What was compared, and how, in one line."""
+    name = f"{document['protocol_name']}: " if document["protocol_name"] else ""
+    head = f"{document['photos']} {document['unit']}, {len(document['classes'])} classes, {name}{document['protocol']}"
+    if "train" in document:
+        head += f": fitted on {document['train']}, tested on {document['test']}"
+    if document["unit"] == "sequences":
+        head += " (methods of single faces see the peak frame)"
+    head += {"known": "", "unknown": ", identity unknown", "shared": ", the same people on both sides"}[
+        document["identity"]
+    ]
+    if document["shuffled_labels"]:
+        head += ", LABELS SHUFFLED"
+    if document.get("shared"):
+        head += f"; {document['shared']} test photos show people or pictures that train or val hold too"
+    return head
+
+
+def _warning(document: dict[str, Any]) -> list[str]:
+    return [f"WARNING: {document['protocol_warning']}"] if document["protocol_warning"] else []
+
+
+def _left_out(document: dict[str, Any]) -> list[str]:
+    """What was dropped for its label, of each side, and refused as known."""
+    if "train" not in document:
+        return [f"dropped: {_counted(document['dropped'])}"] if document["dropped"] else []
+    lines = [f"dropped of {document[side]}: {_counted(document['dropped'][side])}" for side in ("train", "test")]
+    lines.append(f"classes: {', '.join(document['classes'])} (label set {document['labels']})")
+    lines.append(f"fitted on {document['fitted_on']} photos, chosen on {document['chosen_on'] or 'folds of them'}")
+    for why, words in (("in_train", "occur in the training photos too"), ("trained_on", "a backbone was trained on")):
+        if count := document["refused"][why]:
+            lines.append(f"refused: {count} photos to test on that {words}")
+    if document.get("same_names"):
+        lines.append(f"note: {document['same_names']} test photos bear names of people who are in the training photos")
+    return lines
+
+
+def _not_chosen(document: dict[str, Any]) -> list[str]:
+    """SVMs whose backbone has learnt from the photos that C would be chosen on."""
+    fixed = {name: row["folds"][0] for name, row in document["methods"].items() if row["folds"]}
+    return [
+        f"{name}: C is {chosen['C']:g} and not chosen, as its backbone was trained on photos to fit on"
+        for name, chosen in fixed.items()
+        if chosen.get("chosen_on") == "nothing"
+    ]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {label}" for label, count in counts.items()) or "nothing"
+
+
+def budget_of(document: dict[str, Any]) -> str:
+    """What every CNN may take, in words."""
+    epochs, minutes = document["budget"]["epochs"], document["budget"]["minutes"]
+    if epochs:
+        return f"{epochs} epochs"
+    return f"{minutes:g} minutes for each fit" if minutes else "the epochs of its own recipe"
+
+
+def _table(document: dict[str, Any]) -> list[str]:
+    """One row per method; columns that say nothing in this comparison are left out."""
+    rows = [_cells(name, row) for name, row in document["methods"].items()]
+    titles = [title for title in rows[0] if any(row[title] for row in rows)]
+    table = [titles, *([row[title] for title in titles] for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _cells(name: str, row: dict[str, Any]) -> dict[str, str]:
+    """By title; empty where there is nothing to say."""
+    part, spread, cost = row["all"], row["spread"]["accuracy"], row["cost"]
+    low, high = part["intervals"]["accuracy"]
+    several = spread["sd"] is not None
+    return {
+        "method": name,
+        "accuracy": f"{part['accuracy']:.4f}",
+        "95 % interval": f"{low:.4f}-{high:.4f}",
+        "of new photos": f"{row['new']['accuracy']:.4f}" if row["new"] else "",
+        "mean +- sd of runs": f"{spread['mean']:.4f} +- {spread['sd']:.4f} ({len(row['runs'])})" if several else "",
+        "UAR": f"{part['uar']:.4f}",
+        "macro-F1": f"{part['macro_f1']:.4f}",
+        "MSE": f"{part['mse_per_output']:.4f}",
+        "coverage": f"{row['coverage']:.4f}",
+        "parameters": f"{cost['parameters']:,}" if cost else "",
+        "multiply-adds": f"{cost['multiply_adds']:,}" if cost else "",
+        "epochs": _epochs(row["runs"]),
+        "fit s": f"{row['fit_seconds']:.1f}",
+        "predict s": f"{row['predict_seconds']:.2f}",
+    }
+
+
+def _epochs(runs: list[dict[str, Any]]) -> str:
+    """How many epochs were trained, the fewest and the most of all runs; empty for an SVM."""
+    ends = sorted({min(run["epochs"] for run in runs), max(run["epochs"] for run in runs)})
+    return "-".join(map(str, ends)) if ends[-1] else ""

@@ -1,0 +1,62 @@
+"""What only a GPU can show: the same boxes, vectors and optima as on the CPU. test_mmod.py compares more boxes."""
+
+import numpy as np
+import pytest
+import torch
+
+from featurepipe.bench.linear_svm import fc7_like
+from featurepipe.cli import main
+from featurepipe.devices import has_bf16
+from featurepipe.features.backbones import load_backbone
+from featurepipe.features.table import FeatureTable
+from featurepipe.models.linear_svm import LinearSVM
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def test_extract_finds_the_same_boxes_and_nearly_the_same_vectors(rendered, tmp_path):
+    pytest.importorskip("face_recognition_models")
+    for device in ("cpu", "cuda"):
+        command = ["extract", str(rendered), "--detector", "mmod", "--precision", "fp32", "--workers", "2"]
+        assert main([*command, "--device", device, "--table", str(tmp_path / device)]) == 0
+    cpu, gpu = (FeatureTable.open(tmp_path / device).matrix() for device in ("cpu", "cuda"))
+    assert len(cpu) > 60
+    np.testing.assert_array_equal(gpu.path, cpu.path)
+    np.testing.assert_array_equal(gpu.box, cpu.box)
+    np.testing.assert_allclose(gpu.X, cpu.X, atol=1e-3 * np.abs(cpu.X).max())
+
+
+def test_mmod_is_the_default_detector(rendered, tmp_path):
+    pytest.importorskip("face_recognition_models")
+    assert main(["extract", str(rendered), "--device", "cuda", "--table", str(tmp_path / "table")]) == 0
+    assert FeatureTable.open(tmp_path / "table").matrix().face_half["detector"] == "mmod"
+
+
+def test_vectors_in_bf16_point_the_same_way():
+    assert has_bf16(torch.device("cuda"))
+    crops = np.random.default_rng(0).integers(
+        0, 256, (8, *load_backbone("fer-vgg", device="cpu").framing.shape), np.uint8
+    )
+    exact = load_backbone("fer-vgg", device="cpu", precision="fp32")(crops)
+    rounded = load_backbone("fer-vgg", device="cuda", precision="bf16")(crops)
+    cosine = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+    assert cosine.min() > 0.999
+
+
+@pytest.mark.parametrize("shape", [(2000, 300), (200, 300)])
+@pytest.mark.parametrize("C", [1e-4, 1.0])
+def test_the_svm_has_the_same_optimum(shape, C):
+    X, y = fc7_like(*shape)
+    gpu, cpu = (LinearSVM(C=C, device=device).fit(X, y) for device in ("cuda", None))
+    assert gpu.gap_.max() <= gpu.tol
+    np.testing.assert_allclose(gpu.objective_, cpu.objective_, rtol=2e-6)
+    assert (gpu.predict(X) == cpu.predict(X)).mean() > 0.999
+
+
+def test_a_cnn_trains(rendered, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("epochs = 2\n")
+    model = tmp_path / "model.safetensors"
+    command = ["fit_cnn", str(rendered), "--arch", "seed_cnn", "--detector", "none", "--recipe", str(recipe)]
+    assert main([*command, "--device", "cuda", "--model", str(model)]) == 0
+    assert model.is_file()

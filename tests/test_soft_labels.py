@@ -1,0 +1,137 @@
+"""Soft labels: cross-fitted predictions, their file, and training on them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from test_cnn import faces_of, small
+
+from featurepipe.cli import main
+from featurepipe.errors import InputError, ModelError
+from featurepipe.models.cnn import CNNClassifier
+from featurepipe.models.soft_labels import SoftLabels, cross_fit, mean_soft_labels
+
+LABELS = ["anger", "happiness", "neutral"]
+
+
+def make(**changes):
+    return CNNClassifier("fer-vgg", small("fer-vgg", **changes), device="cpu")
+
+
+def crossed(folder, make=make, resume=False, after_epoch=lambda fold, row: None):
+    """24 faces in two folds; the faces of one half are never those fitted on when that half is predicted."""
+    faces, labels = faces_of("fer-vgg")
+    halves = np.arange(24) < 12
+    folds = [(np.flatnonzero(~halves), np.flatnonzero(halves)), (np.flatnonzero(halves), np.flatnonzero(~halves))]
+    contents = np.arange(24)[::-1] * 10
+    return cross_fit(make, faces, labels, contents, folds, folder=folder, resume=resume, after_epoch=after_epoch)
+
+
+def soft(probabilities, contents=(10, 20, 30), labels=LABELS):
+    return SoftLabels(np.array(contents), np.array(probabilities, np.float32), list(labels), {})
+
+
+class TestCrossFit:
+    def test_a_photos_own_label_does_not_reach_its_soft_label(self, tmp_path):
+        """Labels of one fold are changed: what is said of that fold stays the same to the last bit."""
+        faces, labels = faces_of("fer-vgg")
+        other = labels.copy()
+        other[:12] = np.roll(labels[:12], 1)
+        folds = [(np.arange(12, 24), np.arange(12))]
+        one, two = (
+            cross_fit(make, faces, given, np.arange(24), folds, folder=tmp_path / name)
+            for name, given in (("a", labels), ("b", other))
+        )
+        np.testing.assert_array_equal(one.probabilities, two.probabilities)
+
+    def test_every_photo_gets_the_word_of_a_network_that_has_not_seen_it(self, tmp_path):
+        faces, labels = faces_of("fer-vgg")
+        result = crossed(tmp_path / "f")
+        assert result.contents.tolist() == list(range(0, 240, 10))
+        assert [row["fold"] for row in result.about["folds"]] == [0, 1]
+        by_hand = make().fit(faces[12:], labels[12:])
+        by_hand.views = 10
+        of_first_half = result.of(np.arange(24)[::-1][:12] * 10, LABELS)
+        np.testing.assert_allclose(of_first_half, by_hand.predict_proba(faces[:12]), atol=1e-6)
+
+    def test_a_stopped_run_goes_on_with_the_folds_that_are_done(self, tmp_path):
+        def stop(fold, row):
+            if (fold, row["epoch"]) == (1, 1):
+                raise KeyboardInterrupt
+
+        seen = []
+        with pytest.raises(KeyboardInterrupt):
+            crossed(tmp_path / "f", after_epoch=stop)
+        resumed = crossed(tmp_path / "f", resume=True, after_epoch=lambda fold, row: seen.append((fold, row["epoch"])))
+        assert seen == [(1, 2)]
+        np.testing.assert_array_equal(resumed.probabilities, crossed(tmp_path / "g").probabilities)
+
+    def test_folds_of_another_recipe_are_not_taken_over(self, tmp_path):
+        crossed(tmp_path / "f")
+        (tmp_path / "f" / "0.ckpt").unlink()
+        (tmp_path / "f" / "1.ckpt").unlink()
+        seen = []
+        crossed(tmp_path / "f", lambda: make(lr=0.01), True, lambda fold, row: seen.append(fold))
+        assert seen == [0, 0, 1, 1]
+
+
+class TestFiles:
+    def test_they_come_back(self, tmp_path):
+        soft(np.eye(3)).save(tmp_path / "s")
+        loaded = SoftLabels.load(tmp_path / "s")
+        np.testing.assert_array_equal(loaded.of(np.array([30, 10]), LABELS), [[0, 0, 1], [1, 0, 0]])
+
+    def test_photos_without_one_are_counted(self):
+        with pytest.raises(InputError, match="2 of 3 training photos"):
+            soft(np.eye(3)).of(np.array([5, 10, 99]), LABELS)
+
+    def test_other_classes_are_named(self):
+        with pytest.raises(InputError, match="anger, happiness, neutral, the photos of anger, fear"):
+            soft(np.eye(3)).of(np.array([10]), ["anger", "fear"])
+
+    def test_the_mean_of_several(self):
+        parts = [soft(np.eye(3)), soft(np.roll(np.eye(3), 1, 1))]
+        np.testing.assert_allclose(mean_soft_labels(parts, np.array([20]), LABELS), [[0, 0.5, 0.5]])
+
+    def test_other_files_are_refused(self, tmp_path):
+        make().fit(*faces_of("fer-vgg")).save(tmp_path / "m")
+        with pytest.raises(ModelError, match="no file of soft labels"):
+            SoftLabels.load(tmp_path / "m")
+        broken = dataclasses.replace(soft(np.eye(3)), contents=np.array([10, 20]))
+        broken.save(tmp_path / "s")
+        with pytest.raises(ModelError, match="shape"):
+            SoftLabels.load(tmp_path / "s")
+
+
+def test_a_network_follows_them_where_labels_are_noise():
+    """The labels are shuffled; the soft labels know the class: with all the weight on them it is learnt."""
+    faces, labels = faces_of("fer-vgg", 60)
+    known = np.eye(3)[np.searchsorted(LABELS, labels)]
+    noise = np.random.default_rng(0).permutation(labels)
+    changes = {"epochs": 12, "lr": 0.05, "average": 0.0, "label_smoothing": 0.0}
+    right = {}
+    for weight in (0.0, 1.0):
+        model = make(**changes, soft_weight=weight).fit(faces, noise, soft_labels=known)
+        right[weight] = (model.predict(faces_of("fer-vgg", 60, seed=1)[0]) == labels).mean()
+    assert right[1.0] > 0.9
+    assert right[0.0] < 0.7
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    faces, labels = faces_of("fer-vgg", 36)
+    np.savez(tmp_path / "s.npz", images=faces, labels=np.searchsorted(LABELS, labels), classes=np.array(LABELS))
+    base = "epochs = 2\nbatch_size = 8\n[network]\nwidth = 0.125\n"
+    (tmp_path / "teacher.toml").write_text(base)
+    (tmp_path / "student.toml").write_text(f"soft_weight = 0.5\n{base}")
+    words = ["fit_cnn", str(tmp_path / "s.npz"), "--arch", "fer-vgg", "--workers", "0", "--json", "--recipe"]
+    assert main([*words, str(tmp_path / "teacher.toml"), "--folds", "3", "--model", str(tmp_path / "t.soft")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["fold"] for row in document["folds"]] == [0, 1, 2]
+    assert len((tmp_path / "t.soft.log.jsonl").read_text().splitlines()) == 6
+    assert not (tmp_path / "t.soft.folds").exists()
+    student = [*words, str(tmp_path / "student.toml"), "--model", str(tmp_path / "m.safetensors")]
+    assert main([*student, "--soft-labels", str(tmp_path / "t.soft")]) == 0
+    capsys.readouterr()
+    assert main(student) == 2
+    assert "soft_weight is 0.5" in capsys.readouterr().err
