@@ -218,7 +218,22 @@ def _compare(commands: Commands) -> None:
         "--minutes", type=_positive_float, metavar="M", help="for every fit of a CNN: as many epochs as fill them"
     )
     parser.add_argument(
+        "--learning-curve",
+        type=_share,
+        nargs="+",
+        metavar="SHARE",
+        help="fit on these shares of the training photos too (0.1 0.25 0.5), tested on the same photos",
+    )
+    parser.add_argument(
         "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
+    )
+    parser.add_argument(
+        "--published", action="store_true", help="print the literature's figures, with their protocols, beside ours"
+    )
+    parser.add_argument(
+        "--leak-descriptor",
+        action="store_true",
+        help="also look by dlib's face descriptor for people on both sides (needs the extra dlib-models)",
     )
     _add_faces(parser)
     parser.set_defaults(policy="largest")
@@ -444,6 +459,13 @@ def _positive_float(text: str) -> float:
     value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 1, got {text!r}")
     return value
 
 

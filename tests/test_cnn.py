@@ -9,12 +9,13 @@ import torch
 
 from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
+from featurepipe.landmarks import with_landmarks
 from featurepipe.models import training
 from featurepipe.models.augment import augment, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.persistence import load_model, read_trained_on, save_tensors
-from featurepipe.models.training import SHARES, _loss
+from featurepipe.models.training import SHARES, _loss, to_unit
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
 from featurepipe.networks.photometric import equalise, without_plane
@@ -28,20 +29,32 @@ def parameters(network):
 def small(name, **changes):
     """The architecture's recipe, cut down to seconds."""
     recipe = get_baseline(name).recipe
-    network = {**recipe.network, "width": 0.125} if name == "fer-vgg" else recipe.network
+    network = {**recipe.network, **({"width": 0.125} if "width" in recipe.network else {})}
     return dataclasses.replace(recipe, **{"epochs": 2, "batch_size": 8, "network": network, **changes})
 
 
 def faces_of(name, count=24, seed=0):
-    """Noise with a bright band whose height is the class: top, middle or bottom third."""
+    """Noise with a bright band whose height is the class: top, middle or bottom third. Eyes, where asked for, level."""
     rng = np.random.default_rng(seed)
     labels = np.array(["anger", "happiness", "neutral"])[np.arange(count) % 3]
-    shape = get_baseline(name).framing.shape
-    faces = rng.integers(0, 60, (count, *shape))
-    third = shape[0] // 3
+    framing = get_baseline(name).framing
+    faces = rng.integers(0, 60, (count, *dataclasses.replace(framing, points=0).shape))
+    third = framing.size // 3
     for row, face in enumerate(faces):
         face[row % 3 * third : (row % 3 + 1) * third] += 120
-    return faces.astype(np.uint8), labels
+    return np.stack([with_points(face, framing.points, rng) for face in faces.astype(np.uint8)]), labels
+
+
+def with_points(face, points, rng):
+    """The crop with landmarks: the eyes of five in their places, 68 anywhere near the middle."""
+    corners = np.array([[0.7, 0.4], [0.6, 0.4], [0.3, 0.4], [0.4, 0.4], [0.5, 0.6]])
+    placed = {0: None, 5: corners, 68: rng.uniform(0.2, 0.8, (68, 2))}[points]
+    return face if placed is None else with_landmarks(face, placed)
+
+
+def batch_of(name, count, seed=0):
+    """Faces as the networks' functions take them, float (n, c, h, w) in 0..1."""
+    return to_unit(faces_of(name, count, seed)[0], torch.device("cpu"))
 
 
 def fitted(name, **changes):
@@ -86,10 +99,15 @@ class TestNetworks:
             ("dlsvm", 7, 5_008_295),
             ("kc_vgg", 7, 29_890_759),
             ("ferplus_vgg13", 8, 8_757_704),
+            ("lopes_cnn", 2, 364_162),
+            ("lopes_cnn", 6, 365_190),
+            ("lopes_cnn", 7, 365_447),
+            ("pacnn", 7, 150_216_061),
+            ("gacnn", 7, 209_274_495),
         ],
     )
     def test_parameters_are_those_of_the_paper_or_its_code(self, name, classes, expected):
-        """Counts of baselines.md sections 2, 4, 6, 7, 10, 11 and 12."""
+        """Counts of baselines.md sections 2 to 7 and 10 to 12."""
         baseline = get_baseline(name)
         with torch.device("meta"):
             network = baseline.build(classes, **baseline.recipe.network)
@@ -106,6 +124,8 @@ class TestNetworks:
             ("ferplus_vgg13", torch.nn.MaxPool2d, [32, 16, 8, 4]),
             ("sbn_cnn", torch.nn.MaxPool2d, [24, 12, 6]),
             ("agrawal_a", torch.nn.Conv2d, [64, 32, 32, 16, 16, 8]),
+            ("lopes_cnn", torch.nn.Conv2d, [28, 8]),
+            ("lopes_cnn", torch.nn.MaxPool2d, [14, 4]),
         ],
     )
     def test_maps_have_the_stated_sides(self, name, kind, sides):
@@ -326,7 +346,7 @@ class TestEveryArchitecture:
         baseline = get_baseline(name)
         torch.manual_seed(0)
         network = baseline.build(7, **small(name).network).eval()
-        faces = torch.rand(6, 1, baseline.framing.size, baseline.framing.size)
+        faces = batch_of(name, 6)
         with torch.inference_mode():
             together, alone, back = (
                 torch.stack([torch.cat([network(view) for view in baseline.views(part, 2)]) for part in parts])
@@ -339,9 +359,11 @@ class TestEveryArchitecture:
 
     def test_views_are_what_the_network_takes(self, name):
         baseline = get_baseline(name)
+        channels = 3 if baseline.framing.mode == "RGB" else 1
         for count in (1, 2, 10):
-            given = baseline.views(torch.rand(2, 1, baseline.framing.size, baseline.framing.size), count)
-            assert {view.shape for view in given} == {(2, 1, baseline.view, baseline.view)}
+            given = baseline.views(batch_of(name, 2), count)
+            views = [view if isinstance(view, torch.Tensor) else view.view for view in given]
+            assert {view.shape for view in views} == {(2, channels, baseline.view, baseline.view)}
             assert len(given) <= count
 
     def test_it_says_where_it_comes_from(self, name):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featurepipe.commands.compare_figures import Results, figures_of
+from featurepipe.commands.compare_figures import Results, figures_of, size_of
 from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_lines import budget_of, head_of, lines_of
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
@@ -17,6 +18,7 @@ from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
 from featurepipe.names import METHODS
+from featurepipe.report.table import write_table
 
 ALONE = ("dataset", "table", "folds")
 CROSS = ("train_dataset", "train_table", "test_dataset", "test_table")
@@ -31,28 +33,41 @@ def run(args: argparse.Namespace) -> int:
     sides = extract_sides(args, sources)
     plan = plan_of(args, sides)
     results, failed = _results(args, plan, sides)
-    document = figures_of(args, plan, results, sides) | {"failed": failed}
+    if not results:
+        raise list(failed.values())[-1]
+    document = figures_of(args, plan, results, sides) | {"failed": {name: str(why) for name, why in failed.items()}}
+    document["sizes"] = _sizes(args, plan, results, sides)
     write_json(out / "comparison.json", document)
+    write_table(out / "comparison.csv", document)
     first = {name: next(iter(by_seed.values())) for name, by_seed in results.items()}
     write_report(out, document, _facts(document), plan, first, sides[-1])
     show(args, lines_of(document, out), document)
     return 0
 
 
-def _results(args: argparse.Namespace, plan: Plan, sides: list[Side]) -> tuple[Results, dict[str, str]]:
-    """What each method predicts with each seed, and why those failed that did; the last error itself where all do."""
-    results: dict[str, dict[int, Result]] = {}
-    failed = {}
+def _results(
+    args: argparse.Namespace, plan: Plan, sides: list[Side]
+) -> tuple[dict[str, dict[int, Result]], dict[str, FeaturepipeError]]:
+    """What each method predicts with each seed, and why those failed that did."""
+    results, failed = {}, {}
     for name in sides[0].features:
         features = sides[0].features[name], sides[-1].features[name]
         try:
             results[name] = {seed: fit_and_test(args, name, plan, *features, seed) for seed in seeds_of(args)}
         except FeaturepipeError as error:
-            failed[name] = str(error)
+            failed[name] = error
             tell([f"{name} failed: {error}"])
-            if len(failed) == len(sides[0].features):
-                raise
     return results, failed
+
+
+def _sizes(args: argparse.Namespace, plan: Plan, results: Results, sides: list[Side]) -> list[dict[str, Any]]:
+    """How each method does on each number of training photos, rising; empty where only one is asked for."""
+    rows = [size_of("", plan, results)]
+    for name, parts in plan.further.items():
+        own = replace(plan, parts=parts)
+        tell([f"training size {name}:"])
+        rows.append(size_of(name, own, _results(args, own, sides)[0]))
+    return sorted(rows, key=lambda row: row["fitted_on"]) if plan.further else []
 
 
 def seeds_of(args: argparse.Namespace) -> list[int]:
@@ -85,6 +100,8 @@ def _check_protocol(args: argparse.Namespace) -> None:
     if (protocol.scheme == "cross") != bool(args.train):
         wanted = "two SOURCEs (--train A --test B)" if protocol.scheme == "cross" else "one SOURCE"
         raise InputError(f"protocol {protocol.name} is of {wanted}: {protocol.title}")
+    if args.learning_curve and protocol.scheme == "frames":
+        raise InputError(f"protocol {protocol.name} has training sizes of its own: leave out --learning-curve")
     if args.folds and (protocol.n_folds is not None or protocol.scheme in ("official", "frames")):
         raise InputError(f"protocol {protocol.name} says itself how photos are parted: leave out --folds")
 

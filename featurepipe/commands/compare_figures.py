@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 
 from featurepipe.commands.compare_fit import Result, recipe_of
+from featurepipe.commands.compare_leaks import leaks_of
 from featurepipe.commands.compare_plan import Plan
 from featurepipe.commands.compare_sides import Side, of_sequences
+from featurepipe.datasets.protocols import get_protocol
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
-from featurepipe.report.metrics import evaluate, holm, mcnemar
+from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
+from featurepipe.report.published import beside, ranks, undertrained
 from featurepipe.report.runs import score, spread
+
+WHOLE = 0.99
+"""Share of a protocol's photos that a copy must have for its figures to be held against published ones."""
 
 Results = Mapping[str, Mapping[int, Result]]
 """By method and seed."""
@@ -35,9 +41,61 @@ def figures_of(args: argparse.Namespace, plan: Plan, results: Results, sides: li
         "unit": "sequences" if of_sequences(args) else "photos",
         "classes": plan.classes,
         "chance": round(1 / len(plan.classes), 4),
-        "methods": {name: _method(args, name, plan, by_seed, sides) for name, by_seed in results.items()},
+        "methods": _ranked(
+            {name: _method(args, name, plan, by_seed, sides) for name, by_seed in results.items()},
+            _held_against(args, plan),
+        ),
+        "leaks": leaks_of(plan, sides),
+        "published": [asdict(one) for one in beside(_databases(args, sides))] if args.published else [],
         "mcnemar": _pairs(plan, {name: by_seed[seeds[0]] for name, by_seed in results.items()}),
     }
+
+
+def _held_against(args: argparse.Namespace, plan: Plan) -> str | None:
+    """The protocol whose published figures these can be held against: the one asked for, on a whole copy."""
+    if not args.protocol or args.shuffle_labels:
+        return None
+    photos = get_protocol(args.protocol).photos
+    return args.protocol if photos is None or len(plan.tested) >= WHOLE * photos else None
+
+
+def _databases(args: argparse.Namespace, sides: list[Side]) -> Sequence[str]:
+    return (get_protocol(args.protocol).databases if args.protocol else ()) or (sides[-1].dataset,)
+
+
+def _ranked(methods: dict[str, Any], protocol: str | None) -> dict[str, Any]:
+    """The methods with their rank, and what is published of those too far below it, which have none."""
+    below = undertrained({name: row["spread"]["accuracy"]["mean"] for name, row in methods.items()}, protocol)
+    places = ranks({name: _mean(row["runs"]) for name, row in methods.items()}, below)
+    return {
+        name: row | {"rank": places[name], "undertrained": asdict(below[name]) if name in below else None}
+        for name, row in methods.items()
+    }
+
+
+def _mean(runs: list[dict[str, Any]]) -> float:
+    """Mean accuracy on new photos; on all where every photo tested on shows people or pictures trained on."""
+    return float(np.mean([run["accuracy"] if run["new_accuracy"] is None else run["new_accuracy"] for run in runs]))
+
+
+def size_of(name: str, plan: Plan, results: Results) -> dict[str, Any]:
+    """The main figures of the methods that did not fail, for one number of training photos."""
+    return {
+        "name": name,
+        "fitted_on": round(float(np.mean([len(part.fit) for part in plan.parts]))),
+        "tested_on": len(plan.tested),
+        "methods": {method: _main(plan, by_seed) for method, by_seed in results.items()},
+    }
+
+
+def _main(plan: Plan, by_seed: Mapping[int, Result]) -> dict[str, Any]:
+    """Accuracy, UAR and macro-F1 over the runs; the squared errors in the paper's conventions, of the first seed."""
+    first = next(iter(by_seed.values()))
+    runs = [run for seed, result in by_seed.items() for run in _runs(plan, seed, result)]
+    column = {label: at for at, label in enumerate(plan.classes)}
+    truth = np.array([column.get(label, len(column)) for label in plan.test.label[plan.tested]], np.int64)
+    half, mean = squared_errors(first.probabilities[plan.tested], truth)
+    return {"spread": spread(runs), "mse_half_sum": half, "mse_per_output": mean}
 
 
 def _method(
@@ -70,13 +128,17 @@ def _new(plan: Plan, result: Result) -> dict[str, Any] | None:
 
 
 def _runs(plan: Plan, seed: int, result: Result) -> list[dict[str, Any]]:
-    """One row per fold: how it did on the photos tested on, and its training epoch by epoch."""
-    rows = []
+    """One row per fold: how it did on all photos tested on and on the new ones, and its training epoch by epoch."""
+    runs = []
     for fold, part in enumerate(plan.parts):
-        figures = score(plan.test.label[part.test], result.predicted[part.test], plan.classes)
+        figures, new = (
+            score(plan.test.label[rows], result.predicted[rows], plan.classes)
+            for rows in (part.test, np.setdiff1d(part.test, plan.shared))
+        )
         history = result.histories[fold]
-        rows.append({"seed": seed, "fold": fold, **figures, "epochs": len(history), "history": history})
-    return rows
+        own = {"seed": seed, "fold": fold, **figures, "new_accuracy": new["accuracy"], "epochs": len(history)}
+        runs.append(own | {"history": history})
+    return runs
 
 
 def _cost(args: argparse.Namespace, name: str, plan: Plan, side: Side) -> dict[str, int] | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from featurepipe.commands.compare_leaks import leak_lines
+
 
 def lines_of(document: dict[str, Any], out: Path) -> list[str]:
     """The comparison as a table for people."""
@@ -18,12 +20,16 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
     head = [head_of(document), *_warning(document), *_left_out(document), f"chance {document['chance']}"]
     head.append(f"each CNN has {budget_of(document)}")
     head += _not_chosen(document)
+    head += leak_lines(document["leaks"])
     failed = [f"{name} failed: {why}" for name, why in document["failed"].items()]
     return [
         *head,
-        *_table(document),
+        *_aligned([_cells(name, row) for name, row in document["methods"].items()]),
+        *_undertrained(document),
         *failed,
         *tests,
+        *_sizes(document),
+        *_published(document),
         f"all figures: {out}, page: {out / 'report.html'}",
     ]
 
@@ -87,9 +93,51 @@ def budget_of(document: dict[str, Any]) -> str:
     return f"{minutes:g} minutes for each fit" if minutes else "the epochs of its own recipe"
 
 
-def _table(document: dict[str, Any]) -> list[str]:
-    """One row per method; columns that say nothing in this comparison are left out."""
-    rows = [_cells(name, row) for name, row in document["methods"].items()]
+def _undertrained(document: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}: undertrained, not ranked: {one['system']} publish {one['figure']:.4f} ({one['under']})"
+        for name, row in document["methods"].items()
+        if (one := row["undertrained"])
+    ]
+
+
+def _sizes(document: dict[str, Any]) -> list[str]:
+    """Accuracy and squared error of each method by number of training photos."""
+    if not document["sizes"]:
+        return []
+    rows = []
+    for name in document["methods"]:
+        row = {"method": name}
+        for size in document["sizes"]:
+            title = f"{size['fitted_on']} to {size['tested_on']}"
+            own = size["methods"].get(name)
+            row[title] = f"{own['spread']['accuracy']['mean']:.4f} (MSE {own['mse_half_sum']:.4f})" if own else "failed"
+        rows.append(row)
+    return ["accuracy (and half the summed squared error) by photos to fit on and to test on:", *_aligned(rows)]
+
+
+def _published(document: dict[str, Any]) -> list[str]:
+    """The literature's figures, and ours where the same system ran by a protocol that can be held against them."""
+    if not document["published"]:
+        return []
+    rows = []
+    for one in document["published"]:
+        own = document["methods"].get(one["method"])
+        same = own and one["protocol"] == document["protocol_name"]
+        rows.append(
+            {
+                "published": f"{one['system']} {one['year']}",
+                "accuracy": f"{one['figure']:.4f}",
+                "ours": f"{own['spread']['accuracy']['mean']:.4f}" if same else "",
+                "confidence": one["confidence"],
+                "measured": f"{one['database']}: {one['under']}",
+            }
+        )
+    return ["published (V: read in the paper or its code, V2: as reported by others, R: recalled):", *_aligned(rows)]
+
+
+def _aligned(rows: list[dict[str, str]]) -> list[str]:
+    """A table; columns that say nothing in this comparison are left out."""
     titles = [title for title in rows[0] if any(row[title] for row in rows)]
     table = [titles, *([row[title] for title in titles] for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
@@ -102,6 +150,7 @@ def _cells(name: str, row: dict[str, Any]) -> dict[str, str]:
     low, high = part["intervals"]["accuracy"]
     several = spread["sd"] is not None
     return {
+        "rank": str(row["rank"] or "-"),
         "method": name,
         "accuracy": f"{part['accuracy']:.4f}",
         "95 % interval": f"{low:.4f}-{high:.4f}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,9 @@ from featurepipe.datasets.splits import (
     grouped_holdout,
     groups_of,
     make_folds,
+    nested_part,
     rows_by_use,
+    sample_keys,
 )
 from featurepipe.errors import InputError
 from featurepipe.labels import to_label_set
@@ -92,7 +94,22 @@ def refuse_early(args: argparse.Namespace, sources: list[Source]) -> None:
 def plan_of(args: argparse.Namespace, sides: list[Side]) -> Plan:
     """The protocol that the arguments ask for, with labels permuted where they ask for the control."""
     plan = _cross_plan(args, *sides) if args.train else _plan(args, sides[0])
+    plan = replace(plan, further={**plan.further, **_smaller(args, plan)})
     return _shuffled(plan, args.seed) if args.shuffle_labels else plan
+
+
+def _smaller(args: argparse.Namespace, plan: Plan) -> dict[str, list[Part]]:
+    """By share: the parts with that share of their photos to fit on; nested, stratified, tested on the same photos."""
+    keys = sample_keys(plan.train.content.tolist(), plan.train.path.tolist())
+    return {
+        f"{share:g}": [_with_share(plan, part, keys, share, args.seed) for part in plan.parts]
+        for share in sorted(set(args.learning_curve or ()) - {1.0})
+    }
+
+
+def _with_share(plan: Plan, part: Part, keys: Sequence[str], share: float, seed: int) -> Part:
+    labels = plan.train.label[part.fit].tolist()
+    return replace(part, fit=part.fit[nested_part(labels, [keys[row] for row in part.fit], share, seed)])
 
 
 def _shuffled(plan: Plan, seed: int) -> Plan:

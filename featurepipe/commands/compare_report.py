@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 import featurepipe
 from featurepipe.commands.compare_fit import Result
+from featurepipe.commands.compare_leaks import leak_lines
 from featurepipe.commands.compare_plan import Plan
 from featurepipe.commands.compare_sides import Side, face_of
 from featurepipe.faces.crops import crop_face
@@ -23,7 +25,7 @@ from featurepipe.features.table import Features
 from featurepipe.machine import processor
 from featurepipe.records import Face, Framing, Sample
 from featurepipe.report.page import Mistake, write_page
-from featurepipe.report.plots import plot_comparison, plot_confusion
+from featurepipe.report.plots import plot_comparison, plot_confusion, plot_sizes, plot_training
 
 SHOWN = 12
 """Mistakes shown of each method."""
@@ -36,7 +38,7 @@ AROUND = 0.3
 def write_report(
     out: Path, document: dict[str, Any], facts: Mapping[str, Any], plan: Plan, results: dict[str, Result], side: Side
 ) -> None:
-    """Write accuracy.png, confusion-METHOD.png and report.html into `out`; `side` is the one tested on."""
+    """Write plots (accuracy.png, confusion-METHOD.png, ...) and report.html into `out`; `side` is the one tested on."""
     plots = _plots(out, document)
     with_versions = {**facts, **_versions()}
     reader = SampleReader()
@@ -44,20 +46,33 @@ def write_report(
         mistakes = {name: _mistakes(plan, result, side, name, reader) for name, result in results.items()}
     finally:
         reader.close()
-    write_page(out / "report.html", document, with_versions, plots, mistakes)
+    write_page(out / "report.html", document, with_versions, plots, mistakes, leak_lines(document["leaks"]))
 
 
 def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
-    """A bar plot of all methods, and a confusion matrix of each."""
+    """PNG files by name: accuracy of all, a confusion matrix and where it is a CNN the training of each, sizes."""
     title = f"{document['photos']} {document['unit']}, {document['protocol']}"
-    files = {"accuracy": out / "accuracy.png"}
-    plot_comparison(files["accuracy"], {name: row["all"] for name, row in document["methods"].items()}, title)
+    names: dict[str, Callable[[Path], None]] = {
+        "accuracy": partial(plot_comparison, evaluations=_parts(document), title=title)
+    }
     for name, row in document["methods"].items():
-        files[name] = out / f"confusion-{name.replace(':', '-')}.png"
-        plot_confusion(
-            files[name], np.array(row["confusion"]["counts"]), row["confusion"]["labels"], f"{name}: {title}"
-        )
+        names |= {f"confusion-{name}": partial(_confusion, row=row, title=f"{name}: {title}")}
+        if histories := [run["history"] for run in row["runs"] if run["history"]]:
+            names |= {f"training-{name}": partial(plot_training, histories=histories, title=name)}
+    if document["sizes"]:
+        names |= {"sizes": partial(plot_sizes, sizes=document["sizes"], title=title)}
+    files = {name: out / f"{name.replace(':', '-')}.png" for name in names}
+    for name, draw in names.items():
+        draw(files[name])
     return {name: file.read_bytes() for name, file in files.items()}
+
+
+def _parts(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: row["all"] for name, row in document["methods"].items()}
+
+
+def _confusion(file: Path, row: dict[str, Any], title: str) -> None:
+    plot_confusion(file, np.array(row["confusion"]["counts"]), row["confusion"]["labels"], title)
 
 
 def _versions() -> dict[str, str]:

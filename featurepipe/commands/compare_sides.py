@@ -70,6 +70,7 @@ class Side:
     features : by method: vectors for an SVM, crops for a CNN, or sequences of crops
     samples : all of SOURCE, with or without label
     costs : by method: what making its input takes for one face; None where that is not counted
+    descriptors : dlib's, which tell people apart; None where they are not asked for
     """
 
     name: str
@@ -78,6 +79,7 @@ class Side:
     features: dict[str, Features]
     samples: list[Sample]
     costs: dict[str, Cost | None]
+    descriptors: Features | None = None
 
     def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
         """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
@@ -114,43 +116,59 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
 def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
     """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
     features: list[dict[str, Features]] = [{} for _ in each]
+    descriptors = _extracted("leak check", _descriptor(args), each) if args.leak_descriptor else [None] * len(each)
     costs = {}
     for name in dict.fromkeys(args.methods):
         backbone = _input_of(args, name)
         costs[name] = backbone.cost()
-        for (own, source), by_method in zip(each, features, strict=True):
-            tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
-            by_method[name] = read_features(own.table, backbone)
+        for by_method, made in zip(features, _extracted(name, backbone, each), strict=True):
+            by_method[name] = made
     if args.train:
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
-    together = _sequences_side if of_sequences(args) else _photos_side
-    return [together(own, source, by_method, costs) for (own, source), by_method in zip(each, features, strict=True)]
+    return [
+        Side(
+            own.source,
+            source.dataset,
+            *_compared(own, by_method),
+            source.samples,
+            costs,
+            described,
+        )
+        for (own, source), by_method, described in zip(each, features, descriptors, strict=True)
+    ]
+
+
+def _extracted(name: str, backbone: Backbone, each: list[tuple[argparse.Namespace, Source]]) -> list[Features]:
+    """Of each SOURCE what the backbone makes of its faces."""
+    made = []
+    for own, source in each:
+        tell([f"{name}, {own.source}:", *summary_lines(fill_table(own, source, own.table, backbone))])
+        made.append(read_features(own.table, backbone))
+    return made
+
+
+def _descriptor(args: argparse.Namespace) -> Backbone:
+    return load_backbone("dlib-resnet", device=args.device)
 
 
 def of_sequences(args: argparse.Namespace) -> bool:
-    """Whether sequences are compared: a method takes these, and to those of single faces their peak is shown."""
+    """Whether sequences are compared: a method takes these, and those of single faces see the peak of each."""
     return any(name in BASELINES and get_baseline(name).timeline for name in args.methods)
 
 
-Costs = dict[str, Cost | None]
-
-
-def _photos_side(own: argparse.Namespace, source: Source, features: dict[str, Features], costs: Costs) -> Side:
-    samples = FeatureTable.open(own.table).samples()
-    photos = _photos(samples, np.arange(samples.num_rows), own.source)
-    return Side(own.source, source.dataset, photos, features, source.samples, costs)
-
-
-def _sequences_side(own: argparse.Namespace, source: Source, features: dict[str, Features], costs: Costs) -> Side:
+def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, dict[str, Features]]:
+    """The labelled photos of one SOURCE, or its sequences, and every method's input for them."""
+    if not of_sequences(own):
+        samples = FeatureTable.open(own.table).samples()
+        return _photos(samples, np.arange(samples.num_rows), own.source), features
     sequences = sequences_of(own.table, own.source)
     whole = dict(features)
     for name in features:
         if name in BASELINES and (timeline := get_baseline(name).timeline):
             taken = sequences.features(features[name], timeline)
             whole[name] = dataclasses.replace(taken, sample=sequences.peak[taken.sample])
-    photos = _photos(sequences.samples, sequences.peak, own.source)
-    return Side(own.source, source.dataset, photos, whole, source.samples, costs)
+    return _photos(sequences.samples, sequences.peak, own.source), whole
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:

@@ -274,6 +274,23 @@ def frame_folds(*, contents: Sequence[str], paths: Sequence[str], seed: int = 0)
     return Folds(keys, fold_of, len(ends) + 1, seed, "shared")
 
 
+def nested_part(labels: Sequence[str], keys: Sequence[str], fraction: float, seed: int = 0) -> np.ndarray:
+    """About `fraction` of each class, at least one sample of it; int64 row numbers, ascending.
+
+    A larger fraction with the same seed holds all that a smaller one does; `keys` name the samples, whose order does
+    not matter.
+
+    >>> labels, keys = ["anger"] * 4 + ["fear"] * 2, list("abcdef")
+    >>> [len(nested_part(labels, keys, fraction)) for fraction in (0.1, 0.5, 1)]
+    [2, 3, 6]
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row in sorted(range(len(keys)), key=lambda row: _shuffled(keys[row], seed)):
+        rows[labels[row]].append(row)
+    kept = [row for own in rows.values() for row in own[: max(1, round(fraction * len(own)))]]
+    return np.array(sorted(kept), dtype=np.int64)
+
+
 def grouped_holdout(
     labels: Sequence[str], groups: Sequence[str], fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

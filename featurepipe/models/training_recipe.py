@@ -191,7 +191,7 @@ def _refuse_other_types(values: Augmentation | TrainingRecipe) -> None:
 def _check_argument(name: str, value: Any) -> None:
     """Refuse a network's argument that is no number of at least 0, or a head that there is not."""
     if name == "head":
-        if value not in HEADS:
+        if value not in tuple(HEADS):
             raise InputError(f"training recipe, network: head = {value!r}; known are {', '.join(HEADS)}")
     elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise InputError(f"training recipe, network: {name} = {value!r} is no number of at least 0")

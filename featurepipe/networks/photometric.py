@@ -7,7 +7,7 @@ from torch.nn import functional
 
 LEVELS = 256
 CONTRAST_SIDE, CONTRAST_SIGMA = 7, 1.4
-"""Pixels of local contrast's neighbourhood (Lopes et al. 2017), and its Gaussian's deviation: OpenCV's for 7 pixels."""
+"""Pixels of local contrast's neighbourhood (Lopes et al. 2017), and its Gaussian's deviation, which is our choice."""
 LEAST_CONTRAST = 0.01
 """Where grey values in 0..1 deviate by less, they are divided by this: noise is not blown up."""
 

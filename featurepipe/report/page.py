@@ -37,6 +37,7 @@ def write_page(
     facts: Mapping[str, Any],
     plots: Mapping[str, bytes],
     mistakes: Mapping[str, Sequence[Mistake]],
+    leaks: Sequence[str] = (),
 ) -> None:
     """Write the page, pictures inside it.
 
@@ -44,8 +45,9 @@ def write_page(
     ----------
     document : what `compare` writes as comparison.json
     facts : further rows of the list at the top, in order: protocol, versions, command
-    plots : PNG files by name: "accuracy", and each method's confusion matrix under the method's name
+    plots : PNG files by name: "accuracy", "sizes", and "confusion-METHOD" and "training-METHOD" of the methods
     mistakes : by method, worst first
+    leaks : what the leak check found, in words
 
     Raises
     ------
@@ -58,8 +60,9 @@ def write_page(
     pages = Environment(
         loader=PackageLoader("featurepipe.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pages.filters.update(png=_data_uri, figure=_figure, seconds=_seconds, printable=printable)
-    text = pages.get_template("page.html").render(document=document, facts=facts, plots=plots, mistakes=mistakes)
+    pages.filters.update(png=_data_uri, figure=_figure, seconds=_seconds, number=_number, printable=printable)
+    given = {"document": document, "facts": facts, "plots": plots, "mistakes": mistakes, "leaks": leaks}
+    text = pages.get_template("page.html").render(given)
     with replacing(path) as stream:
         stream.write(text.encode())
 
@@ -71,6 +74,10 @@ def _data_uri(picture: bytes) -> str:
 def _figure(value: float | None) -> str:
     """A fraction in per cent; a figure that does not exist is a dash."""
     return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
 
 
 def _seconds(value: float | None) -> str:

@@ -67,6 +67,69 @@ def plot_comparison(path: str | os.PathLike[str], evaluations: Mapping[str, Mapp
     _save(figure, path)
 
 
+def plot_training(path: str | os.PathLike[str], histories: Sequence[Sequence[Mapping[str, float]]], title: str) -> None:
+    """Draw loss, and accuracy on the photos trained and chosen on, by epoch; one line for each fit.
+
+    Parameters
+    ----------
+    histories : of each fit the rows of its epochs: epoch, loss, train_accuracy, and val_accuracy where photos were
+        held out to choose on
+    """
+    figure = _figure(9, 3.4)
+    left, right = figure.subplots(1, 2)
+    for history in histories:
+        _line(left, history, "loss", COLOURS[0])
+        _line(right, history, "train_accuracy", COLOURS[0])
+        _line(right, history, "val_accuracy", COLOURS[1])
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
+    names = {"trained on": COLOURS[0]} | ({"chosen on": COLOURS[1]} if _has(histories, "val_accuracy") else {})
+    for label, colour in names.items():
+        right.plot([], [], color=colour, label=label)
+    right.legend(frameon=False)
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def _line(axes: Axes, history: Sequence[Mapping[str, float]], key: str, colour: str) -> None:
+    rows = [row for row in history if key in row]
+    marker = "o" if len(rows) == 1 else ""
+    axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], color=colour, linewidth=1, marker=marker)
+
+
+def _has(histories: Sequence[Sequence[Mapping[str, float]]], key: str) -> bool:
+    return any(key in row for history in histories for row in history)
+
+
+def plot_sizes(path: str | os.PathLike[str], sizes: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Draw each method's error against the number of training photos; whiskers are one standard deviation of its runs.
+
+    Parameters
+    ----------
+    sizes : each with fitted_on and methods (method to its spread over runs); a method may be missing from some
+    """
+    figure = _figure(7, 4)
+    axes = figure.add_subplot()
+    for at, method in enumerate(dict.fromkeys(name for size in sizes for name in size["methods"])):
+        points = [
+            (size["fitted_on"], size["methods"][method]["spread"]["accuracy"])
+            for size in sizes
+            if method in size["methods"]
+        ]
+        error = [1 - figures["mean"] for _, figures in points]
+        sd = [figures["sd"] or 0.0 for _, figures in points]
+        colour = COLOURS[at % len(COLOURS)]
+        axes.errorbar([photos for photos, _ in points], error, sd, label=method, color=colour, marker="o", capsize=3)
+    ticks = sorted({size["fitted_on"] for size in sizes})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="photos trained on", ylabel="error (1 - accuracy)", title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
 def _bars(axes: Axes, places: np.ndarray, width: float, part: Mapping[str, Any], label: str, colour: str) -> None:
     """One method's bars; the whiskers are the ends of its intervals, the number stands above them."""
     values = np.array([np.nan if part[key] is None else part[key] for key in FIGURES])

@@ -74,8 +74,9 @@ class Baseline:
         with torch.device("meta"):  # shapes alone: no weights are made and nothing is computed
             network = self.build(classes, **self.recipe.network).eval()
         channels = 3 if self.framing.mode == "RGB" else self.frames
-        view = self.views(torch.zeros(1, channels, self.framing.size, self.framing.size), 1)[0]
-        return cost_of(network, lambda: network(view.to("meta")))
+        view = self.views(torch.zeros(1, channels, *self.framing.shape[:2]), 1)[0]
+        given = view.to("meta") if isinstance(view, torch.Tensor) else type(view)(*(part.to("meta") for part in view))
+        return cost_of(network, lambda: network(given))
 
     def training_inputs(self, faces: torch.Tensor, how: Augmentation, generator: torch.Generator) -> Any:
         """What the network takes, of faces (n, c, *framing.shape) in 0..1 changed at random as `how` says."""
