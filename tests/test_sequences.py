@@ -24,6 +24,8 @@ from featurepipe.models.training_recipe import Augmentation
 from featurepipe.timelines import five_states, peak_of, to_peak
 
 NETWORKS = [name for name, baseline in BASELINES.items() if baseline.timeline]
+LEARNT = {"kim_cnn_lstm": 5, "stc_nlstm": 12}
+"""Epochs after which a network knows where the band of `sequences_of` is."""
 EMOTIONS = ["anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"]
 MMI = ["neutral"] * 3 + ["onset"] * 4 + ["apex"] * 3 + ["offset"] * 4 + ["neutral"] * 2
 
@@ -66,14 +68,13 @@ def samples_table(*rows):
     columns["path"] = [f"{row}.png" for row in range(len(rows))]
     columns["content"] = [f"{row:064x}" for row in range(len(rows))]
     columns["error"] = ["" if row[5] == "ok" else "no face was found" for row in rows]
-    return pa.table(
-        {name: pa.array(column, None if name == "frame" else pa.string()) for name, column in columns.items()}
-    )
+    types = {"frame": pa.int64()}
+    return pa.table({name: pa.array(column, types.get(name, pa.string())) for name, column in columns.items()})
 
 
 def crops_of(samples):
     """A crop filled with its sample's row for each sample that is ok."""
-    rows = np.array([row for row, status in enumerate(samples["status"].to_pylist()) if status == "ok"])
+    rows = np.flatnonzero(np.array(samples["status"].to_pylist()) == "ok")
     names = ("path", "content", "label", "subject", "split", "sequence", "role")
     columns = {name: np.array(samples[name].to_pylist(), object)[rows] for name in names}
     return Features(
@@ -197,9 +198,7 @@ class TestNetworks:
         network, seen = STCNLSTM(6, width=0.125).eval(), []
         for layer in [*network.layers, *network.over_time]:
             layer.register_forward_hook(
-                lambda layer, given, out: seen.append(
-                    tuple(given[0].shape[1:]) if isinstance(out, tuple) else out.shape[2:]
-                )
+                lambda layer, given, out: seen.append(given[0].shape[1:] if isinstance(out, tuple) else out.shape[2:])
             )
         with torch.inference_mode():
             network(torch.rand(2, 16, 64, 64))
@@ -215,7 +214,7 @@ class TestNetworks:
 
     @pytest.mark.parametrize("name", NETWORKS)
     def test_a_sequence_gets_the_same_answer_in_any_company(self, name):
-        model, (X, _) = fitted(name), sequences_of(name, 5)
+        model, (X, _) = fitted(name, epochs=1), sequences_of(name, 5)
         X[3] = X[3][[0, 0, 1, 1, 1] if name == "kim_cnn_lstm" else [0] * 8 + [15] * 8]  # a short one among them
         alone = np.concatenate([model.decision_function(X[row : row + 1]) for row in range(len(X))])
         np.testing.assert_allclose(model.decision_function(X), alone, rtol=1e-4, atol=1e-5)
@@ -245,7 +244,7 @@ class TestTerms:
     """The five terms of kim_cnn_lstm (baselines.md 8.2)."""
 
     def test_continuity_by_hand(self):
-        """Unit features at 0, 60 and 90 degrees: squared distances 1 and 2, so 1 + 1 - 2 = 0; turned round 1 + 2 - 1."""
+        """Unit features at 0, 60 and 90 degrees: squared distances 1 and 2, so 1 + 1 - 2; turned round 1 + 2 - 1."""
         steps = torch.tensor([[1.0, 0.0], [0.5, 3**0.5 / 2], [0.0, 5.0], [0.0, 0.0], [0.0, 0.0]])
         turned = steps[[0, 2, 1, 3, 4]]
         assert _continuity(steps[None], torch.tensor([3])).item() == pytest.approx(0, abs=1e-6)
@@ -295,14 +294,14 @@ class TestTerms:
         assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
-def fitted(name, **changes):
-    return CNNClassifier(name, small(name, **changes), device="cpu").fit(*sequences_of(name))
+def fitted(name, count=8, **changes):
+    return CNNClassifier(name, small(name, **changes), device="cpu").fit(*sequences_of(name, count))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 class TestClassifier:
     def test_learns_and_its_file_gives_it_back(self, name, tmp_path):
-        model = fitted(name, epochs=12, augmentation=Augmentation())
+        model = fitted(name, 24, epochs=LEARNT[name], augmentation=Augmentation())
         X, labels = sequences_of(name, seed=1)
         assert (model.predict(X) == labels).mean() > 0.9
         np.testing.assert_allclose(model.predict_proba(X).sum(1), 1)
@@ -312,20 +311,20 @@ class TestClassifier:
         np.testing.assert_array_equal(loaded.decision_function(X), model.decision_function(X))
 
     def test_resuming_equals_going_through(self, name, tmp_path):
-        X, labels = sequences_of(name)
-        whole = fitted(name, epochs=2)
+        X, labels = sequences_of(name, 8)
+        whole = fitted(name)
 
         def stop(row):
             raise KeyboardInterrupt
 
-        first, second = (CNNClassifier(name, small(name, epochs=2), device="cpu") for _ in range(2))
+        first, second = (CNNClassifier(name, small(name), device="cpu") for _ in range(2))
         with pytest.raises(KeyboardInterrupt):
             first.fit(X, labels, checkpoint=tmp_path / "m.ckpt", after_epoch=stop)
         second.fit(X, labels, checkpoint=tmp_path / "m.ckpt", resume=True)
         np.testing.assert_array_equal(whole.decision_function(X), second.decision_function(X))
 
     def test_fine_tuning_for_other_classes_renews_what_is_per_class(self, name):
-        (X, labels), taught = sequences_of(name), fitted(name, epochs=1)
+        (X, labels), taught = sequences_of(name, 8), fitted(name, epochs=1)
         others = np.where(labels == "anger", "contempt", np.where(np.arange(len(labels)) % 4 == 0, "disgust", labels))
         barely = small(name, epochs=1, lr=1e-9, weight_decay=0.0)
         tuned = CNNClassifier(name, barely, device="cpu").fit(X, others, initial=taught)
