@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from featurepipe.cli import main
+from featurepipe.commands.sequences import whole_sequences
+from featurepipe.datasets.protocols import get_protocol
+from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.synthetic import write_sequences
 from featurepipe.errors import InputError
 from featurepipe.features.sequences import sequences_in
@@ -158,6 +161,57 @@ class TestGathering:
         assert len(one) == 64
 
 
+def table_of(samples):
+    """FeatureTable.samples() as it would be, had every frame a face."""
+    names = ("subject", "sequence", "frame", "label", "role")
+    return samples_table(*((*(getattr(sample, name) for name in names), "ok") for sample in samples))
+
+
+class TestDatabases:
+    """Copies of databases as tests/trees_sequences.py makes them, with the numbers of their official sheets."""
+
+    @pytest.mark.parametrize(
+        ("database", "sequence", "label", "states"),
+        [
+            ("ckplus", "S005_001", "disgust", [1, 6, 11, 11, 11]),
+            ("oulu-casia", "P002_Fear_VL_Strong", "fear", [0, 2, 4, 4, 4]),
+            ("casme2", "sub01_EP02_01f", "happiness", [46, 52, 59, 72, 86]),
+            ("casme2", "sub04_EP12_01f", "disgust", [261, 291, 321, 321, 321]),
+            ("mmi", "1841/S035-004", "happiness", [4, 6, 9, 12, 15]),
+            ("mmi", "1842/S035-005", "anger", [1, 5, 10, 15, 20]),
+            ("mmi", "1843/S036-001", None, [1, 5, 10, 15, 20]),
+            ("gemep-fera", "train_002", "fear", [1, 3, 6, 6, 6]),
+        ],
+    )
+    def test_states_are_the_databases_own(self, database, sequence, label, states, tmp_path):
+        pytest.importorskip("av")
+        pytest.importorskip("openpyxl")
+        pytest.importorskip("defusedxml")
+        import trees_sequences
+
+        trees_sequences.TREES[database](tmp_path)
+        samples = read_source(str(tmp_path), database, "all").samples
+        sequences = sequences_in(table_of(samples))
+        at = sequences.samples["sequence"].to_pylist().index(sequence)
+        own = [samples[row] for row in sequences.rows[at]]
+        assert sequences.samples["label"].to_pylist()[at] == label
+        assert [own[place].frame for place in five_states([sample.role for sample in own])] == states
+
+    def test_protocols_of_apex_frames_keep_whole_sequences(self, tmp_path):
+        pytest.importorskip("av")
+        import trees_sequences
+
+        source = read_source(str(trees_sequences.ckplus(tmp_path)), "ckplus", "all")
+        protocol = get_protocol("ck_si10_7")
+        taken = protocol.apply(source, "CK+")
+        whole = whole_sequences(taken, source, protocol)
+        assert (len(taken.samples), len(whole.samples)) == (9, 11 + 14 + 6)
+        assert sequences_in(table_of(whole.samples)).samples["label"].to_pylist() == ["disgust", "surprise", "contempt"]
+        for name in ("ck_si10_8", "ck_seed_random"):
+            with pytest.raises(InputError, match=rf"{name} is of single photos .*\(ck_si10_7, .*oulu_si10, mmi_si10"):
+                whole_sequences(taken, source, get_protocol(name))
+
+
 def small(name, **changes):
     recipe = get_baseline(name).recipe
     network = {**recipe.network, **({"width": 0.125} if "width" in recipe.network else {})}
@@ -230,6 +284,17 @@ class TestNetworks:
             torch.testing.assert_close(network(frames[:, padded]), alone, rtol=1e-4, atol=1e-5)
             other = network(frames[:, [*padded[:-1], 0]])
         assert (other - alone).abs().max() > 1e-3
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_views_are_the_sequence_and_its_mirror_freed_of_light(self, name):
+        baseline = get_baseline(name)
+        frames = torch.rand(2, *baseline.shape)
+        plain, mirrored = baseline.views(frames, 2)
+        torch.testing.assert_close(plain.flip(-1), mirrored)
+        torch.testing.assert_close(baseline.views(frames / 3 + 0.2, 1)[0], plain, atol=0.02, rtol=0)
+        one_frame_brighter = frames.clone()
+        one_frame_brighter[:, 0] += 1  # frames stay comparable: they are not standardised one by one
+        assert (baseline.normalise(one_frame_brighter) - plain)[:, 0].mean() > 1
 
     def test_all_frames_of_a_sequence_are_moved_alike(self):
         """So a repeated frame stays one, to the last bit."""

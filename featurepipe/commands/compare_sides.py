@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from featurepipe.commands.sequences import read_whole_sequences, sequences_of
+from featurepipe.commands.sequences import read_whole_sequences, sequences_of, whole_sequences
 from featurepipe.commands.steps import (
     crops_for,
     fill_table,
@@ -107,7 +107,10 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
     each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
     if args.protocol:
         own, source = each[-1]
-        taken = get_protocol(args.protocol).apply(source, own.source)
+        protocol = get_protocol(args.protocol)
+        taken = protocol.apply(source, own.source)
+        if of_sequences(args):
+            taken = whole_sequences(taken, source, protocol)
         tell(taken.notes[len(source.notes) :])
         each[-1] = own, taken
     return each

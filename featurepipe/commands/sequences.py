@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurepipe.commands.steps import crops_for, read_features, tell
+from featurepipe.datasets.protocols import PROTOCOLS, Protocol
+from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.features.sequences import Sequences, sequences_in
 from featurepipe.features.table import Features, FeatureTable
+from featurepipe.labels import LABEL_SETS
 
 if TYPE_CHECKING:  # its module loads torch
     from featurepipe.models.baselines import Baseline
@@ -19,6 +23,22 @@ def read_whole_sequences(args: argparse.Namespace) -> None:
     """Read every frame of SOURCE's sequences, where the user does not say otherwise, and of each the largest face."""
     args.frames = args.frames or "all"
     args.policy = "largest"
+
+
+def whole_sequences(taken: Source, source: Source, protocol: Protocol) -> Source:
+    """All frames of the sequences of `source` of which a protocol has taken some.
+
+    Raises InputError for a protocol of frames by themselves: random ones, or neutral ones as a class of their own.
+    """
+    if protocol.scheme == "frames" or "neutral" in LABEL_SETS[protocol.labels or "native"]:
+        whole = [one.name for one in PROTOCOLS.values() if "neutral" not in LABEL_SETS[one.labels or "native"]]
+        raise InputError(
+            f"protocol {protocol.name} is of single photos ({protocol.title}), and a network of sequences is among the "
+            f"methods: choose another one ({', '.join(whole)}), or methods of single faces"
+        )
+    shown = {(sample.subject, sample.sequence) for sample in taken.samples}
+    samples = [sample for sample in source.samples if (sample.subject, sample.sequence) in shown]
+    return replace(taken, samples=samples)
 
 
 def sequences_of(table: str | Path, source: str) -> Sequences:
