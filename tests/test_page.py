@@ -33,7 +33,13 @@ def page(tmp_path):
         methods[name] = figures | {"fit_seconds": 1.25, "predict_seconds": 0.01}
     known = np.array(truth, object)
     test = mcnemar(known, *(np.array(guess, object) for guess in guesses.values())) | {"p_corrected": 0.5}
-    document = {"photos": 4, "methods": methods, "mcnemar": {"svm / seed_cnn": test}, "failed": {"ednn": EVIL}}
+    document = {
+        "photos": 4,
+        "unit": "photos",
+        "methods": methods,
+        "mcnemar": {"svm / seed_cnn": test},
+        "failed": {"ednn": EVIL},
+    }
     mistakes = {
         "svm": [Mistake(f"photos/{EVIL}.jpg", "anger", "fear", 0.8, png()), Mistake("b", "fear", "anger", 1, None)]
     }
