@@ -119,6 +119,19 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
     parser.add_argument("--C", type=_positive_float, nargs="+", metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
+    parser.add_argument(
+        "--soft-labels",
+        nargs="+",
+        metavar="FILE",
+        help="what fit_cnn --folds wrote: learn them too; best where the backbone did",
+    )
+    parser.add_argument(
+        "--soft-weight",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="how far; default: %(default)s, the rest is labels",
+    )
     parser.add_argument("--folds", type=_folds, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")
@@ -150,7 +163,11 @@ def _fit_cnn(commands: Commands) -> None:
         "Train an end-to-end CNN baseline on face crops.",
         "bin/fit_cnn faces.csv --arch seed_cnn --model seed.safetensors",
     )
-    parser.add_argument("--list", action=_ListArchitectures, help="print the architectures and where they come from")
+    parser.add_argument(
+        "--list",
+        action=_ListArchitectures,
+        help="print the architectures, and the backbones for SVMs, and where they come from",
+    )
     _add_source(parser)
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
@@ -206,39 +223,44 @@ def _compare(commands: Commands) -> None:
     )
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument(
+        "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
+    )
+    _add_runs(parser)
+    _add_faces(parser)
+    parser.set_defaults(policy="largest")
+    _add_weights(parser)
+    _add_running(parser, "device", "precision", "batch_size", "workers", "seed", "json")
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("runs, and what stands beside them")
+    group.add_argument(
         "--seeds",
         type=_seed,
         nargs="+",
         metavar="N",
         help="fit with N seeds (--seed and those after it), or with the seeds listed: mean and standard deviation",
     )
-    budget = parser.add_mutually_exclusive_group()
+    budget = group.add_mutually_exclusive_group()
     budget.add_argument("--epochs", type=_positive, metavar="N", help="for every CNN; default: each one's own recipe")
     budget.add_argument(
         "--minutes", type=_positive_float, metavar="M", help="for every fit of a CNN: as many epochs as fill them"
     )
-    parser.add_argument(
+    group.add_argument(
         "--learning-curve",
         type=_share,
         nargs="+",
         metavar="SHARE",
         help="fit on these shares of the training photos too (0.1 0.25 0.5), tested on the same photos",
     )
-    parser.add_argument(
-        "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
-    )
-    parser.add_argument(
+    group.add_argument(
         "--published", action="store_true", help="print the literature's figures, with their protocols, beside ours"
     )
-    parser.add_argument(
+    group.add_argument(
         "--leak-descriptor",
         action="store_true",
         help="also look by dlib's face descriptor for people on both sides (needs the extra dlib-models)",
     )
-    _add_faces(parser)
-    parser.set_defaults(policy="largest")
-    _add_weights(parser)
-    _add_running(parser, "device", "precision", "batch_size", "workers", "seed", "json")
 
 
 def _add_train_and_test(parser: argparse.ArgumentParser) -> None:
@@ -416,7 +438,7 @@ class _ListArchitectures(argparse.Action):
         super().__init__(**{**kwargs, "nargs": 0})
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        importlib.import_module("featurepipe.commands.fit_cnn").list_architectures()
+        importlib.import_module("featurepipe.commands.fit_cnn").list_methods()
         parser.exit()
 
 

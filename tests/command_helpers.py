@@ -28,6 +28,22 @@ runpy.run_module("featurepipe", run_name="__main__", alter_sys=True)
 """`python -m featurepipe` with a part for each batch, so that a few hundred faces make many parts."""
 
 
+WORDS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+
+
+def manifest(path, faces, labels, header="path,label,subject", extra=lambda photo: (), renamed=None):
+    """A CSV of the rendered photos of some emotions, under the names in `renamed`, with further columns by `extra`."""
+    lines = [header]
+    for photo in sorted(faces.rglob("*.jpg")):
+        emotion = photo.name.partition("-")[0]
+        if emotion in labels:
+            lines.append(
+                ",".join([str(photo), (renamed or {}).get(emotion, emotion), photo.parent.name, *extra(photo)])
+            )
+    path.write_text("\n".join(lines))
+    return path
+
+
 def untrained_weights(path, width=0.125):
     """fer-vgg as fit_cnn writes it, after two steps on noise; the architecture that ships has width 0.5."""
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from featurepipe.errors import ModelError
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import load_model, save_svm
 from featurepipe.models.svm import LinearSVMCV
+from featurepipe.names import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -386,8 +387,15 @@ class TestList:
             "agrawal_b: 329,543 parameters",
             "reconstruction",
             "66.4 % FER2013",
+            "landmarks: dlib's 68 in each face",
         ):
             assert words in said
+
+    def test_every_method_of_compare_is_listed(self, capsys):
+        with pytest.raises(SystemExit):
+            run("fit_cnn", "--list")
+        heads = {line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line[:1].strip()}
+        assert {method.removeprefix("svm:") for method in METHODS} - {"svm"} <= heads
 
 
 class TestErrors:

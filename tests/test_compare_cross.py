@@ -5,19 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
-from command_helpers import untrained_weights
+from command_helpers import WORDS, manifest
 from PIL import Image
 from trees_stills import FORMATS, jaffe, rafd
 
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
-
-WORDS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return untrained_weights(tmp_path_factory.mktemp("weights") / "fer.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -26,40 +19,6 @@ def others(tmp_path_factory):
     folder = tmp_path_factory.mktemp("others")
     write_faces(folder, subjects=4, per_emotion=1, size=(200, 200), seed=5)
     return folder
-
-
-@pytest.fixture
-def compare(weights, tmp_path, capsys, monkeypatch):
-    """Run compare as a user does; exit code, what it printed on stdout as JSON (None where it failed), and stderr.
-
-    Two things are left out where a test is not about them, being slow: to look for faces (whole photos are taken for
-    faces instead), and to draw.
-    """
-
-    def run(*words, out="out", methods=("svm",), detector="none", drawn=False):
-        capsys.readouterr()
-        if not drawn:
-            monkeypatch.setattr("featurepipe.commands.compare.write_report", lambda *arguments: None)
-        common = ("compare", "--out", tmp_path / out, "--weights", weights, "--workers", 0, "--json")
-        common += ("--detector", detector) if detector else ()
-        code = main([str(word) for word in (*common, *words, "--methods", *methods)])
-        captured = capsys.readouterr()
-        return code, json.loads(captured.out) if captured.out else None, captured.err
-
-    return run
-
-
-def manifest(path, faces, labels, header="path,label,subject", extra=lambda photo: (), renamed=None):
-    """A CSV of the rendered photos of some emotions, under the names in `renamed`, with further columns by `extra`."""
-    lines = [header]
-    for photo in sorted(faces.rglob("*.jpg")):
-        emotion = photo.name.partition("-")[0]
-        if emotion in labels:
-            lines.append(
-                ",".join([str(photo), (renamed or {}).get(emotion, emotion), photo.parent.name, *extra(photo)])
-            )
-    path.write_text("\n".join(lines))
-    return path
 
 
 # From one SOURCE to another

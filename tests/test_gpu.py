@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_extract_finds_the_same_boxes_and_nearly_the_same_vectors(rendered, tmp_path):
     pytest.importorskip("face_recognition_models")
     for device in ("cpu", "cuda"):
-        command = ["extract", str(rendered), "--detector", "mmod", "--precision", "fp32", "--workers", "2"]
+        command = ["extract", str(rendered), "--backbone", "hog", "--detector", "mmod", "--workers", "2"]
         assert main([*command, "--device", device, "--table", str(tmp_path / device)]) == 0
     cpu, gpu = (FeatureTable.open(tmp_path / device).matrix() for device in ("cpu", "cuda"))
     assert len(cpu) > 60
@@ -28,7 +28,8 @@ def test_extract_finds_the_same_boxes_and_nearly_the_same_vectors(rendered, tmp_
 
 def test_mmod_is_the_default_detector(rendered, tmp_path):
     pytest.importorskip("face_recognition_models")
-    assert main(["extract", str(rendered), "--device", "cuda", "--table", str(tmp_path / "table")]) == 0
+    command = ["extract", str(rendered), "--backbone", "hog", "--device", "cuda"]
+    assert main([*command, "--table", str(tmp_path / "table")]) == 0
     assert FeatureTable.open(tmp_path / "table").matrix().face_half["detector"] == "mmod"
 
 

@@ -99,6 +99,7 @@ def test_the_gap_bounds_how_far_the_objective_is_from_its_minimum(shape, penalis
     X, y = deep(*SHAPES[shape])
     best = LinearSVM(C=0.5, penalise_intercept=penalised).fit(X, y).objective_
     monkeypatch.setattr(newton, "TINY", 0)
+    monkeypatch.setattr(newton, "WHOLE", 0)
     for steps in (1, 2, 3):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -110,6 +111,7 @@ def test_the_gap_bounds_how_far_the_objective_is_from_its_minimum(shape, penalis
 def test_too_few_steps_are_said(monkeypatch):
     X, y = deep()
     monkeypatch.setattr(newton, "TINY", 0)
+    monkeypatch.setattr(newton, "WHOLE", 0)
     with pytest.warns(ConvergenceWarning, match=r"duality gap is .* after 1 steps, not 1\.0e-06"):
         LinearSVM(C=10.0, max_iter=1).fit(X, y)
 
@@ -200,8 +202,7 @@ def test_the_way_of_large_problems_ends_at_the_same_optimum(monkeypatch):
     X, y = deep(3000, 60, 4)
     best = LinearSVM(C=0.3).fit(X, y).objective_
     monkeypatch.setattr(newton, "TINY", 0)
-    monkeypatch.setattr(newton, "SMALL", 2 * 60**2)
-    monkeypatch.setattr(newton, "PATIENCE", 2)
+    monkeypatch.setattr(newton, "WHOLE", 0)
     model = LinearSVM(C=0.3).fit(X, y)
     assert model.gap_.max() <= 1e-6
     assert model.objective_ == pytest.approx(best, rel=1e-6)
@@ -229,7 +230,7 @@ def test_a_chunked_float64_evaluation_is_the_plain_one():
 def test_gram_and_factor_share_one_array():
     X = deep(700, 600, dtype=np.float64)[0]
     weight = np.random.default_rng(0).uniform(0, 1, 700) * (np.arange(700) % 3 > 0)
-    gram, plain = Rows(X).gram(weight), (X.T * weight) @ X
+    gram, plain = Rows((X.T * np.sqrt(weight)).copy()).outer(), (X.T * weight) @ X
     v = np.random.default_rng(1).normal(size=(600, 3))
     for scale in (np.full(600, 0.1), np.linspace(0.1, 1, 600)):
         gram.factor(scale)
@@ -275,3 +276,44 @@ def test_torch_finds_the_same_optimum(shape, dtype):
     ours, torchs = (LinearSVM(C=0.3, device=device).fit(X, y) for device in (None, "cpu"))
     assert torchs.objective_ == pytest.approx(ours.objective_, rel=2e-6)
     assert torchs.gap_.max() <= 1e-6
+
+
+class TestSoftLabels:
+    """A row with a soft label stands for as many weighted rows as there are classes."""
+
+    @staticmethod
+    def problem(classes, count=90, width=12, seed=0):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((count, width))
+        y = np.arange(count) % classes
+        return X + 0.8 * np.eye(classes, width)[y], y, rng.dirichlet(np.ones(classes), count)
+
+    @pytest.mark.parametrize(("classes", "width"), [(2, 12), (4, 12), (4, 300)])
+    @pytest.mark.parametrize("weight", [None, "balanced"])
+    def test_equals_repeated_rows_with_weights(self, classes, width, weight):
+        X, y, soft = self.problem(classes, width=width)
+        repeated = LinearSVM(C=0.3, class_weight=weight, tol=1e-10)
+        if weight:  # "balanced" of the repeated rows would count soft labels, of the soft fit it counts labels
+            counts = np.bincount(y)
+            repeated.set_params(class_weight={c: len(y) / (classes * counts[c]) for c in range(classes)})
+        repeated.fit(np.repeat(X, classes, 0), np.tile(np.arange(classes), len(X)), soft.ravel())
+        ours = LinearSVM(C=0.3, class_weight=weight, tol=1e-10).fit(X, y, soft_labels=soft)
+        np.testing.assert_allclose(ours.coef_, repeated.coef_, atol=1e-5)
+        np.testing.assert_allclose(ours.intercept_, repeated.intercept_, atol=1e-5)
+        np.testing.assert_allclose(ours.objective_, repeated.objective_, rtol=1e-8)
+
+    def test_sure_ones_are_labels(self):
+        X, y, _ = self.problem(4)
+        soft = LinearSVM(C=0.3, tol=1e-10).fit(X, y, soft_labels=np.eye(4)[y])
+        np.testing.assert_allclose(soft.coef_, LinearSVM(C=0.3, tol=1e-10).fit(X, y).coef_, atol=1e-6)
+
+    def test_float32_reaches_its_certificate(self):
+        X, y, soft = self.problem(4, count=4000, width=64)
+        fitted = LinearSVM(C=1.0).fit(X.astype(np.float32), y, soft_labels=soft)
+        assert fitted.gap_.max() <= 1e-6
+
+    @pytest.mark.parametrize("wrong", [np.ones((90, 4)), np.full((90, 3), 1 / 3), -np.eye(4)[np.arange(90) % 4]])
+    def test_what_is_no_distribution_is_refused(self, wrong):
+        X, y, _ = self.problem(4)
+        with pytest.raises(ValueError, match="soft_labels"):
+            LinearSVM().fit(X, y, soft_labels=wrong)

@@ -30,21 +30,33 @@ def page(tmp_path):
     for name, predicted in guesses.items():
         probabilities = np.array([[0.9, 0.1] if label == "anger" else [0.2, 0.8] for label in predicted])
         figures = evaluate(truth, predicted, probabilities, classes, resamples=20)
-        methods[name] = figures | {"fit_seconds": 1.25, "predict_seconds": 0.01}
+        run = {"accuracy": 0.5, "epochs": 3, "seed": 0, "fold": 0}
+        methods[name] = figures | {
+            "fit_seconds": 1.25,
+            "predict_seconds": 0.01,
+            "rank": None if name == "svm" else 1,
+            "undertrained": {"system": EVIL, "figure": 0.9, "under": "test"} if name == "svm" else None,
+            "new": None,
+            "cost": {"parameters": 1234567, "multiply_adds": 8} if name == "svm" else None,
+            "runs": [run],
+            "spread": {key: {"mean": 0.625, "sd": None} for key in ("accuracy", "uar", "macro_f1")},
+        }
     known = np.array(truth, object)
     test = mcnemar(known, *(np.array(guess, object) for guess in guesses.values())) | {"p_corrected": 0.5}
-    document = {
-        "photos": 4,
-        "unit": "photos",
-        "methods": methods,
-        "mcnemar": {"svm / seed_cnn": test},
-        "failed": {"ednn": EVIL},
+    tests = {"svm / seed_cnn": test}
+    document = {"photos": 4, "unit": "photos", "methods": methods, "mcnemar": tests, "failed": {"ednn": EVIL}}
+    small = {"svm": {"spread": methods["svm"]["spread"], "mse_half_sum": 0.5}}
+    known = {"system": "A & B", "year": 2019, "figure": 0.6577, "confidence": "V", "database": "d", "under": "test"}
+    document |= {
+        "sizes": [{"fitted_on": 10, "tested_on": 4, "methods": small}],
+        "protocol_name": "p",
+        "published": [known | {"method": "svm", "protocol": "p"}],
     }
     mistakes = {
         "svm": [Mistake(f"photos/{EVIL}.jpg", "anger", "fear", 0.8, png()), Mistake("b", "fear", "anger", 1, None)]
     }
     facts = {"protocol": "2 folds by subject", "command": f"compare {EVIL}"}
-    write_page(tmp_path / "report.html", document, facts, {"accuracy": png(), "svm": png()}, mistakes)
+    write_page(tmp_path / "report.html", document, facts, {"accuracy": png(), "confusion-svm": png()}, mistakes, [EVIL])
     return tmp_path / "report.html"
 
 
@@ -60,13 +72,15 @@ def test_nothing_is_fetched_from_anywhere(page):
 def test_texts_of_others_are_escaped(page):
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text
-    assert text.count("&lt;script&gt;") == 3
+    assert text.count("&lt;script&gt;") == 5
 
 
 def test_figures_stand_in_per_cent(page):
     text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
-    assert "<td>svm</td><td>75.00</td>" in text
-    assert "<td>seed_cnn</td><td>25.00</td>" in text
+    assert "<td>svm</td><td>–</td><td>75.00</td>" in text
+    assert "<td>seed_cnn</td><td>1</td><td>25.00</td>" in text
+    assert "<td>1,234,567</td><td>8</td>" in text
+    assert "<td>A &amp; B</td><td>2019</td><td>65.77</td> <td>62.50</td><td>V</td>" in text
     assert "fear 80.00 % (true: anger)" in text
 
 
@@ -77,7 +91,7 @@ def test_chromium_draws_it(page, tmp_path):
     command = [CHROMIUM, *options, "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "<title>featurepipe: comparison</title>" in done.stdout
-    assert done.stdout.count("<table>") == 4
+    assert done.stdout.count("<table>") == 6
     shot = tmp_path / "shot.png"
     command = [CHROMIUM, *options, "--window-size=900,1400", f"--screenshot={shot}", page.as_uri()]
     subprocess.run(command, capture_output=True, timeout=120, check=True)

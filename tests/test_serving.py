@@ -171,7 +171,7 @@ def test_faces_and_crops_are_those_of_a_detector_of_ones_own(samples, processes)
 def test_extract_with_a_shared_detector_makes_the_same_table(samples, tmp_path, monkeypatch, capsys):
     for number in range(7, 24):  # enough for two workers
         Image.new("RGB", (30 + number, 40)).save(tmp_path / f"{number}.png")
-    command = ["extract", str(tmp_path), "--detector", "mmod", "--device", "cpu", "--workers", "2"]
+    command = ["extract", str(tmp_path), "--backbone", "hog", "--detector", "mmod", "--device", "cpu", "--workers", "2"]
     assert main([*command, "--table", str(tmp_path / "own")]) == 0
     monkeypatch.setattr(DetectorSpec, "on_gpu", True)
     assert main([*command, "--table", str(tmp_path / "shared")]) == 0
@@ -188,6 +188,6 @@ def test_an_error_of_the_detector_ends_extract_with_its_text(samples, tmp_path, 
         raise WeightsError("the weights have gone")
 
     monkeypatch.setattr(DetectorSpec, "build", fail)
-    command = ["extract", str(tmp_path), "--detector", "mmod", "--device", "cpu", "--workers", "2"]
+    command = ["extract", str(tmp_path), "--backbone", "hog", "--detector", "mmod", "--device", "cpu", "--workers", "2"]
     assert main([*command, "--table", str(tmp_path / "table")]) == 2
     assert "the weights have gone" in capsys.readouterr().err

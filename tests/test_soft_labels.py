@@ -9,8 +9,11 @@ from test_cnn import faces_of, small
 
 from featurepipe.cli import main
 from featurepipe.errors import InputError, ModelError
+from featurepipe.features.table import FeatureTable
 from featurepipe.models.cnn import CNNClassifier
-from featurepipe.models.soft_labels import SoftLabels, cross_fit, mean_soft_labels
+from featurepipe.models.cross_fit import cross_fit
+from featurepipe.models.persistence import load_model
+from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels
 
 LABELS = ["anger", "happiness", "neutral"]
 
@@ -135,3 +138,11 @@ def test_from_the_command_line(tmp_path, capsys):
     capsys.readouterr()
     assert main(student) == 2
     assert "soft_weight is 0.5" in capsys.readouterr().err
+    table = str(tmp_path / "features")
+    assert main(["extract", str(tmp_path / "s.npz"), "--table", table, "--backbone", "hog", "--workers", "0"]) == 0
+    plain, soft = (str(tmp_path / name) for name in ("plain.pkl", "soft.pkl"))
+    assert main(["fit_svm", table, "--model", plain, "--C", "1"]) == 0
+    assert main(["fit_svm", table, "--model", soft, "--C", "1", "--soft-labels", str(tmp_path / "t.soft")]) == 0
+    X = FeatureTable.open(table).matrix().X
+    assert np.abs(load_model(plain).decision_function(X) - load_model(soft).decision_function(X)).max() > 0.01
+    assert load_model(soft).training["soft_weight"] == 0.5

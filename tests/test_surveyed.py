@@ -1,17 +1,21 @@
 """What single surveyed systems do besides their layers: alignment, patches, the best of several orders, heads."""
 
 import dataclasses
+import importlib.util
 
 import numpy as np
 import pytest
 import torch
+from command_helpers import run
 
+from featurepipe.datasets.synthetic import Identity, render_face
+from featurepipe.devices import autocast
 from featurepipe.errors import InputError
 from featurepipe.landmarks import MIRROR_68, with_landmarks
 from featurepipe.models.augment import augment_with_landmarks
 from featurepipe.models.baselines.acnn import ACNN, Face, patch_points, patches, view_pixels
 from featurepipe.models.baselines.lopes_cnn import aligned, eye_centres, moved_eyes
-from featurepipe.models.baselines.registry import get_baseline
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.photometric import local_contrast
@@ -57,6 +61,14 @@ class TestLopesPreprocessing:
             + down[:, None, None] * y[None, :, None]
         )
         torch.testing.assert_close(cut, expected, atol=1e-4, rtol=0)
+
+    def test_bf16_does_not_move_the_crop(self):
+        baseline, rng = get_baseline("lopes_cnn"), np.random.default_rng(0)
+        face = with_landmarks(rng.integers(0, 256, (96, 96), np.uint8), rng.uniform(0.2, 0.8, (5, 2)))
+        faces = torch.from_numpy(face)[None, None].float() / 255
+        with autocast(torch.device("cpu"), "bf16"):
+            rounded = baseline.views(faces, 1)[0]
+        torch.testing.assert_close(rounded, baseline.views(faces, 1)[0])
 
     def test_what_lies_outside_repeats_the_border(self):
         cut = aligned(coordinates(50), torch.tensor([[[0.01, 0.5], [0.21, 0.5]]]))[0, 0]
@@ -309,3 +321,66 @@ class TestSeedHeads:
             outputs = np.exp(scores) if head == "softmax" else 1 / (1 + np.exp(-scores))
             for own in (model, load_cnn(tmp_path / "m.safetensors", device="cpu")):
                 np.testing.assert_allclose(own.predict_proba(faces), outputs / outputs.sum(1, keepdims=True), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    """48 x 48 grey faces without boxes, as FER2013 has them, of eight people."""
+    path = tmp_path_factory.mktemp("pixels") / "faces.npz"
+    rng, images, labels = np.random.default_rng(0), [], []
+    for number in range(24):
+        emotion = ("happiness", "anger", "surprise")[number % 3]
+        face = render_face(Identity.draw(1, number // 3), emotion, 1.0, size=(80, 80), rng=rng)
+        images.append(face.image[12:68, 12:68].mean(2).astype(np.uint8)[4:52, 4:52])
+        labels.append(number % 3)
+    names = np.array(["happiness", "anger", "surprise"])
+    np.savez(path, images=np.stack(images), labels=np.array(labels), classes=names)
+    return path
+
+
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("dlib", "face_recognition_models"))), reason="no dlib-models"
+)
+class TestCommands:
+    @pytest.mark.parametrize(
+        ("arch", "recipe"),
+        [
+            ("lopes_cnn", "epochs = 4\nbatch_size = 4\norders = 2\n"),
+            ("pacnn", "epochs = 1\nbatch_size = 8\n[network]\nwidth = 0.0625\nshared = 1\n"),
+        ],
+    )
+    def test_bare_pixels_are_trained_on_and_classified(self, arch, recipe, pixels, tmp_path, capsys):
+        (tmp_path / "r.toml").write_text(recipe)
+        model = tmp_path / "m.safetensors"
+        words = ("--recipe", tmp_path / "r.toml", "--model", model, "--workers", 0)
+        fitted = run(capsys, "fit_cnn", pixels, "--arch", arch, *words)
+        assert fitted["labels"] == ["anger", "happiness", "surprise"]
+        if arch == "lopes_cnn":  # people of whom nothing is known: copies alone are kept together
+            assert sum(fitted["samples"].values()) < 24
+            assert {row["order"] for row in fitted["history"]} == {1, 2}
+        words = ("--model", model, "--out", tmp_path / "o", "--workers", 0)
+        classified = run(capsys, "classify", pixels, *words)
+        assert classified["scores"]["coverage"] == 1.0
+        assert classified["recipe"]["features"]["points"] == get_baseline(arch).framing.points
+
+    @pytest.mark.parametrize(("budget", "orders"), [((), {1, 2}), (("--epochs", 3), {None})])
+    def test_compare_holds_people_out_to_choose_the_order(
+        self, budget, orders, rendered, tmp_path, monkeypatch, capsys
+    ):
+        """Folds leave nothing to choose on; a stated budget is spent on one order."""
+        recipe = dataclasses.replace(get_baseline("lopes_cnn").recipe, epochs=2, batch_size=8, patience=1, orders=2)
+        monkeypatch.setitem(BASELINES, "lopes_cnn", dataclasses.replace(get_baseline("lopes_cnn"), recipe=recipe))
+        seen, fit = [], CNNClassifier.fit
+
+        def watched(self, faces, labels, **named):
+            model = fit(self, faces, labels, **named)
+            seen.append(
+                (len(faces), len(named["validation"][0]), {row.get("order") for row in model.training["history"]})
+            )
+            return model
+
+        monkeypatch.setattr(CNNClassifier, "fit", watched)
+        words = ("compare", rendered / "samples.csv", "--methods", "lopes_cnn", "--folds", 4, "--workers", 0, *budget)
+        figures = run(capsys, *words, "--out", tmp_path)
+        assert figures["photos"] == 64
+        assert seen == [(40, 8, orders)] * 4  # of six people one

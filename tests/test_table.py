@@ -17,10 +17,11 @@ from extraction_helpers import FACE_HALF, FRAMING, FakeBackbone, FakeFinder, wri
 from scipy.io import loadmat
 
 from featurepipe.errors import InputError, RecipeMismatch, TableError
+from featurepipe.features import stores
 from featurepipe.features.export import WRITERS, export
 from featurepipe.features.extraction import extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.stores import DamagedPart
+from featurepipe.features.stores import CutFace, DamagedPart, FaceStore, Found, VectorStore, make_store
 from featurepipe.features.table import FeatureTable, prune, writing
 from featurepipe.names import EXPORTS
 from featurepipe.recipe import BOX_KEYS, FACE_KEYS, compare_feature_halves, face_half_notes
@@ -509,3 +510,56 @@ def test_face_halves_may_differ_and_are_told():
 def test_policies(faces, largest):
     assert choose(faces, "largest") == largest
     assert choose(faces, "all") == tuple(range(len(faces)))
+
+
+def test_a_store_chooses_of_many_photos_as_of_each_alone(tmp_path):
+    """Boxes of few sizes and scores, so that many tie; photos in any order, twice, and without a face."""
+    rng = np.random.default_rng(0)
+
+    def drawn(turn):
+        corners = rng.integers([0, 0, 6, 6], [4, 4, 9, 9]).tolist()
+        return Face(*corners, score=float(rng.integers(3)), turn=turn)
+
+    photos = {f"{number}": [drawn(90 * number % 360) for _ in range(rng.integers(6))] for number in range(60)}
+    make_store(tmp_path, {})
+    for some in (list(photos)[:20], list(photos)[20:]):
+        FaceStore.open(tmp_path).append({key: Found("ok", "", tuple(photos[key])) for key in some})
+    store, asked = FaceStore.open(tmp_path), [str(number) for number in rng.integers(0, 60, 100)]
+    assert store.rows(["7", None, "nothing"]).tolist()[1:] == [-1, -1]
+    for policy in ("largest", "all"):
+        found = store.chosen(store.rows(asked), policy)
+        expected = [(owner, index) for owner, key in enumerate(asked) for index in choose(photos[key], policy)]
+        assert list(zip(found.owner.tolist(), found.face.tolist(), strict=True)) == expected
+        faces = [photos[asked[owner]][index] for owner, index in expected]
+        assert found.box.tolist() == [[face.left, face.top, face.right, face.bottom] for face in faces]
+        assert found.score.tolist() == [face.score for face in faces]
+        assert found.turn.tolist() == [face.turn for face in faces]
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 3)])
+def test_rows_are_gathered_from_parts_in_runs_and_one_by_one(tmp_path, shape):
+    vectors = np.random.default_rng(0).integers(0, 256, (30, *shape), np.uint8)
+    make_store(tmp_path, {})
+    for start in (0, 10, 20):
+        cuts = [CutFace(f"{number}", 0, Face(0, 0, 9, 9), 0.0) for number in range(start, start + 10)]
+        VectorStore.open(tmp_path).append(vectors[start : start + 10], cuts, {})
+    store = VectorStore.open(tmp_path)
+    for rows in ([*range(5, 25)], [3, 4, 5, 29, 28, 3, 11, 12, 4], [9, 10, 0], [*range(29, -1, -1)], [1, 1, 25]):
+        np.testing.assert_array_equal(store.take(np.array(rows)), vectors[rows])
+
+
+def test_a_part_that_is_cut_while_it_is_open_is_named(filled, monkeypatch):
+    folder, _ = filled
+    store = VectorStore.open(part(folder, "vectors").parent)
+    path = part(folder, "vectors", 1, ".npy")
+    mapped = stores._mapped
+
+    def cut(asked):
+        found = mapped(asked)
+        if asked == path.with_suffix(".parquet"):
+            path.write_bytes(path.read_bytes()[:-4])
+        return found
+
+    monkeypatch.setattr(stores, "_mapped", cut)
+    with pytest.raises(DamagedPart, match=r"part-00001\.npy has become shorter"):
+        store.take(np.arange(17))

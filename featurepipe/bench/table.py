@@ -13,7 +13,7 @@ from featurepipe.bench.material import photos
 from featurepipe.bench.pipeline import Run
 from featurepipe.bench.rows import Settings, medians, row, version_of, wall_of
 from featurepipe.features.backbones import load_backbone
-from featurepipe.features.extraction import content_of
+from featurepipe.features.extraction import PART_BYTES, content_of
 from featurepipe.features.stores import CutFace, Found
 from featurepipe.features.table import FeatureTable, SampleRow, writing
 from featurepipe.records import Face, Sample
@@ -56,12 +56,14 @@ def rerun(settings: Settings) -> dict[str, Any]:
 
 
 def _fill(folder: Path, vectors: np.ndarray) -> None:
-    """A feature table with one face, one vector and one label for each of so many photos."""
+    """A feature table with one face, one vector and one label for each of so many photos, in parts as extract makes."""
     feature_half = {"format": 1, "backbone": "bench", "weights": None, "layer": "fc7", "preprocessing": "", "views": 1}
     face_half = {"detector": "none", "detector_weights": None, "max_side": None, "margin": 0.0, "policy": "largest"}
     keys = [f"{number:064x}" for number in range(len(vectors))]
-    face = Face(0, 0, 47, 47)
+    face, size = Face(0, 0, 47, 47), PART_BYTES // vectors[0].nbytes
     with writing(folder, face_half, feature_half) as writer:
-        writer.faces.append({key: Found("ok", "", (face,)) for key in keys})
-        writer.vectors.append(vectors, [CutFace(key, 0, face, 0.0) for key in keys], {})
+        for start in range(0, len(keys), size):
+            some = keys[start : start + size]
+            writer.faces.append({key: Found("ok", "", (face,)) for key in some})
+            writer.vectors.append(vectors[start : start + size], [CutFace(key, 0, face, 0.0) for key in some], {})
         writer.finish(SampleRow(Sample(f"{key}.jpg", "anger"), key, "ok", "") for key in keys)

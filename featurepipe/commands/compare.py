@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from featurepipe.commands.compare_figures import Results, figures_of, size_of
 from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_lines import budget_of, head_of, lines_of
@@ -15,7 +17,7 @@ from featurepipe.commands.compare_report import write_report
 from featurepipe.commands.compare_sides import Side, extract_sides, read_sources
 from featurepipe.commands.steps import show, tell
 from featurepipe.datasets.protocols import get_protocol
-from featurepipe.errors import FeaturepipeError, InputError
+from featurepipe.errors import FeaturepipeError, InputError, ModelError
 from featurepipe.files import write_json
 from featurepipe.names import METHODS
 from featurepipe.report.table import write_table
@@ -49,24 +51,28 @@ def _results(
     args: argparse.Namespace, plan: Plan, sides: list[Side]
 ) -> tuple[dict[str, dict[int, Result]], dict[str, FeaturepipeError]]:
     """What each method predicts with each seed, and why those failed that did."""
-    results, failed = {}, {}
+    results: dict[str, dict[int, Result]] = {}
+    failed: dict[str, FeaturepipeError] = {}
     for name in sides[0].features:
         features = sides[0].features[name], sides[-1].features[name]
         try:
             results[name] = {seed: fit_and_test(args, name, plan, *features, seed) for seed in seeds_of(args)}
         except FeaturepipeError as error:
             failed[name] = error
-            tell([f"{name} failed: {error}"])
+        except torch.OutOfMemoryError as error:
+            failed[name] = ModelError(f"the GPU has too little memory: {error}")
+        if name in failed:
+            tell([f"{name} failed: {failed[name]}"])
     return results, failed
 
 
 def _sizes(args: argparse.Namespace, plan: Plan, results: Results, sides: list[Side]) -> list[dict[str, Any]]:
     """How each method does on each number of training photos, rising; empty where only one is asked for."""
-    rows = [size_of("", plan, results)]
+    rows = [size_of("", plan, results, {})]
     for name, parts in plan.further.items():
         own = replace(plan, parts=parts)
         tell([f"training size {name}:"])
-        rows.append(size_of(name, own, _results(args, own, sides)[0]))
+        rows.append(size_of(name, own, *_results(args, own, sides)))
     return sorted(rows, key=lambda row: row["fitted_on"]) if plan.further else []
 
 
@@ -102,6 +108,8 @@ def _check_protocol(args: argparse.Namespace) -> None:
         raise InputError(f"protocol {protocol.name} is of {wanted}: {protocol.title}")
     if args.learning_curve and protocol.scheme == "frames":
         raise InputError(f"protocol {protocol.name} has training sizes of its own: leave out --learning-curve")
+    if args.min_per_class and protocol.labels:
+        raise InputError(f"protocol {protocol.name} says itself which classes there are: leave out --min-per-class")
     if args.folds and (protocol.n_folds is not None or protocol.scheme in ("official", "frames")):
         raise InputError(f"protocol {protocol.name} says itself how photos are parted: leave out --folds")
 

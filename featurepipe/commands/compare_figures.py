@@ -78,13 +78,14 @@ def _mean(runs: list[dict[str, Any]]) -> float:
     return float(np.mean([run["accuracy"] if run["new_accuracy"] is None else run["new_accuracy"] for run in runs]))
 
 
-def size_of(name: str, plan: Plan, results: Results) -> dict[str, Any]:
-    """The main figures of the methods that did not fail, for one number of training photos."""
+def size_of(name: str, plan: Plan, results: Results, failed: Mapping[str, Exception]) -> dict[str, Any]:
+    """The main figures of the methods, or why they failed, for one number of training photos."""
     return {
         "name": name,
         "fitted_on": round(float(np.mean([len(part.fit) for part in plan.parts]))),
         "tested_on": len(plan.tested),
         "methods": {method: _main(plan, by_seed) for method, by_seed in results.items()},
+        "failed": {method: str(why) for method, why in failed.items()},
     }
 
 

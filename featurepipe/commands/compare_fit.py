@@ -17,6 +17,7 @@ import featurepipe
 from featurepipe.commands.compare_plan import Part, Plan
 from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos, face_of
+from featurepipe.commands.steps import held_out
 from featurepipe.datasets.splits import grouped_by, groups_of
 from featurepipe.features.table import Features
 from featurepipe.files import digest_of
@@ -92,9 +93,11 @@ def _method(args: argparse.Namespace, name: str) -> list[Any]:
 
 
 def recipe_of(args: argparse.Namespace, name: str) -> TrainingRecipe:
-    """How the CNN is trained: its own recipe, for the epochs of the budget where one is stated."""
+    """How the CNN is trained: its own recipe, for the epochs of the budget, and in one order, where one is stated."""
     recipe = get_baseline(name).recipe
-    return replace(recipe, epochs=args.epochs) if args.epochs else recipe
+    if args.epochs or args.minutes:
+        recipe = replace(recipe, epochs=args.epochs or recipe.epochs, orders=1)
+    return recipe
 
 
 def _halves(features: Features) -> list[Any]:
@@ -154,6 +157,8 @@ def _fit(
 ) -> Model:
     """Fit one method; `free` is whether an SVM may choose its C: not on photos that its backbone was trained on."""
     fit, choose = part.fit, part.choose
+    if name in BASELINES and recipe_of(args, name).patience and not len(choose):
+        fit, choose = held_out(fit, photos.label, photos.content, photos.subject, photos.sequence, seed)
     labels = photos.label[fit].astype(str)
     validation = (faces[choose], photos.label[choose].astype(str)) if len(choose) else None
     if name in BASELINES:

@@ -18,7 +18,8 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
         for pair, test in pairs.items()
     ]
     head = [head_of(document), *_warning(document), *_left_out(document), f"chance {document['chance']}"]
-    head.append(f"each CNN has {budget_of(document)}")
+    if any(_epochs(row["runs"]) for row in document["methods"].values()):
+        head.append(f"each CNN has {budget_of(document)}")
     head += _not_chosen(document)
     head += leak_lines(document["leaks"])
     failed = [f"{name} failed: {why}" for name, why in document["failed"].items()]

@@ -131,7 +131,7 @@ def _plan(args: argparse.Namespace, side: Side) -> Plan:
     wanted = label_set(args)
     labels, dropped = to_label_set(side.photos.label.tolist(), wanted)
     photos = side.photos.take(np.array([label is not None for label in labels], bool))
-    seen = side.seen(photos, args.weights)
+    seen = side.seen(photos)
     official = protocol.scheme == "official" if protocol else "test" in photos.split
     about, parts, further = (_official if official else _folds)(args, photos, protocol)
     shared = _shared(photos, parts) if official else np.empty(0, np.int64)
@@ -171,7 +171,8 @@ def _official(args: argparse.Namespace, photos: Photos, protocol: Protocol | Non
     if not len(fit) or not len(test):
         raise InputError(f"the split of {args.source} leaves {len(fit)} photos to fit on and {len(test)} to test on")
     if protocol and not len(choose):
-        kept, held = grouped_holdout(photos.label[fit].tolist(), _groups(photos)[fit].tolist(), TENTH, 0)
+        own = photos.take(fit)  # grouped among themselves: who is on the photos to test on decides nothing
+        kept, held = grouped_holdout(own.label.tolist(), _groups(own).tolist(), TENTH, 0)
         fit, choose = fit[kept], fit[held]
     about = {
         "protocol": "official split",
@@ -217,6 +218,12 @@ def _folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) 
     none = np.empty(0, np.int64)
     scheme = protocol.scheme if protocol else "stratified"
     parts = [Part(fit, none, test) for fit, test in folds.parts()]
+    if protocol and protocol.chooses:
+        after = [*parts[1:], parts[0]]
+        parts = [
+            Part(np.setdiff1d(one.fit, next_one.test), next_one.test, one.test)
+            for one, next_one in zip(parts, after, strict=True)
+        ]
     if scheme == "holdout":
         about["protocol"] = f"one of {folds.n_folds} parts of {what} held out"
         return about, parts[:1], {}
@@ -303,7 +310,7 @@ def _cross_plan(args: argparse.Namespace, train: Side, test: Side) -> Plan:
     learnt = train.photos.take(train.photos.split != "test")
     tested, refused = _untouched(args, learnt, test)
     learnt, tested, dropped = _common(args, learnt, tested)
-    seen = train.seen(learnt, args.weights)
+    seen = train.seen(learnt)
     use = rows_by_use(learnt.split.tolist())
     choose = _without_copies(learnt, use.fit, use.choose)
     choose = leave_out(choose, _any(seen)[choose], "were seen by a backbone in training")
@@ -327,7 +334,7 @@ def _untouched(args: argparse.Namespace, learnt: Photos, test: Side) -> tuple[Ph
     ours = test.photos.split == "test"
     photos = test.photos.take(ours) if ours.any() else test.photos
     copies = np.isin(photos.content.astype(str), learnt.content.astype(str))
-    seen = _any(test.seen(photos, args.weights))
+    seen = _any(test.seen(photos))
     refused = {"in_train": int(copies.sum()), "trained_on": int((seen & ~copies).sum())}
     if (copies | seen).all():
         raise InputError(

@@ -26,7 +26,7 @@ from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.features.backbone import Backbone
-from featurepipe.features.backbones import load_backbone
+from featurepipe.features.backbones import REGISTRY, load_backbone
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import face_half_notes
@@ -70,6 +70,7 @@ class Side:
     features : by method: vectors for an SVM, crops for a CNN, or sequences of crops
     samples : all of SOURCE, with or without label
     costs : by method: what making its input takes for one face; None where that is not counted
+    weights : by method: weights file of its backbone as given; None where none is
     descriptors : dlib's, which tell people apart; None where they are not asked for
     """
 
@@ -79,13 +80,15 @@ class Side:
     features: dict[str, Features]
     samples: list[Sample]
     costs: dict[str, Cost | None]
+    weights: dict[str, str | None]
     descriptors: Features | None = None
 
-    def seen(self, photos: Photos, weights: str | None) -> dict[str, np.ndarray]:
+    def seen(self, photos: Photos) -> dict[str, np.ndarray]:
         """By method: which of `photos` its backbone was trained on, bool. A CNN is trained here, so it saw none."""
         seen = {}
         for name, features in self.features.items():
-            known = np.zeros(len(features), bool) if name in BASELINES else seen_in_training(features, weights)
+            own = self.weights[name]
+            known = np.zeros(len(features), bool) if name in BASELINES else seen_in_training(features, own)
             seen[name] = np.append(known, False)[face_of(features, photos)]  # face -1 reads the appended False
         return seen
 
@@ -136,6 +139,7 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
             *_compared(own, by_method),
             source.samples,
             costs,
+            {name: _weights_of(args, name) for name in by_method},
             described,
         )
         for (own, source), by_method, described in zip(each, features, descriptors, strict=True)
@@ -204,8 +208,19 @@ def _input_of(args: argparse.Namespace, name: str) -> Backbone:
     """What makes the method's input: the backbone of an SVM, or the crops themselves for a CNN."""
     if name in BASELINES:
         return crops_for(get_baseline(name).framing)
-    wanted = name.partition(":")[2] or "fer-vgg"
-    return load_backbone(wanted, weights=args.weights, device=args.device, precision=args.precision)
+    return load_backbone(
+        _backbone_of(name), weights=_weights_of(args, name), device=args.device, precision=args.precision
+    )
+
+
+def _backbone_of(name: str) -> str:
+    return name.partition(":")[2] or "fer-vgg"
+
+
+def _weights_of(args: argparse.Namespace, name: str) -> str | None:
+    """--weights, for the first backbone of the comparison that has weights; the others take their own."""
+    learnt = [_backbone_of(own) for own in args.methods if own not in BASELINES and REGISTRY[_backbone_of(own)].learnt]
+    return args.weights if name not in BASELINES and learnt[:1] == [_backbone_of(name)] else None
 
 
 def _photos(samples: pa.Table, place: np.ndarray, source: str) -> Photos:

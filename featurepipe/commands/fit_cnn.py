@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurepipe.commands.fit_svm import training_rows
+from featurepipe.commands.fit_svm import soft_labels_of, training_rows
 from featurepipe.commands.sequences import read_input, read_whole_sequences
 from featurepipe.commands.steps import (
     content_codes,
     crops_for,
     fill_table,
+    held_out,
     samples_of,
     show,
     summary_lines,
@@ -26,13 +27,16 @@ from featurepipe.commands.steps import (
 )
 from featurepipe.datasets.splits import make_folds
 from featurepipe.errors import InputError
+from featurepipe.features.backbones import REGISTRY
 from featurepipe.features.table import Features
 from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.soft_labels import SoftLabels, cross_fit, mean_soft_labels
+from featurepipe.models.cross_fit import cross_fit
+from featurepipe.models.soft_labels import SoftLabels
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar
+from featurepipe.weights import get_record
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     fit, watch = training_rows(features, None)
     if not len(fit):
         raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
+    if recipe.patience and not len(watch) and not args.folds:
+        fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, args.seed)
+        tell([f"no val photos: {len(watch)} of those to fit on are held out, to choose the best epoch by"])
     (_fit_folds if args.folds else _fit_model)(args, recipe, features, fit, watch)
     return 0
 
@@ -72,7 +79,7 @@ def _fit_model(
         model.fit(
             features.X[fit],
             labels,
-            soft_labels=_soft_labels(args, features, fit),
+            soft_labels=soft_labels_of(args, features, fit),
             validation=(features.X[watch], features.label[watch].astype(str)),
             checkpoint=Path(f"{args.model}.ckpt"),
             resume=args.resume,
@@ -86,14 +93,6 @@ def _fit_model(
     _write_log(args.model, model.training["history"])
     Path(f"{args.model}.ckpt").unlink(missing_ok=True)
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
-
-
-def _soft_labels(args: argparse.Namespace, features: Features, fit: np.ndarray) -> np.ndarray | None:
-    if not args.soft_labels:
-        return None
-    parts = [SoftLabels.load(path) for path in args.soft_labels]
-    classes = np.unique(features.label[fit].astype(str)).tolist()
-    return mean_soft_labels(parts, content_codes(features.content[fit]), classes)
 
 
 def _fit_folds(
@@ -144,8 +143,18 @@ def _fold_lines(args: argparse.Namespace, soft: SoftLabels) -> list[str]:
     ]
 
 
-def list_architectures() -> None:
-    """Print every architecture with its size at seven classes, its fidelity, its source and its published figure."""
+def list_methods() -> None:
+    """Print every CNN, and every backbone for a linear SVM, with fidelity, source and published figure."""
+    _list_architectures()
+    print("\nlinear SVMs, fitted with bin/fit_svm on what bin/extract --backbone NAME writes, compared as svm:NAME")
+    for name, offer in REGISTRY.items():
+        print(f"{name}: {offer.layers[0]}, {offer.fidelity}")
+        print(f"    from: {offer.source or get_record(name).source}")
+        print(f"    published: {offer.published or 'nothing'}")
+
+
+def _list_architectures() -> None:
+    """Print every architecture, its size at seven classes among the rest."""
     for baseline in BASELINES.values():
         with torch.device("meta"):
             network = baseline.build(7, **baseline.recipe.network)
@@ -158,7 +167,7 @@ def list_architectures() -> None:
         if baseline.framing.points:
             print(
                 f"    landmarks: dlib's {baseline.framing.points} in each face, looked for in the whole picture where "
-                "SOURCE holds crops (FER2013); pip install featurepipe[dlib-models]"
+                "SOURCE holds crops (FER2013); they need featurepipe[dlib-models]"
             )
 
 

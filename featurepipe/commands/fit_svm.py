@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from featurepipe.commands.steps import labelled, read_vectors, seen_in_training, show, tell
+from featurepipe.commands.steps import content_codes, labelled, read_vectors, seen_in_training, show, tell
 from featurepipe.datasets.splits import grouped_by, groups_of, rows_by_use
 from featurepipe.errors import InputError
 from featurepipe.features.table import Features
 from featurepipe.models.persistence import save_svm, save_svm_arrays
+from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels
 from featurepipe.models.svm import LinearSVMCV
 from featurepipe.progress import bar
 
@@ -36,9 +37,11 @@ def run(args: argparse.Namespace) -> int:
     model.fit(
         features.X[fit],
         features.label[fit].astype(str),
+        soft_labels=_blended(args, features, fit),
         recipe=recipe,
         **_choosing(features, fit, choose),
     )
+    model.training["soft_weight"] = args.soft_weight if args.soft_labels else 0.0
     model.training["leak"] = bool(seen[choose if len(choose) else fit].any())
     (save_svm_arrays if args.arrays else save_svm)(args.model, model)
     tell(_warnings(model))
@@ -63,6 +66,24 @@ def training_rows(features: Features, min_per_class: int | None) -> tuple[np.nda
     fit, choose = fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
     copies = np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
     return fit, leave_out(choose, copies, "are copies of training photos")
+
+
+def soft_labels_of(args: argparse.Namespace, features: Features, rows: np.ndarray) -> np.ndarray | None:
+    """The mean of the soft labels named by --soft-labels, float32 (m, k), for some rows; None where none are named."""
+    if not args.soft_labels:
+        return None
+    parts = [SoftLabels.load(path) for path in args.soft_labels]
+    classes = np.unique(features.label[rows].astype(str)).tolist()
+    return mean_soft_labels(parts, content_codes(features.content[rows]), classes)
+
+
+def _blended(args: argparse.Namespace, features: Features, fit: np.ndarray) -> np.ndarray | None:
+    """Labels and soft labels by --soft-weight, as distributions."""
+    soft = soft_labels_of(args, features, fit)
+    if soft is None:
+        return None
+    classes, codes = np.unique(features.label[fit].astype(str), return_inverse=True)
+    return (1 - args.soft_weight) * np.eye(len(classes))[codes] + args.soft_weight * soft
 
 
 def leave_out(choose: np.ndarray, known: np.ndarray, why: str) -> np.ndarray:

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 
 import featurepipe
+from featurepipe.datasets.protocols import TENTH
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
+from featurepipe.datasets.splits import grouped_holdout, groups_of
 from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec, default_detector
@@ -134,6 +136,23 @@ def content_codes(contents: Iterable[str]) -> np.ndarray:
 def labelled(features: Features) -> np.ndarray:
     """Indices of the rows that have a label."""
     return np.flatnonzero(np.array([label is not None for label in features.label], bool))
+
+
+def held_out(
+    fit: np.ndarray,
+    label: np.ndarray,
+    content: np.ndarray,
+    subject: np.ndarray,
+    sequence: np.ndarray,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A tenth of the rows `fit` to choose on, without parting people, copies or sequences; the others to fit on.
+
+    The columns are those of `Features`; int64 in and out. Raises InputError where too few people or pictures are there.
+    """
+    groups = groups_of(content[fit].tolist(), subject[fit].tolist(), sequence[fit].tolist())
+    kept, held = grouped_holdout(label[fit].tolist(), groups, TENTH, seed)
+    return fit[kept], fit[held]
 
 
 def table_of(args: argparse.Namespace, default: Path) -> Path:

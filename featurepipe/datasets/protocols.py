@@ -40,6 +40,7 @@ class Protocol:
     n_folds : folds of the scheme; 0: as many as there are subjects; None: as asked
     select : the samples of a database that take part, with their splits as the protocol uses them
     photos : how many photos are tested where the copy is whole; None where that is not known
+    chooses : whether of dealt folds the one after the fold tested on is chosen on, not fitted on
     warning : what is wrong with the figures, where something is
     """
 
@@ -51,6 +52,7 @@ class Protocol:
     n_folds: int | None = None
     select: Callable[[Samples], Samples] = lambda samples: samples
     photos: int | None = None
+    chooses: bool = False
     warning: str = ""
 
     @property
@@ -252,22 +254,24 @@ _ALL = (
     ),
     Protocol(
         "ck_si8_lopes",
-        "last three frames, 6 classes, eight folds of subjects",
+        "last three frames, 6 classes, eight folds of subjects, the next one chosen on",
         ("ckplus", "ck48"),
         "basic6",
         "dealt",
         8,
         _apex,
         927,
+        chooses=True,
     ),
     Protocol(
         "ck_si8_lopes_7",
-        "last three frames, and the first as neutral, 7 classes, eight folds of subjects",
+        "last three frames, and the first as neutral, 7 classes, eight folds of subjects, the next one chosen on",
         ("ckplus",),
         "basic7",
         "dealt",
         8,
         _apex_and_first,
+        chooses=True,
     ),
     Protocol(
         "ck_seed_random",

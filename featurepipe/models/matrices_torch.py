@@ -14,6 +14,13 @@ class TorchRows:
     def __init__(self, X: np.ndarray, device: str) -> None:
         self.X, self.shape, self.dtype = torch.from_numpy(np.require(X, requirements="W")).to(device), X.shape, X.dtype
 
+    @classmethod
+    def on_device(cls, X: torch.Tensor) -> TorchRows:
+        """Rows that are there already."""
+        rows = cls.__new__(cls)
+        rows.X, rows.shape, rows.dtype = X, tuple(X.shape), np.dtype(str(X.dtype).removeprefix("torch."))
+        return rows
+
     def times(self, v: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """X v (n, c): in the dtype of the rows, or in float64 where it is to be exact."""
         if not exact:
@@ -31,15 +38,27 @@ class TorchRows:
             total += part.T.double() @ mine
         return total.cpu().numpy()
 
-    def gram(self, weight: np.ndarray) -> TorchSymmetric:
-        """X' diag(weight) X, for weights (n,) >= 0; rows of weight 0 cost nothing."""
-        chosen = torch.from_numpy(np.flatnonzero(weight)).to(self.X.device)
-        root = self._here(np.sqrt(weight))
-        gram = torch.zeros((self.shape[1],) * 2, dtype=self.X.dtype, device=self.X.device)
+    def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
+        """[X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign; rows of weight 0 cost nothing."""
+        dtype = torch.float64 if exact else self.X.dtype
+        chosen, scale = torch.from_numpy(np.flatnonzero(weight)).to(self.X.device), self._here(weight, dtype)
+        total = torch.zeros((self.shape[1] + 1,) * 2, dtype=dtype, device=self.X.device)
         for rows in chosen.split(CHUNK):
-            part = self.X[rows] * root[rows, None]
-            gram.addmm_(part.T, part)
-        return TorchSymmetric(gram)
+            part = torch.nn.functional.pad(self.X[rows].to(dtype), (0, 1), value=1.0)
+            total.addmm_((part * scale[rows, None]).T, part)
+        return total.cpu().numpy()
+
+    def squared(self) -> float:
+        """Sum of the squares of all numbers."""
+        return float(torch.linalg.vector_norm(self.X, dtype=torch.float64)) ** 2
+
+    def take(self, chosen: np.ndarray) -> TorchRows:
+        """A copy of the chosen rows."""
+        return TorchRows.on_device(self.X[torch.from_numpy(chosen).to(self.X.device)])
+
+    def project(self, basis: np.ndarray) -> TorchRows:
+        """The rows X B (n, k) for B (d, k)."""
+        return TorchRows.on_device(self.X @ self._here(basis))
 
     def outer(self) -> TorchSymmetric:
         """X X' in float64."""

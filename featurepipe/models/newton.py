@@ -6,27 +6,29 @@ For each column c with targets y in {-1, 1}, costs C s_i and margins f = X w + b
 
 by the finite Newton method (Keerthi and DeCoste 2005, "A Modified Finite Newton Method for Fast Solution of Large
 Scale Linear SVMs"): conjugate gradients on H = I + 2 C X' diag(active s) X, then an exact line search. All columns
-share every matrix product. Two things make the gradients few:
+share every matrix product. Few of those with X are needed, because most of the work is done in a subspace of the
+directions in which the rows vary most (featurepipe.models.subspace):
 
-* H is preconditioned by a Cholesky factor of I + 2 C q X'X, q being the mean share of active rows. X'X does not
-  change, so one Gram matrix serves every C, every class and every fold.
-* For large C few rows are active and each class has its own. Once the products spent on a C have cost about as much
-  as Gram matrices of the active rows would, those are made and take the place of the shared one.
+* Before each step the objective is minimised along the subspace, with a Hessian of its own for each column.
+* The same Hessians, with a multiple of I beside the subspace, precondition the conjugate gradients.
 
-With fewer rows than dimensions the same iterations run on coefficients of the rows, w = X'v, with X X' for X'X.
+The subspace grows with C, as more directions of X'X rise above I. Small Hessians are of the whole space.
+
+With fewer rows than dimensions the same iterations run on coefficients of the rows, w = X'v, preconditioned by a
+Cholesky factor that all columns share.
 
 The dual point a_i = 2 C s_i max(0, 1 - y_i f_i) proves how close the end is: P - D(a) = |grad P|^2 / 2 where p is 1.
-It is evaluated in float64, a chunk of rows at a time; nothing else of the size of X is ever made but the factors,
-which take at most the memory of X.
+It is evaluated in float64, a chunk of rows at a time; nothing else of the size of X is ever made.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from featurepipe.models.matrices import Rows, Symmetric
+from featurepipe.models.matrices import Rows
+from featurepipe.models.subspace import FLAT, LEAST, Subspace, leading
 
 LOOSE = 0.1
 """Conjugate gradients stop at this reduction of the residual, in the norm of the preconditioner."""
@@ -40,20 +42,23 @@ FINE = 1e-6
 FARTHEST = 16.0
 """Longest step along a direction: rounding must not send the coordinates off."""
 
-WIDE_LIMIT = 100
-"""Products of one Newton step at most, with fewer rows than dimensions: its direction is then taken as it is."""
+PRODUCTS = 100
+"""Products of one Newton step at most: its direction is then taken as it is."""
+
+DESCENTS = 20
+"""Steps along the subspace at most, before each step in the whole space."""
+
+ENOUGH = 1e-3
+"""They end when one promises less than this share of what the first promised."""
 
 STALLED = 8
 """float64 steps in a row that do not halve the gap: float32 products resolve no more, and the solution stands."""
 
-PATIENCE = 64
-"""A Gram matrix and factor per class cost about as much as (columns of X) / PATIENCE products with the Hessian."""
-
-SMALL = 1 << 24
-"""Numbers that Gram matrices may have together where X has fewer; else they have at most as many as X."""
+WHOLE = 1 << 24
+"""The subspace is the whole space where the Hessians and factors of all columns have no more numbers than this."""
 
 RESCALE = 2.5
-"""A factor is kept until C times the share of active rows has changed by more than this."""
+"""With fewer rows than dimensions, a factor is kept until C times the share of active rows has changed by more than this."""
 
 FLOOR = 1e-12
 """Gaps are relative to the objective, but at least to this share of the objective of w = 0."""
@@ -67,13 +72,11 @@ class Columns:
     ----------
     sign : (n, c) of +1 and -1
     weight : (n, c) s_i >= 0; rows of weight 0 are not learned from
-    group : (c,) int from 0, columns that may share the Gram matrix of their active rows: the same class
     shift, scale : (d, c), or None: column c sees the rows (x - shift) / scale
     """
 
     sign: np.ndarray
     weight: np.ndarray
-    group: np.ndarray
     shift: np.ndarray | None = None
     scale: np.ndarray | None = None
 
@@ -135,18 +138,6 @@ class _Tall:
         """(c, d) from the coordinates."""
         return w.T.copy()
 
-    def gram(self, weight: np.ndarray) -> Symmetric:
-        """X' diag(weight) X."""
-        return self.rows.gram(weight)
-
-    def factor(self, gram: Symmetric, weight: np.ndarray, scale: float) -> None:
-        """Factor I + scale X' diag(weight) X."""
-        gram.factor(np.full(self.size, np.sqrt(scale)))
-
-    def solve(self, gram: Symmetric, r: np.ndarray) -> np.ndarray:
-        """The solution of the factored system."""
-        return gram.solve(r)
-
 
 class _Wide:
     """Coordinates v of w = X'v, for fewer rows than dimensions; <u, v> of two such w is u' X X' v."""
@@ -174,29 +165,42 @@ class _Wide:
     def coef(self, v: np.ndarray) -> np.ndarray:
         return self.rows.pull(v, exact=True).T.copy()
 
-    def gram(self, weight: np.ndarray) -> Symmetric:
-        return self.outer
 
-    def factor(self, gram: Symmetric, weight: np.ndarray, scale: float) -> None:
-        """Factor I + D X X' D with D^2 = scale weight: (I + D^2 X X')^-1 is D (that)^-1 D^-1."""
-        self.root = np.sqrt(scale * np.maximum(weight, 1e-3 * weight.max()))
-        gram.factor(self.root)
+class _Shared:
+    """One factor of I + q X' diag(mean weight) X for all columns, bordered by the intercept, in the coordinates v.
 
-    def solve(self, gram: Symmetric, r: np.ndarray) -> np.ndarray:
-        root = self.root[:, None].astype(r.dtype)
-        return root * gram.solve(r / root)
+    I + D X X' D is what is factored, with D^2 = q (mean weight): (I + D^2 X X')^-1 is D (that)^-1 D^-1.
+    """
 
+    def __init__(self, space: _Wide, columns: Columns, penalty: float) -> None:
+        self.space, self.penalty = space, penalty
+        self.weight = columns.weight.mean(axis=1, dtype=np.float64)
+        self.scale = 0.0
+        self.root = self.border = np.empty(0)
+        self.schur = 1.0
 
-@dataclass
-class _Part:
-    """A factor of I + scale X' diag(weight) X for some columns, bordered by the intercept."""
+    def renew(self, C: float, active: np.ndarray) -> None:
+        """Follow the mean weight of active rows, (n, c) of s_i or 0, where it has changed much."""
+        whole = max(float(self.weight.sum()), np.finfo(float).tiny)
+        share = np.maximum(active.sum(axis=0) / whole, 1e-3)
+        scale = 2 * C * float(np.exp(np.log(share).mean()))
+        if self.scale and 1 / RESCALE < scale / self.scale < RESCALE:
+            return
+        self.scale = scale
+        self.root = np.sqrt(scale * np.maximum(self.weight, 1e-3 * self.weight.max()))[:, None]
+        self.space.outer.factor(self.root[:, 0])
+        rows = (scale * self.weight)[:, None]
+        self.border = self._inner(rows)
+        whole, held = float(rows.sum()), float(self.space.inner(rows, self.border)[0])
+        self.schur = max(self.penalty + whole - held, self.penalty, 1e-6 * whole) or 1.0
 
-    gram: Symmetric
-    weight: np.ndarray
-    columns: np.ndarray
-    scale: float = 0.0
-    border: np.ndarray = field(default_factory=lambda: np.empty(0))
-    schur: float = 1.0
+    def solve(self, r: np.ndarray, r_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A preconditioner's solution: (n, len(at)) and (len(at),)."""
+        z_b = (r_b - self.space.inner(r, self.border)) / self.schur
+        return self._inner(r) - self.border * z_b, z_b
+
+    def _inner(self, r: np.ndarray) -> np.ndarray:
+        return self.root * self.space.outer.solve(r / self.root)
 
 
 @dataclass
@@ -210,6 +214,15 @@ class _State:
     curvature: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Direction:
+    """Where some columns are to go: coordinates, intercept, and what that does to the margins."""
+
+    total: np.ndarray
+    total_b: np.ndarray
+    reach: np.ndarray
+
+
 class Newton:
     """Solves the columns for one C after another, each from the optimum before.
 
@@ -218,28 +231,28 @@ class Newton:
     rows : (n, d)
     columns : targets and weights
     penalise_intercept : False leaves the intercept out of the penalty
-    sample : rows of the shared Gram matrix, drawn at random but always the same; 2 d do for one fit
     """
 
-    def __init__(self, rows: Rows, columns: Columns, *, penalise_intercept: bool = True, sample: int = 0) -> None:
+    def __init__(self, rows: Rows, columns: Columns, *, penalise_intercept: bool = True) -> None:
         count, width = rows.shape
-        self.columns, self.penalty = columns, float(penalise_intercept)
-        self.space = _Tall(rows, columns) if count >= width else _Wide(rows)
-        self.dtype = rows.dtype if count >= width else np.dtype(np.float64)
+        self.rows, self.columns, self.penalty = rows, columns, float(penalise_intercept)
+        self.space: _Tall | _Wide
+        self.guide: Subspace | _Shared | None = None
+        if count >= width:
+            self.space, self.dtype = _Tall(rows, columns), rows.dtype
+        else:
+            self.space, self.dtype = _Wide(rows), np.dtype(np.float64)
+            self.guide = _Shared(self.space, columns, self.penalty)
+        self.floor = np.inf
         self.coordinates = np.zeros((self.space.size, columns.sign.shape[1]))
         self.intercept = np.zeros(columns.sign.shape[1])
         self.margins = np.zeros(columns.sign.shape)
-        affordable = max(count * width, SMALL) // self.space.size**2
-        each = np.arange(columns.sign.shape[1]) if columns.sign.shape[1] <= affordable else columns.group
-        self.groups = each % max(1, affordable)
-        self.mean = columns.weight.mean(axis=1, dtype=np.float64)
-        self.base = self._sampled(sample) if count >= width else self.mean
-        self.parts: list[_Part] = []
-        self.spent = 0
 
     def solve(self, C: float, *, tol: float, max_iter: int) -> Solution:
         """The optimum at C, to a relative gap of `tol` in every column, or as near as `max_iter` steps come."""
-        exact, steps, products, self.spent = self.dtype == np.float64, 0, 0, 0
+        exact, steps, products = self.dtype == np.float64, 0, 0
+        self._grow(C)
+        self._descend(C, tol, np.arange(len(self.intercept)))
         state, lowest, stalled = self._evaluate(C, exact), np.inf, 0
         while steps < max_iter and stalled < STALLED:
             live = np.flatnonzero(state.gap > tol)
@@ -248,9 +261,9 @@ class Newton:
                     break
                 exact, state = True, self._evaluate(C, True)
                 continue
-            self._prepare(C, state)
             steps, before = steps + 1, state.gap[live].max()
             products += self._step(C, state, live)
+            self._descend(C, tol, live)
             state = self._evaluate(C, exact)
             stalled = stalled + 1 if exact and state.gap.max() > lowest / 2 else 0
             lowest = min(lowest, float(state.gap.max()))
@@ -267,7 +280,6 @@ class Newton:
         state = self._evaluate(C, True)
         for _ in range(3):
             before = self.coordinates.copy(), self.intercept.copy(), self.margins.copy()
-            self._prepare(C, state)
             self._step(C, state, np.flatnonzero(state.gap > 0), FINE)
             after = self._evaluate(C, True)
             if after.gap.max() >= state.gap.max():
@@ -275,15 +287,6 @@ class Newton:
                 break
             state = after
         return state
-
-    def _sampled(self, sample: int) -> np.ndarray:
-        count = len(self.mean)
-        if not 0 < sample < count:
-            return self.mean
-        chosen = np.random.default_rng(0).permutation(count)[:sample]
-        base = np.zeros(count)
-        base[chosen] = self.mean[chosen] * (count / sample)
-        return base if base.any() else self.mean
 
     def _evaluate(self, C: float, exact: bool) -> _State:
         """Objective, gradient and gap; where exact, margins are worked out anew and all of it in float64."""
@@ -314,66 +317,85 @@ class Newton:
         size = self.space.squared(pulled, exact=True)
         return np.abs(r).sum(axis=0) - size / 2 - (r**2 / (4 * C * weight)).sum(axis=0)
 
-    def _prepare(self, C: float, state: _State) -> None:
-        """Bring the preconditioner up to date: the shared Gram matrix rescaled, or Gram matrices of active rows."""
-        if not self.parts:
-            self.parts = [_Part(self.space.gram(self.base), self.base, np.arange(len(self.intercept)))]
-        elif self.spent >= self._patience() and isinstance(self.space, _Tall):
-            self.parts = []
-            self.parts = [self._active_part(C, state, group) for group in np.unique(self.groups)]
-            self.spent = 0
-        for part in self.parts:
-            self._refactor(part, 2 * C * self._share(C, state, part))
-
-    def _patience(self) -> int:
-        return max(4, self.space.size // PATIENCE)
-
-    def _active_part(self, C: float, state: _State, group: int) -> _Part:
-        mine = np.flatnonzero(self.groups == group)
-        weight = state.curvature[:, mine].mean(axis=1) / (2 * C)
-        return _Part(self.space.gram(weight), weight, mine)
-
-    def _share(self, C: float, state: _State, part: _Part) -> float:
-        """Weight of the active rows of a part's columns (geometric mean) over the weight in its Gram matrix."""
-        active = state.curvature[:, part.columns].sum(axis=0) / (2 * C)
-        whole = max(float(part.weight.sum()), np.finfo(float).tiny)
-        return float(np.exp(np.log(np.maximum(active / whole, 1e-3)).mean()))
-
-    def _refactor(self, part: _Part, scale: float) -> None:
-        if part.scale and 1 / RESCALE < scale / part.scale < RESCALE:
+    def _grow(self, C: float) -> None:
+        """Make the subspace, or a larger one, so that 2 C X'X is flat beside it, or it is as large as may be."""
+        old, width = self.guide, self.space.size
+        if isinstance(old, _Shared) or 2 * C * self.floor <= FLAT:
             return
-        part.scale = scale
-        self.space.factor(part.gram, part.weight, scale)
-        rows = (scale * part.weight)[:, None]
-        column = self.space.pull(rows, part.columns[:1])
-        part.border = self.space.solve(part.gram, column)
-        whole, held = float(rows.sum()), float(self.space.inner(column, part.border)[0])
-        part.schur = max(self.penalty + whole - held, self.penalty, 1e-6 * whole) or 1.0
+        if 2 * len(self.intercept) * width**2 <= WHOLE:
+            self.guide, self.floor = self._subspace(None, 0.0), 0.0
+            return
+        limit = self._limit()
+        least = min(limit, max(LEAST, 2 * old.size if old else 0))
+        for size in sorted({max(least, limit // part) for part in (16, 4, 1)}):
+            basis, values, rest = leading(self.rows, size)
+            needed = max(least, int((2 * C * values > FLAT).sum()))
+            if needed < size:
+                break
+        rest = (rest * (width - size) + float(values[needed:].sum())) / (width - needed)
+        self.guide = self._subspace(np.ascontiguousarray(basis[:, :needed]), rest)
+        self.floor = float(values[needed - 1]) if needed < limit else 0.0
 
-    def precondition(self, r: np.ndarray, r_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The bordered factors' solution for residuals of the columns `at`: (p, len(at)) and (len(at),)."""
-        z, z_b = np.empty_like(r), np.empty_like(r_b)
-        for part in self.parts:
-            mine = np.flatnonzero(np.isin(at, part.columns))
-            if len(mine):
-                z_b[mine] = (r_b[mine] - self.space.inner(r[:, mine], part.border)) / part.schur
-                z[:, mine] = self.space.solve(part.gram, r[:, mine]) - part.border * z_b[mine].astype(r.dtype)
-        return z, z_b
+    def _subspace(self, basis: np.ndarray | None, rest: float) -> Subspace:
+        columns = self.columns
+        return Subspace(
+            self.rows, columns.weight, self.penalty, basis=basis, rest=rest, shift=columns.shift, scale=columns.scale
+        )
+
+    def _limit(self) -> int:
+        """Directions at most: the rows in the subspace, its Hessians and factors take less memory than the rows."""
+        count, width = self.rows.shape
+        return max(1, min(width // 4, int(np.sqrt(max(count * width, WHOLE) * 0.375 / len(self.intercept)))))
+
+    def _descend(self, C: float, tol: float, at: np.ndarray) -> None:
+        """Newton steps of the columns `at` along the subspace, until they promise little."""
+        guide, enough = self.guide, np.zeros(0)
+        if not isinstance(guide, Subspace):
+            return
+        for number in range(DESCENTS):
+            sign, weight = self.columns.sign[:, at], self.columns.weight[:, at]
+            slack = np.maximum(1 - sign * self.margins[:, at], 0)
+            r = 2 * C * weight * slack * sign
+            slope = guide.drop(self.coordinates[:, at], at) - guide.pull(r, at)
+            slope_b = self.penalty * self.intercept[at] - r.sum(axis=0)
+            guide.renew(C, slack > 0, at)
+            step, step_b = guide.inner(-slope, -slope_b, at)
+            promised = -np.einsum("ij,ij->j", step, slope, dtype=np.float64) - step_b * slope_b
+            if not number:
+                least = 0.1 * tol * C * np.einsum("ij,ij->j", weight, slack**2)
+                enough = np.maximum(ENOUGH * promised, least)
+            keep = promised > enough
+            at, enough = at[keep], enough[keep]
+            if not len(at):
+                break
+            step, step_b = step[:, keep], step_b[keep]
+            self._move(C, at, _Direction(guide.lift(step, at), step_b, guide.margins(step, at) + step_b))
 
     def _step(self, C: float, state: _State, live: np.ndarray, loose: float = LOOSE) -> int:
         """Move the live columns along their Newton directions; returns the products spent."""
+        if isinstance(self.guide, Subspace):
+            self.guide.renew(C, state.curvature[:, live] > 0, live)
+        elif self.guide is not None:
+            self.guide.renew(C, state.curvature / (2 * C))
         search = _Conjugate(self, state, live, loose)
-        limit = max(16, self._patience() - self.spent) if isinstance(self.space, _Tall) else WIDE_LIMIT
-        while len(search.at) and search.products < limit:
+        while len(search.at) and search.products < PRODUCTS:
             search.advance()
-        size = self._length(C, live, search)
-        self.coordinates[:, live] += size * search.total
-        self.intercept[live] += size * search.total_b
-        self.margins[:, live] += size * search.reach
-        self.spent += search.products
+        self._move(C, live, _Direction(search.total, search.total_b, search.reach))
         return search.products
 
-    def _length(self, C: float, live: np.ndarray, search: _Conjugate) -> np.ndarray:
+    def precondition(self, r: np.ndarray, r_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Directions (p, len(at)) and (len(at),) that the guide holds residuals of the columns `at` to ask for."""
+        assert self.guide is not None
+        return self.guide.solve(r, r_b, at)
+
+    def _move(self, C: float, at: np.ndarray, direction: _Direction) -> None:
+        """Move the columns `at` as far along their directions as their objectives fall."""
+        size = self._length(C, at, direction)
+        self.coordinates[:, at] += size * direction.total
+        self.intercept[at] += size * direction.total_b
+        self.margins[:, at] += size * direction.reach
+
+    def _length(self, C: float, live: np.ndarray, search: _Direction) -> np.ndarray:
         """(len(live),) exact minimum of P along the directions: Newton on a piecewise quadratic, kept in a bracket."""
         sign, cost = self.columns.sign[:, live], 2 * C * self.columns.weight[:, live]
         slack, gain = 1 - sign * self.margins[:, live], sign * search.reach

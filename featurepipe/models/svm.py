@@ -98,6 +98,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         groups: Sequence[str] | np.ndarray | None = None,
         grouped_by: str = "group",
         validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
+        soft_labels: np.ndarray | None = None,
         recipe: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> LinearSVMCV:
@@ -111,6 +112,8 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         grouped_by : what the groups are, for messages and the summary: "subject", "content"
         validation : (X_val, y_val) to choose on instead of folds: for vectors of a backbone that has already
             seen the training photos
+        soft_labels : (n, k) distributions over the sorted labels to learn instead of `y`, see `LinearSVM.fit`; what is
+            chosen is chosen on labels all the same
         recipe : recorded with the model
         progress : called with (fits done, fits in all)
 
@@ -122,13 +125,13 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         rows = _checked_training(X, y)
         if validation is None:
             splits = inner_folds(rows[1], groups, self.folds, self.seed, grouped_by)
-            search = self._search_folds(rows, splits, progress)
+            search = self._search_folds(rows, soft_labels, splits, progress)
             chosen_on, grouped_by = f"{len(splits)} folds", grouped_by if groups is not None else "none"
         else:
-            search = self._search_beside(rows, _checked_validation(validation, rows), progress)
+            search = self._search_beside(rows, soft_labels, _checked_validation(validation, rows), progress)
             chosen_on, grouped_by = "validation", "none"
         temperature = fit_temperature(*search.held_out())
-        self._refit(rows, search.chosen)
+        self._refit(rows, soft_labels, search.chosen)
         self.temperature_ = temperature.value
         self.recipe = dict(recipe or {})
         self.training = {
@@ -148,7 +151,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         Raises InputError as `fit`.
         """
         rows = _checked_training(X, y)
-        self._refit(rows, C)
+        self._refit(rows, None, C)
         self.temperature_ = 1.0
         self.recipe = {}
         self.training = {"chosen_on": "nothing", "C": C, **self._settings(rows), "warnings": []}
@@ -230,12 +233,14 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         grid = tuple(sorted(float(C) for C in self.Cs or GRIDS[self.normaliser]))
         return _Search(grid, "accuracy" if self.class_weight is None else "UAR")
 
-    def _search_folds(self, rows: Rows, splits: Sequence[Rows], progress: Progress | None) -> _Search:
+    def _search_folds(
+        self, rows: Rows, soft: np.ndarray | None, splits: Sequence[Rows], progress: Progress | None
+    ) -> _Search:
         """Every C on every fold; the decision values of the held-out rows come with the fits."""
         search, done = self._new_search(), 0
         names, codes = np.unique(rows[1], return_inverse=True)
         for X, scaling, folds in _designs(self.normaliser, rows[0], splits, len(names)):
-            columns = joined([self._columns(codes, train) for train, _ in folds])
+            columns = joined([self._columns(codes, soft, train) for train, _ in folds])
             found: list[list[np.ndarray]] = [[] for _ in folds]
             for solution in path(X, _scaled(columns, scaling), search.grid, tol=SEARCH_TOL):
                 for mine, part, (_, out) in zip(found, np.split(solution.margins, len(folds), 1), folds, strict=True):
@@ -248,14 +253,16 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
                 search.add(mine, codes[out])
         return search
 
-    def _search_beside(self, rows: Rows, validation: Rows, progress: Progress | None) -> _Search:
+    def _search_beside(
+        self, rows: Rows, soft: np.ndarray | None, validation: Rows, progress: Progress | None
+    ) -> _Search:
         """Every C on all rows, decided on the validation rows."""
         search = self._new_search()
         names, codes = np.unique(rows[1], return_inverse=True)
         normaliser = NORMALISERS[self.normaliser]().fit(rows[0])
         X, X_out = normaliser.transform(rows[0]), normaliser.transform(validation[0])
         found = []
-        for solution in path(X, self._columns(codes, slice(None)), search.grid, tol=SEARCH_TOL):
+        for solution in path(X, self._columns(codes, soft, slice(None)), search.grid, tol=SEARCH_TOL):
             found.append(_flat(X_out @ solution.coef.T + solution.intercept))
             search.count(solution)
             if progress is not None:
@@ -263,17 +270,18 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         search.add(found, np.searchsorted(names, validation[1]))
         return search
 
-    def _columns(self, codes: np.ndarray, train: np.ndarray | slice) -> Columns:
+    def _columns(self, codes: np.ndarray, soft: np.ndarray | None, train: np.ndarray | slice) -> Columns:
         """The problems of one fit on the rows `train`; the other rows weigh nothing."""
         weight = np.zeros(len(codes))
         weight[train] = 1
         classes = np.arange(codes.max() + 1)
-        return one_vs_rest(codes, weight, class_weights(self.class_weight, classes, codes, weight))
+        return one_vs_rest(codes, weight, class_weights(self.class_weight, classes, codes, weight), soft)
 
-    def _refit(self, rows: Rows, C: float) -> None:
+    def _refit(self, rows: Rows, soft: np.ndarray | None, C: float) -> None:
         normaliser = NORMALISERS[self.normaliser]().fit(rows[0])
         with _quiet():
-            svm = LinearSVM(C=C, class_weight=self.class_weight).fit(normaliser.transform(rows[0]), rows[1])
+            svm = LinearSVM(C=C, class_weight=self.class_weight)
+            svm.fit(normaliser.transform(rows[0]), rows[1], soft_labels=soft)
         self.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svm)])
         if self.normaliser == "standard":  # a NumPy scalar here would need one more callable in the pickle
             self.pipeline_[0].n_samples_seen_ = len(rows[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,11 +74,12 @@ def plot_training(path: str | os.PathLike[str], histories: Sequence[Sequence[Map
     Parameters
     ----------
     histories : of each fit the rows of its epochs: epoch, loss, train_accuracy, and val_accuracy where photos were
-        held out to choose on
+        held out to choose on; order where it was trained in several, each a line of its own
     """
     figure = _figure(9, 3.4)
     left, right = figure.subplots(1, 2)
-    for history in histories:
+    runs = [list(rows) for history in histories for _, rows in groupby(history, lambda row: row.get("order"))]
+    for history in runs:
         _line(left, history, "loss", COLOURS[0])
         _line(right, history, "train_accuracy", COLOURS[0])
         _line(right, history, "val_accuracy", COLOURS[1])

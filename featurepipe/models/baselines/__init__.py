@@ -38,8 +38,8 @@ class Baseline:
     view : side in pixels of what the network sees, at most framing.size
     build : (number of classes, **recipe.network) -> network with random weights
     normalise : from float (n, c, view, view) in 0..1 to what the network's first layer takes
-    views : from float (n, c, size, size) in 0..1 and a number of views to that many normalised inputs, whose
-        scores are averaged; landmarks are still below the pixels, where framing asks for them
+    views : from float (n, c, *framing.shape[:2]) in 0..1 and a number of views to that many normalised inputs, whose
+        scores are averaged
     output : "softmax" or "sigmoid", the function from scores to outputs; recipe.network["head"] where it has one
     recipe : how it is trained unless a recipe file says otherwise
     timeline : for a network of sequences: which of a sequence's frames it takes, as its c channels; their framing is
@@ -54,7 +54,7 @@ class Baseline:
     view: int
     build: Callable[..., torch.nn.Module]
     normalise: Callable[[torch.Tensor], torch.Tensor]
-    views: Callable[[torch.Tensor, int], list[torch.Tensor]]
+    views: Callable[[torch.Tensor, int], list[Any]]
     output: Literal["softmax", "sigmoid"]
     recipe: TrainingRecipe
     timeline: Timeline | None = None
@@ -75,9 +75,8 @@ class Baseline:
             network = self.build(classes, **self.recipe.network).eval()
         channels = 3 if self.framing.mode == "RGB" else self.frames
         view = self.views(torch.zeros(1, channels, *self.framing.shape[:2]), 1)[0]
-        given = view.to("meta") if isinstance(view, torch.Tensor) else type(view)(*(part.to("meta") for part in view))
-        return cost_of(network, lambda: network(given))
+        return cost_of(network, lambda: network(view.to("meta")))
 
     def training_inputs(self, faces: torch.Tensor, how: Augmentation, generator: torch.Generator) -> Any:
-        """What the network takes, of faces (n, c, *framing.shape) in 0..1 changed at random as `how` says."""
+        """What the network takes, of faces (n, c, *framing.shape[:2]) in 0..1 changed at random as `how` says."""
         return erase(self.normalise(augment(faces, how, self.view, generator)), how.erase, generator)

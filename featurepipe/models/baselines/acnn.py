@@ -42,6 +42,10 @@ class Face(NamedTuple):
     view: torch.Tensor
     landmarks: torch.Tensor
 
+    def to(self, device: torch.device | str) -> Face:
+        """Both on `device`."""
+        return Face(self.view.to(device), self.landmarks.to(device))
+
 
 def patch_points(landmarks: torch.Tensor, outer_lift: float = 2.0) -> torch.Tensor:
     """The 24 points that patches are cut around.

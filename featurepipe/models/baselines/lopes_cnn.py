@@ -84,10 +84,14 @@ def aligned(images: torch.Tensor, eyes: torch.Tensor) -> torch.Tensor:
     half = (eyes[:, 1] - eyes[:, 0]) / 2
     down = torch.stack([-half[:, 1], half[:, 0]], dim=1)
     centre = eyes.mean(1) + (BELOW - ABOVE) / 2 * down
-    # Columns of the matrix: where the crop's right edge, lower edge and centre lie; affine_grid counts from -1 to 1.
-    theta = torch.stack([ACROSS * half, (ABOVE + BELOW) * down, 2 * centre - 1], dim=2)
-    grid = functional.affine_grid(theta, [len(images), images.shape[1], 2 * SIZE, SIZE], align_corners=False)
-    cut = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    columns, rows = (
+        ((torch.arange(count, device=images.device) + 0.5) / count - 0.5).view(shape)
+        for count, shape in ((SIZE, (1, 1, -1, 1)), (2 * SIZE, (1, -1, 1, 1)))
+    )
+    # Not by affine_grid, whose matrix product autocast would round to bf16: half a pixel.
+    across, along = ACROSS * half, (ABOVE + BELOW) * down
+    places = centre[:, None, None] + columns * across[:, None, None] + rows * along[:, None, None]
+    cut = functional.grid_sample(images, 2 * places - 1, padding_mode="border", align_corners=False)
     return functional.avg_pool2d(cut, (2, 1))
 
 
@@ -123,7 +127,7 @@ LOPES_CNN = _Aligned(
         batch_size=64,
         lr=0.01,
         momentum=0.9,
-        patience=10,
+        patience=20,
         orders=10,
         augmentation=Augmentation(eyes=0.05),
     ),
