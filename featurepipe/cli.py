@@ -347,6 +347,12 @@ def _render(commands: Commands) -> None:
         "--per-emotion", type=_positive, default=1, metavar="N", help="photos of each subject and emotion"
     )
     parser.add_argument(
+        "--sequences",
+        type=_frames,
+        metavar="FRAMES",
+        help="instead of photos, sequences of so many frames from neutral to the apex",
+    )
+    parser.add_argument(
         "--size", type=_positive, default=256, metavar="PX", help="side in pixels; default: %(default)s"
     )
     _add_running(parser, "seed", "json")
@@ -377,8 +383,7 @@ def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> N
     parser.add_argument(
         "--frames",
         choices=FRAMES,
-        default="apex",
-        help="of labelled sequences: neutral and apex frames alone (default), or all",
+        help="of labelled sequences: neutral and apex frames alone, or all; default: apex, for networks of them all",
     )
 
 
@@ -457,6 +462,10 @@ def _positive(text: str) -> int:
 
 def _count(text: str) -> int:
     return _at_least(text, 0)
+
+
+def _frames(text: str) -> int:
+    return _at_least(text, 2)
 
 
 def _folds(text: str) -> int:

@@ -19,6 +19,8 @@ ARCHITECTURES = (
     "dlsvm",
     "kc_vgg",
     "ferplus_vgg13",
+    "kim_cnn_lstm",
+    "stc_nlstm",
 )
 DATABASES = (
     *("affectnet", "bu-3dfe", "casme2", "ck48", "ckextended", "ckplus", "fed-ro", "fer2013", "ferplus", "gemep-fera"),

@@ -43,7 +43,8 @@ def page(tmp_path):
         }
     known = np.array(truth, object)
     test = mcnemar(known, *(np.array(guess, object) for guess in guesses.values())) | {"p_corrected": 0.5}
-    document = {"photos": 4, "methods": methods, "mcnemar": {"svm / seed_cnn": test}, "failed": {"ednn": EVIL}}
+    tests = {"svm / seed_cnn": test}
+    document = {"photos": 4, "unit": "photos", "methods": methods, "mcnemar": tests, "failed": {"ednn": EVIL}}
     small = {"svm": {"spread": methods["svm"]["spread"], "mse_half_sum": 0.5}}
     known = {"system": "A & B", "year": 2019, "figure": 0.6577, "confidence": "V", "database": "d", "under": "test"}
     document |= {

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from featurepipe.commands.predictions import Predictions, write_predictions
+from featurepipe.commands.sequences import read_whole_sequences, sequences_of
 from featurepipe.commands.steps import (
     content_codes,
     crops_for,
@@ -37,6 +39,7 @@ from featurepipe.models.persistence import Model, load_model
 from featurepipe.models.prior import full_prior, trained_shares, with_prior
 from featurepipe.recipe import FEATURE_KEYS, Half, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Sample
+from featurepipe.timelines import Timeline
 from featurepipe.weights import shipped_svm
 
 if TYPE_CHECKING:  # its module loads SciPy
@@ -50,22 +53,24 @@ SHOWN_NAME = 50
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fill a table, predict every face, write the files, print a summary and, where labels are known, scores."""
+    """Fill a table, predict every face (or sequence), write the files, print a summary and, where labelled, scores."""
     if args.pictures and Path(args.out).resolve().is_relative_to(Path(args.source).resolve()):
         raise InputError(
             f"--pictures would put photos into {args.source}, to be classified next time: give another --out"
         )
     model = load_model(args.model) if args.model else load_model(shipped_svm())
+    if timeline_of(model):
+        read_whole_sequences(args)
     source = samples_of(args)
     keep_faces_of(args, model, source)
     out = Path(args.out)
     table = table_of(args, out / "table")
     features_by = features_for(args, model)
     summary = fill_table(args, source, table, features_by)
-    features = read_features(table, features_by)
+    samples, photos, features = to_classify(args, model, table, source.samples, read_features(table, features_by))
     tell(_face_notes(features.face_half, model))
     probabilities, prior = probabilities_of(args, model, features.X)
-    predictions = Predictions(FeatureTable.open(table).samples(), features, model.labels, probabilities)
+    predictions = Predictions(samples, features, model.labels, probabilities)
     figures = scores(predictions, seen_by(model, features, args.weights)) if predictions.labelled else None
     document = {
         "model": args.model or "shipped",
@@ -78,8 +83,9 @@ def run(args: argparse.Namespace) -> int:
     rows = predictions.rows()
     write_predictions(out, rows, predictions.columns(), document)
     if args.pictures:
-        write_pictures(out, source.samples, predictions)
-    show(args, [*summary_lines(summary), *_lines(rows, figures), *_outputs(args, out)], document)
+        write_pictures(out, photos, predictions)
+    unit = "sequences" if timeline_of(model) else "faces"
+    show(args, [*summary_lines(summary), *_lines(rows, figures, unit), *_outputs(args, out)], document)
     return 0
 
 
@@ -93,6 +99,23 @@ def probabilities_of(
     trained = trained_shares(model.training, model.labels)
     prior = full_prior(dict(args.prior), model.labels, trained)
     return with_prior(probabilities, trained, prior), dict(zip(model.labels, prior.round(6).tolist(), strict=True))
+
+
+def timeline_of(model: Model) -> Timeline | None:
+    """Which frames of a sequence the model takes; None where it takes single faces."""
+    return model.baseline.timeline if _is_cnn(model) else None
+
+
+def to_classify(
+    args: argparse.Namespace, model: Model, table: Path, photos: list[Sample], features: Features
+) -> tuple[pa.Table, list[Sample], Features]:
+    """The table's samples, the photos of each, and rows of faces; for a model of sequences a row for each of these,
+    with its peak frame as the photo."""
+    timeline = timeline_of(model)
+    if timeline is None:
+        return FeatureTable.open(table).samples(), photos, features
+    sequences = sequences_of(table, args.source)
+    return sequences.samples, [photos[row] for row in sequences.peak], sequences.features(features, timeline)
 
 
 def keep_faces_of(args: argparse.Namespace, model: Model, source: Source) -> None:
@@ -226,11 +249,12 @@ def _write_png(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(stream, format="PNG")
 
 
-def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None) -> list[str]:
+def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None, unit: str) -> list[str]:
     counts = Counter(row["label"] for row in rows if row["label"])
-    lines = [f"{counts.total()} faces: " + (", ".join(f"{n} {label}" for label, n in counts.most_common()) or "none")]
+    lines = [f"{counts.total()} {unit}: " + (", ".join(f"{n} {label}" for label, n in counts.most_common()) or "none")]
     if figures:
-        lines += [_scored("all photos", figures["all"]), _scored("found faces", figures["found"])]
+        whole = "photos" if unit == "faces" else unit
+        lines += [_scored(f"all {whole}", figures["all"]), _scored("found faces", figures["found"])]
         lines.append(f"coverage {figures['coverage']:.4f}; intervals: 95 %, over {figures['resampled']}")
     if figures and figures["leak"]:
         lines.append(

@@ -13,8 +13,9 @@ import numpy as np
 from featurepipe.commands.compare_fit import Result, recipe_of
 from featurepipe.commands.compare_leaks import leaks_of
 from featurepipe.commands.compare_plan import Plan
-from featurepipe.commands.compare_sides import Side
+from featurepipe.commands.compare_sides import Side, of_sequences
 from featurepipe.datasets.protocols import get_protocol
+from featurepipe.datasets.sequences import APEX_FRAMES
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
 from featurepipe.report.published import beside, ranks, undertrained
@@ -38,6 +39,7 @@ def figures_of(args: argparse.Namespace, plan: Plan, results: Results, sides: li
         "budget": {"epochs": args.epochs, "minutes": args.minutes},
         "shuffled_labels": args.shuffle_labels,
         "photos": len(tested),
+        "unit": "sequences" if of_sequences(args) else "photos",
         "classes": plan.classes,
         "chance": round(1 / len(plan.classes), 4),
         "methods": _ranked(
@@ -55,7 +57,8 @@ def _held_against(args: argparse.Namespace, plan: Plan) -> str | None:
     if not args.protocol or args.shuffle_labels:
         return None
     photos = get_protocol(args.protocol).photos
-    return args.protocol if photos is None or len(plan.tested) >= WHOLE * photos else None
+    each = APEX_FRAMES if of_sequences(args) else 1  # such protocols count the apex frames of a sequence
+    return args.protocol if photos is None or len(plan.tested) * each >= WHOLE * photos else None
 
 
 def _databases(args: argparse.Namespace, sides: list[Side]) -> Sequence[str]:

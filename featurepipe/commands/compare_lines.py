@@ -38,9 +38,11 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
 def head_of(document: dict[str, Any]) -> str:
     """What was compared, and how, in one line."""
     name = f"{document['protocol_name']}: " if document["protocol_name"] else ""
-    head = f"{document['photos']} photos, {len(document['classes'])} classes, {name}{document['protocol']}"
+    head = f"{document['photos']} {document['unit']}, {len(document['classes'])} classes, {name}{document['protocol']}"
     if "train" in document:
         head += f": fitted on {document['train']}, tested on {document['test']}"
+    if document["unit"] == "sequences":
+        head += " (methods of single faces see the peak frame)"
     head += {"known": "", "unknown": ", identity unknown", "shared": ", the same people on both sides"}[
         document["identity"]
     ]

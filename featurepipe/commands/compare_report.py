@@ -51,7 +51,7 @@ def write_report(
 
 def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
     """PNG files by name: accuracy of all, a confusion matrix and where it is a CNN the training of each, sizes."""
-    title = f"{document['photos']} photos, {document['protocol']}"
+    title = f"{document['photos']} {document['unit']}, {document['protocol']}"
     names: dict[str, Callable[[Path], None]] = {
         "accuracy": partial(plot_comparison, evaluations=_parts(document), title=title)
     }

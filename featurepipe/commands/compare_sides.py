@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from featurepipe.commands.sequences import read_whole_sequences, sequences_of, whole_sequences
 from featurepipe.commands.steps import (
     crops_for,
     fill_table,
@@ -34,6 +36,8 @@ from featurepipe.records import Sample
 @dataclass(frozen=True)
 class Photos:
     """Labelled photos, row-aligned; `row` (int64) is each one's place among all samples of its SOURCE.
+
+    Where networks of sequences are compared each stands for a sequence, whose peak frame it is.
 
     The others are str or None, dtype object; label, path and content are never None.
     """
@@ -63,7 +67,7 @@ class Side:
     name : SOURCE as given
     dataset : its reader
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
-    features : by method: vectors for an SVM, crops for a CNN
+    features : by method: vectors for an SVM, crops for a CNN, or sequences of crops
     samples : all of SOURCE, with or without label
     costs : by method: what making its input takes for one face; None where that is not counted
     weights : by method: weights file of its backbone as given; None where none is
@@ -101,10 +105,15 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
 
     A protocol is of what is tested on: that is reduced to what takes part.
     """
+    if of_sequences(args):
+        read_whole_sequences(args)
     each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
     if args.protocol:
         own, source = each[-1]
-        taken = get_protocol(args.protocol).apply(source, own.source)
+        protocol = get_protocol(args.protocol)
+        taken = protocol.apply(source, own.source)
+        if of_sequences(args):
+            taken = whole_sequences(taken, source, protocol)
         tell(taken.notes[len(source.notes) :])
         each[-1] = own, taken
     return each
@@ -127,8 +136,7 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
         Side(
             own.source,
             source.dataset,
-            _photos(FeatureTable.open(own.table), own.source),
-            by_method,
+            *_compared(own, by_method),
             source.samples,
             costs,
             {name: _weights_of(args, name) for name in by_method},
@@ -149,6 +157,25 @@ def _extracted(name: str, backbone: Backbone, each: list[tuple[argparse.Namespac
 
 def _descriptor(args: argparse.Namespace) -> Backbone:
     return load_backbone("dlib-resnet", device=args.device)
+
+
+def of_sequences(args: argparse.Namespace) -> bool:
+    """Whether sequences are compared: a method takes these, and those of single faces see the peak of each."""
+    return any(name in BASELINES and get_baseline(name).timeline for name in args.methods)
+
+
+def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, dict[str, Features]]:
+    """The labelled photos of one SOURCE, or its sequences, and every method's input for them."""
+    if not of_sequences(own):
+        samples = FeatureTable.open(own.table).samples()
+        return _photos(samples, np.arange(samples.num_rows), own.source), features
+    sequences = sequences_of(own.table, own.source)
+    whole = dict(features)
+    for name in features:
+        if name in BASELINES and (timeline := get_baseline(name).timeline):
+            taken = sequences.features(features[name], timeline)
+            whole[name] = dataclasses.replace(taken, sample=sequences.peak[taken.sample])
+    return _photos(sequences.samples, sequences.peak, own.source), whole
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:
@@ -196,12 +223,11 @@ def _weights_of(args: argparse.Namespace, name: str) -> str | None:
     return args.weights if name not in BASELINES and learnt[:1] == [_backbone_of(name)] else None
 
 
-def _photos(table: FeatureTable, source: str) -> Photos:
-    """The labelled photos of a table.
+def _photos(samples: pa.Table, place: np.ndarray, source: str) -> Photos:
+    """The labelled ones of samples, whose places among all of SOURCE are `place`, int64 (n,).
 
     Files that could not be read have no content key to put them into a fold by: they are left out, and counted.
     """
-    samples = table.samples()
     names = [field.name for field in dataclasses.fields(Photos)][1:]
     columns = {name: np.array([*samples[name].to_pylist(), None], object)[:-1] for name in names}
     known = columns["label"] != np.array(None)
@@ -210,4 +236,4 @@ def _photos(table: FeatureTable, source: str) -> Photos:
         tell([f"{lost} labelled photos are missing or cannot be read: left out ({source})"])
     if not len(rows):
         raise InputError(f"{source} has no labelled photo to compare on; see --help for ways to give labels")
-    return Photos(rows, **{name: column[rows] for name, column in columns.items()})
+    return Photos(place[rows], **{name: column[rows] for name, column in columns.items()})

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from featurepipe.commands.fit_svm import soft_labels_of, training_rows
+from featurepipe.commands.sequences import read_input, read_whole_sequences
 from featurepipe.commands.steps import (
     content_codes,
     crops_for,
     fill_table,
     held_out,
-    read_features,
     samples_of,
     show,
     summary_lines,
@@ -43,11 +43,13 @@ def run(args: argparse.Namespace) -> int:
     """Cut the faces, train, save, print the summary; with --folds the result is soft labels instead of a model."""
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
+    if baseline.timeline:
+        read_whole_sequences(args)
     _check(args, recipe)
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
     tell(summary_lines(fill_table(args, samples_of(args), table, crops)))
-    features = read_features(table, crops)
+    features = read_input(table, args.source, baseline)
     fit, watch = training_rows(features, None)
     if not len(fit):
         raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
@@ -157,7 +159,9 @@ def _list_architectures() -> None:
         with torch.device("meta"):
             network = baseline.build(7, **baseline.recipe.network)
         count = sum(weights.numel() for weights in network.parameters())
-        print(f"{baseline.name}: {count:,} parameters, {baseline.view}x{baseline.view} pixels, {baseline.fidelity}")
+        frames = f"{baseline.frames} frames of " if baseline.timeline else ""
+        size = f"{frames}{baseline.view}x{baseline.view} pixels"
+        print(f"{baseline.name}: {count:,} parameters, {size}, {baseline.fidelity}")
         print(f"    from: {baseline.source}")
         print(f"    published: {baseline.published or 'nothing'}")
         if baseline.framing.points:
@@ -195,8 +199,9 @@ def _lines(args: argparse.Namespace, model: CNNClassifier) -> list[str]:
     figures = ", ".join(
         f"{name} {kept[name]:.4f}" for name in ("loss", "train_accuracy", "val_accuracy") if name in kept
     )
+    unit = "sequences" if model.baseline.timeline else "faces"
     return [
-        f"trained {args.arch} on {sum(model.training['samples'].values())} faces: {counts}",
+        f"trained {args.arch} on {sum(model.training['samples'].values())} {unit}: {counts}",
         f"{len(history)} epochs in {model.training['seconds']:.0f} s; {_which(kept, history)} {figures}",
         f"model: {args.model} (history: {args.model}.log.jsonl)",
     ]

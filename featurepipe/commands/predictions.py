@@ -1,4 +1,4 @@
-"""Predictions as files: a row per face, and a row with a status for every photo without one."""
+"""Predictions as files: a row per face (or sequence), and a row with a status for every photo without one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LEADING = ("path", "face", "left", "top", "right", "bottom", "score", "label", "
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of every face of a SOURCE.
+    """What a model says of every face, or sequence, of a SOURCE.
 
     Parameters
     ----------
-    samples : the table's samples, one row per photo
-    features : rows of faces; `features.sample` points into `samples`
+    samples : the table's samples, one row per photo, or `Sequences.samples`
+    features : rows of faces, or of sequences; `features.sample` points into `samples`
     classes : names of the columns of `probabilities`
     probabilities : float64 (faces, classes)
     """
@@ -41,7 +41,8 @@ class Predictions:
         for row, photo in enumerate(self.features.sample.tolist()):
             of_photo.setdefault(photo, []).append(row)
         own = {"path": "path", "status": "status", "error": "error"}
-        own |= ({"truth": "label"} if self.labelled else {}) | ({"frame": "frame"} if self.framed else {})
+        own |= {"truth": "label"} if self.labelled else {}
+        own |= {name: name for name, has in (("sequence", self.sequential), ("frame", self.framed)) if has}
         photos = zip(*(self.samples[name].to_pylist() for name in own.values()), strict=True)
         rows = []
         empty: dict[str, Any] = dict.fromkeys(self.columns())
@@ -66,9 +67,9 @@ class Predictions:
         }
 
     def columns(self) -> list[str]:
-        """Names of the columns, in order; truth is there where SOURCE is labelled, frame where it has frames, and turn
-        where a photo was turned before it shows the face in its box."""
-        there = {"truth": self.labelled, "frame": self.framed, "turn": self.turned}
+        """Names of the columns, in order; truth is there where SOURCE is labelled, sequence and frame where it has
+        them, and turn where a photo was turned before it shows the face in its box."""
+        there = {"truth": self.labelled, "sequence": self.sequential, "frame": self.framed, "turn": self.turned}
         last = [name for name, has in there.items() if has]
         return [*LEADING, *(f"p_{name}" for name in self.classes), "status", "error", *last]
 
@@ -76,6 +77,11 @@ class Predictions:
     def labelled(self) -> bool:
         """Whether any photo has a label."""
         return self.samples["label"].null_count < self.samples.num_rows
+
+    @property
+    def sequential(self) -> bool:
+        """Whether any photo belongs to a sequence."""
+        return self.samples["sequence"].null_count < self.samples.num_rows
 
     @property
     def framed(self) -> bool:

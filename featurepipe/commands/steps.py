@@ -38,7 +38,7 @@ from featurepipe.weights import weights_file
 
 def samples_of(args: argparse.Namespace) -> Source:
     """Read SOURCE and tell on stderr what its reader noticed."""
-    source = read_source(args.source, args.dataset, args.frames)
+    source = read_source(args.source, args.dataset, args.frames or "apex")
     tell(source.notes)
     return source
 

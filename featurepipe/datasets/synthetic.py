@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import cos, sin
@@ -35,7 +35,16 @@ from featurepipe.files import replacing
 from featurepipe.labels import EMOTIONS
 from featurepipe.records import Face
 
-__all__ = ["Identity", "Rendered", "RenderedGroup", "render_face", "render_group", "render_sequence", "write_faces"]
+__all__ = [
+    "Identity",
+    "Rendered",
+    "RenderedGroup",
+    "render_face",
+    "render_group",
+    "render_sequence",
+    "write_faces",
+    "write_sequences",
+]
 
 NOTICE = "rendered by featurepipe, not a real person"
 RENDERER = 1
@@ -129,8 +138,7 @@ def render_sequence(
     Pose, room and the way of showing the emotion stay; noise is new in every frame. InputError as render_face, and
     where `frames` is below 2.
     """
-    if frames < 2:
-        raise InputError(f"a sequence needs at least 2 frames, got {frames}")
+    _check_frames(frames)
     return list(_shots(identity, emotion, np.linspace(0, 1, frames).tolist(), size, rng))
 
 
@@ -279,19 +287,65 @@ def write_faces(
     Returns the photos in the order of samples.csv. Raises InputError for numbers below 1, a range of intensities
     outside 0..1, a size below 16, or another suffix.
     """
-    _check_size(size)
-    if subjects < 1 or per_emotion < 1:
-        raise InputError(f"expected at least 1 subject and photo, got {subjects=}, {per_emotion=}")
+    _check_request(subjects, per_emotion, size, suffix)
     if not 0 <= intensity[0] <= intensity[1] <= 1:
         raise InputError(f"intensity must be a range (low, high) within 0..1, got {intensity}")
-    if suffix not in SUFFIXES:
-        raise InputError(f"unknown suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}")
     takes = product(range(subjects), EMOTIONS, range(per_emotion))
     photos = [_plan(seed, *take, size, intensity, suffix) for take in takes]
     for photo in photos:
         _write_photo(Path(folder), photo)
-    _write_samples(Path(folder) / "samples.csv", photos)
+    rows = [(photo.path, photo.emotion, _name(photo.subject)) for photo in photos]
+    _write_samples(Path(folder) / "samples.csv", ("path", "label", "subject"), rows)
     return [Path(folder) / photo.path for photo in photos]
+
+
+def write_sequences(
+    folder: str | Path,
+    *,
+    subjects: int,
+    frames: int,
+    per_emotion: int = 1,
+    size: tuple[int, int] = (256, 256),
+    seed: int = 0,
+    suffix: str = ".jpg",
+) -> list[Path]:
+    """Write sequences of `subjects` people, `per_emotion` of each emotion but neutral, and samples.csv beside them.
+
+    Each runs in `frames` even steps from neutral to the apex. Files are `subject-003/happiness-0/01.jpg`; samples.csv
+    has the columns path (relative to it), label, subject, sequence and frame (from 1). As CK+ is read, the first frame
+    is labelled neutral and the others with the emotion. Files that are there already are left alone.
+
+    Returns the frames in the order of samples.csv. Raises InputError as `write_faces`, and for fewer than 2 frames.
+    """
+    _check_request(subjects, per_emotion, size, suffix)
+    _check_frames(frames)
+    shown = [emotion for emotion in EMOTIONS if emotion != "neutral"]
+    rows: list[tuple[str | int, ...]] = []
+    for subject, emotion, take in product(range(subjects), shown, range(per_emotion)):
+        photos = _plan_sequence(seed, subject, emotion, take, frames, size, suffix)
+        _write_sequence(Path(folder), photos)
+        for number, photo in enumerate(photos, 1):
+            label = "neutral" if number == 1 else emotion
+            rows.append((photo.path, label, _name(subject), f"{_name(subject)}-{emotion}-{take}", number))
+    _write_samples(Path(folder) / "samples.csv", ("path", "label", "subject", "sequence", "frame"), rows)
+    return [Path(folder) / str(row[0]) for row in rows]
+
+
+def _check_request(subjects: int, per_emotion: int, size: tuple[int, int], suffix: str) -> None:
+    _check_size(size)
+    if subjects < 1 or per_emotion < 1:
+        raise InputError(f"expected at least 1 subject and photo, got {subjects=}, {per_emotion=}")
+    if suffix not in SUFFIXES:
+        raise InputError(f"unknown suffix {suffix!r}; expected one of {', '.join(SUFFIXES)}")
+
+
+def _check_frames(frames: int) -> None:
+    if frames < 2:
+        raise InputError(f"a sequence needs at least 2 frames, got {frames}")
+
+
+def _name(subject: int) -> str:
+    return f"subject-{subject:03d}"
 
 
 def _plan(
@@ -306,7 +360,19 @@ def _plan(
     """Name and content of one photo; what it draws at random depends on its own place alone."""
     key = (seed, subject, EMOTIONS.index(emotion), take)
     strength = 0.0 if emotion == "neutral" else float(generator(*key, 1).uniform(*intensity))
-    return _Photo(f"subject-{subject:03d}/{emotion}-{take}{suffix}", subject, emotion, strength, key, size)
+    return _Photo(f"{_name(subject)}/{emotion}-{take}{suffix}", subject, emotion, strength, key, size)
+
+
+def _plan_sequence(
+    seed: int, subject: int, emotion: str, take: int, frames: int, size: tuple[int, int], suffix: str
+) -> list[_Photo]:
+    """Name and content of the frames of one sequence; the last part of their keys is their place in it."""
+    place = f"{_name(subject)}/{emotion}-{take}"
+    own = (seed, subject, EMOTIONS.index(emotion), take, frames)
+    return [
+        _Photo(f"{place}/{number:02d}{suffix}", subject, emotion, strength, (*own, number), size)
+        for number, strength in enumerate(np.linspace(0, 1, frames).tolist(), 1)
+    ]
 
 
 def _write_photo(folder: Path, photo: _Photo) -> None:
@@ -322,6 +388,26 @@ def _write_photo(folder: Path, photo: _Photo) -> None:
         size=photo.size,
         rng=generator(*photo.key),
     )
+    _write_image(target, rendered, photo)
+
+
+def _write_sequence(folder: Path, photos: Sequence[_Photo]) -> None:
+    """Render one sequence, unless its files are all there already: noise runs on from frame to frame."""
+    first = photos[0]
+    if all(_description_in(folder / photo.path) == photo.description for photo in photos):
+        return
+    rendered = render_sequence(
+        Identity.draw(first.key[0], first.subject),
+        first.emotion,
+        len(photos),
+        size=first.size,
+        rng=generator(*first.key[:-1]),
+    )
+    for photo, frame in zip(photos, rendered, strict=True):
+        _write_image(folder / photo.path, frame, photo)
+
+
+def _write_image(target: Path, rendered: Rendered, photo: _Photo) -> None:
     exif = Image.Exif()
     exif[IMAGE_DESCRIPTION] = photo.description
     exif[SOFTWARE] = "featurepipe"
@@ -340,12 +426,12 @@ def _description_in(path: Path) -> str | None:
         return None
 
 
-def _write_samples(path: Path, photos: Sequence[_Photo]) -> None:
+def _write_samples(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
     """Write samples.csv, unless it already says the same."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "label", "subject"))
-    table.writerows((photo.path, photo.emotion, f"subject-{photo.subject:03d}") for photo in photos)
+    table.writerow(header)
+    table.writerows(rows)
     content = text.getvalue().encode()
     if not path.is_file() or path.read_bytes() != content:
         with replacing(path) as stream:

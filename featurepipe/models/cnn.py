@@ -19,14 +19,14 @@ from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
 from featurepipe.models.persistence import TRAINED_ON, load_tensors, save_tensors
-from featurepipe.models.training import Checkpoints, Trainer, predict_scores
+from featurepipe.models.training import Checkpoints, Trainer, channels_last, predict_scores
 from featurepipe.models.training_recipe import TrainingRecipe
 
 NETWORK = "network."
 
 
 class CNNClassifier:
-    """An end-to-end CNN: fit on face crops, predict emotions.
+    """An end-to-end CNN: fit on face crops, or on sequences of them, predict emotions.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class CNNClassifier:
 
         Parameters
         ----------
-        faces : uint8 (n, *framing.shape)
+        faces : uint8 (n, *baseline.shape): crops, or sequences of crops
         labels : str (n,)
         soft_labels : float (n, k), for each face a distribution over the sorted classes; of what is to be predicted
             it makes up the recipe's `soft_weight`, the label the rest
@@ -94,7 +94,7 @@ class CNNClassifier:
         recipe : how the crops were made; kept with the model
         trained_on : int64 (n,), codes of the photos; kept with the model, so that nobody tests on them unawares
         initial : fitted model of the same architecture whose weights are the start (fine-tuning); where its classes
-            are others the last layer starts anew. The photos it was trained on join `trained_on`
+            are others what has weights per class starts anew. The photos it was trained on join `trained_on`
 
         Raises InputError for faces of another shape, fewer than two classes, a validation label never trained on,
         or an `initial` of another architecture or width; ModelError for a checkpoint of another run.
@@ -180,7 +180,7 @@ class CNNClassifier:
         return faces, np.searchsorted(self.classes_, labels)
 
     def _start(self, initial: CNNClassifier) -> dict[str, torch.Tensor]:
-        """The weights to take over from `initial`: all of them, without the last layer's where classes differ."""
+        """The weights to take over from `initial`: all of them, without those per class where these differ."""
         ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
         sizes = [
             {name: value for name, value in recipe.network.items() if name not in ("dropout", "head")}
@@ -194,8 +194,15 @@ class CNNClassifier:
         weights = initial.network_.state_dict()
         if initial.labels == self.labels:
             return weights
-        last = [name for name, module in initial.network_.named_modules() if isinstance(module, torch.nn.Linear)][-1]
-        return {name: tensor for name, tensor in weights.items() if not name.startswith(f"{last}.")}
+        renewed = self._per_class()
+        return {name: tensor for name, tensor in weights.items() if name not in renewed}
+
+    def _per_class(self) -> set[str]:
+        """Names of the tensors whose shape depends on the number of classes."""
+        network = (self.recipe_ or self.baseline.recipe).network
+        with torch.device("meta"):
+            two, three = (self.baseline.build(count, **network).state_dict() for count in (2, 3))
+        return {name for name in two if two[name].shape != three[name].shape}
 
     def _fingerprint(
         self, faces: np.ndarray, labels: np.ndarray, start: Mapping[str, torch.Tensor], soft: np.ndarray | None
@@ -253,12 +260,12 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
         network.load_state_dict({name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError, InputError) as error:
         raise ModelError(f"{path} is not a whole CNN model: {error!r}; fit or fetch it again") from error
-    model.network_ = network.eval().to(memory_format=torch.channels_last)  # as it was trained: equal to the last bit
+    model.network_ = channels_last(network.eval())  # as it was trained: equal to the last bit
     return model
 
 
 def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:
-    wanted = baseline.framing.shape
+    wanted = baseline.shape
     if faces.dtype != np.uint8 or faces.shape[1:] != wanted:
         raise InputError(
             f"{baseline.name} takes uint8 faces of shape (n, {', '.join(map(str, wanted))}), "

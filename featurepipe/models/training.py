@@ -22,7 +22,7 @@ from featurepipe.devices import autocast
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import mix
-from featurepipe.models.baselines import Baseline
+from featurepipe.models.baselines import Baseline, HasTerms
 from featurepipe.models.training_recipe import TrainingRecipe
 
 EpochHook = Callable[[dict[str, float]], None]
@@ -68,8 +68,8 @@ class Trainer:
             torch.manual_seed(seed)
             network = baseline.build(classes, **recipe.network)
             average = baseline.build(classes, **recipe.network)
-        self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.average = average.to(device).to(memory_format=torch.channels_last)
+        self.network = channels_last(network.to(device))
+        self.average = channels_last(average.to(device))
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = _optimiser(self.network, recipe)
         self.order, self.epoch = 1, 0
@@ -110,7 +110,7 @@ class Trainer:
 
         Parameters
         ----------
-        faces : uint8 (n, *framing.shape), memory-mapped or not
+        faces : uint8 (n, *baseline.shape), memory-mapped or not
         targets : int (n,), class indices
         soft : float (n, classes), each row a distribution; blended with the targets by the recipe's soft_weight
         validation : faces and targets of their own, scored after every epoch with one view
@@ -208,6 +208,8 @@ class Trainer:
         loss = _loss(scores.float(), distribution, self.recipe)
         if self.recipe.norm_l1:
             loss = loss + self.recipe.norm_l1 * _norm_scales(self.network)
+        if isinstance(self.network, HasTerms):
+            loss = loss + self.network.terms(classes)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -329,8 +331,16 @@ class _Source:
         return to_unit(self.faces[chosen.cpu().numpy()], self.device)
 
 
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network, its kernels of 2-D convolutions in the layout that is fastest for them."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)
+    return network
+
+
 def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
-    """uint8 (n, h, w) or (n, h, w, 3) to float (n, c, h, w) in 0..1 on `device`."""
+    """uint8 (n, h, w), (n, h, w, 3) or sequences (n, frames, h, w) to float (n, c, h, w) in 0..1 on `device`."""
     # A copy in row-major order: memory-mapped faces are read-only, which torch warns of.
     tensor = torch.from_numpy(np.array(faces, order="C"))
     if device.type == "cuda":  # only a copy from pinned memory lets the CPU go on
@@ -339,7 +349,10 @@ def to_unit(faces: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def _unit(faces: torch.Tensor) -> torch.Tensor:
-    faces = faces[:, None] if faces.ndim == 3 else faces.permute(0, 3, 1, 2)
+    if faces.ndim == 3:
+        faces = faces[:, None]
+    elif faces.shape[-1] == 3:
+        faces = faces.permute(0, 3, 1, 2)
     return faces.to(torch.float32).div_(255)
 
 
@@ -357,8 +370,8 @@ def predict_scores(
 
     Parameters
     ----------
-    faces : uint8 (n, *framing.shape)
-    batch_size : crops at once, where they have up to CROP_AREA pixels, and fewer of larger ones
+    faces : uint8 (n, *baseline.shape)
+    batch_size : inputs at once, where they have up to CROP_AREA pixels, and fewer of larger ones
 
     Returns
     -------
@@ -367,7 +380,7 @@ def predict_scores(
     network.eval()
     rows: list[np.ndarray] = []
     with torch.inference_mode():
-        step = max(1, min(batch_size, batch_size * CROP_AREA // baseline.framing.size**2))
+        step = max(1, min(batch_size, batch_size * CROP_AREA // (baseline.frames * baseline.framing.size**2)))
         for start in range(0, len(faces), step):
             crops = to_unit(faces[start : start + step], device)
             with autocast(device, precision):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -12,6 +12,15 @@ from featurepipe.cost import Cost, cost_of
 from featurepipe.models.augment import augment, erase
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
 from featurepipe.records import Framing
+from featurepipe.timelines import Timeline
+
+
+@runtime_checkable
+class HasTerms(Protocol):
+    """A network whose paper trains it with terms of its own beside the loss of its scores."""
+
+    def terms(self, wanted: torch.Tensor) -> torch.Tensor:
+        """Their sum for the batch of the last forward pass in training mode, whose classes are `wanted`, int64 (n,)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Baseline:
         scores are averaged
     output : "softmax" or "sigmoid", the function from scores to outputs; recipe.network["head"] where it has one
     recipe : how it is trained unless a recipe file says otherwise
+    timeline : for a network of sequences: which of a sequence's frames it takes, as its c channels; their framing is
+        grey. None: it takes single faces
     """
 
     name: str
@@ -46,12 +57,23 @@ class Baseline:
     views: Callable[[torch.Tensor, int], list[Any]]
     output: Literal["softmax", "sigmoid"]
     recipe: TrainingRecipe
+    timeline: Timeline | None = None
+
+    @property
+    def frames(self) -> int:
+        """Frames that it takes at once: 1, or the length of a sequence."""
+        return len(self.timeline([None])) if self.timeline else 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input as uint8: that of a crop, or (frames, size, size) of a sequence."""
+        return (self.frames, *self.framing.shape) if self.timeline else self.framing.shape
 
     def cost(self, classes: int) -> Cost:
-        """What one face takes in one view, by the recipe's network for so many classes."""
+        """What one face, or sequence, takes in one view, by the recipe's network for so many classes."""
         with torch.device("meta"):  # shapes alone: no weights are made and nothing is computed
             network = self.build(classes, **self.recipe.network).eval()
-        channels = 3 if self.framing.mode == "RGB" else 1
+        channels = 3 if self.framing.mode == "RGB" else self.frames
         view = self.views(torch.zeros(1, channels, *self.framing.shape[:2]), 1)[0]
         return cost_of(network, lambda: network(view.to("meta")))
 

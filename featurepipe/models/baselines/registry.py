@@ -11,10 +11,12 @@ from featurepipe.models.baselines.ednn import EDNN_BASELINE
 from featurepipe.models.baselines.fer_vgg import FER_VGG
 from featurepipe.models.baselines.ferplus_vgg13 import FERPLUS_VGG13
 from featurepipe.models.baselines.kc_vgg import KC_VGG
+from featurepipe.models.baselines.kim_cnn_lstm import KIM_CNN_LSTM
 from featurepipe.models.baselines.lopes_cnn import LOPES_CNN
 from featurepipe.models.baselines.mollahosseini import MOLLAHOSSEINI
 from featurepipe.models.baselines.sbn_cnn import SBN_CNN
 from featurepipe.models.baselines.seed_cnn import SEED_CNN
+from featurepipe.models.baselines.stc_nlstm import STC_NLSTM
 
 BASELINES = {
     baseline.name: baseline
@@ -32,6 +34,8 @@ BASELINES = {
         DLSVM_BASELINE,
         KC_VGG,
         FERPLUS_VGG13,
+        KIM_CNN_LSTM,
+        STC_NLSTM,
     )
 }
 
