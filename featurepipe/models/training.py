@@ -76,6 +76,8 @@ class Trainer:
         self.history: History = []
         self.best: dict[str, torch.Tensor] = {}
         self.start_from({})
+        # Listing a network's tensors takes a millisecond: not in every step.
+        self._pairs = list(zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True))
 
     @property
     def result(self) -> nn.Module:
@@ -214,11 +216,16 @@ class Trainer:
         loss.backward()
         self.optimiser.step()
         if self.recipe.average:
-            _move_towards(self.average, self.network, self._decay())
+            _move_towards(self._pairs, self._decay())
         return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).double()
 
-    def _training_inputs(self, faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return self.baseline.training_inputs(faces, self.recipe.augmentation, generator)
+    def _training_inputs(self, faces: torch.Tensor, generator: torch.Generator) -> Any:
+        inputs = self.baseline.training_inputs(faces, self.recipe.augmentation, generator)
+        if self.recipe.mixup and not isinstance(inputs, torch.Tensor):
+            raise InputError(
+                f"training recipe: {self.baseline.name} takes more than pictures, which mixup cannot blend; set mixup = 0"
+            )
+        return inputs
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
@@ -447,9 +454,8 @@ def _decayed_apart(network: nn.Module, recipe: TrainingRecipe) -> list[dict[str,
 
 
 @torch.no_grad()
-def _move_towards(average: nn.Module, network: nn.Module, decay: float) -> None:
+def _move_towards(pairs: list[tuple[torch.Tensor, torch.Tensor]], decay: float) -> None:
     """Average weights and batch norm statistics alike: statistics of the last weights would not fit."""
-    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
     get_ema_multi_avg_fn(decay)([kept for kept, _ in floats], [new for _, new in floats], 0)
     for kept, new in pairs:
