@@ -17,10 +17,10 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 SAMPLED = 8
 """Rows that a basis is found from, per direction."""
 
-FLAT = 0.5
+FLAT = 0.25
 """Directions along which 2 C X'X is below this need no Hessian of their own."""
 
-LEAST = 32
+LEAST = 64
 """Directions at least."""
 
 
