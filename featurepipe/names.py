@@ -28,5 +28,5 @@ LAYOUTS = ("vgg_face_caffe", "vgg_face_keras", "vgg_face_mcn", "vgg_face_torch7"
 METHODS = ("svm", *(f"svm:{backbone}" for backbone in BACKBONES), *ARCHITECTURES)
 BENCHMARKS = (
     *("mmod-cpu", "hog-cpu", "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop"),
-    *("linear-svm-fit", "linear-svm-search", "cache-read", "rerun", "memory-flat", "mmod-gpu"),
+    *("linear-svm-fit", "linear-svm-fit-l2", "linear-svm-search", "cache-read", "rerun", "memory-flat", "mmod-gpu"),
 )

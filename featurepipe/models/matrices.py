@@ -30,6 +30,9 @@ LARGE = 1 << 22
 BLOCK = 512
 """Side of the blocks by which a triangle is mirrored."""
 
+Work = Callable[[np.ndarray, slice, np.ndarray], object]
+"""What to do with a piece of X, which rows of X it is, and the total (c, d) to add to."""
+
 
 class Rows:
     """Rows (n, d) in NumPy, float32 or float64, C order; never copied."""
@@ -105,7 +108,7 @@ class Rows:
     def _whole(self, columns: int, dtype: np.dtype) -> bool:
         return dtype == self.dtype and (columns > FEW or self.X.size < LARGE)
 
-    def _sweep(self, columns: int, dtype: np.dtype, work: Callable[[np.ndarray, slice, np.ndarray], object]) -> np.ndarray:
+    def _sweep(self, columns: int, dtype: np.dtype, work: Work) -> np.ndarray:
         """`work` on every piece of X in `dtype`, on every core; what it adds to its total (c, d), summed: (d, c)."""
         count, width = self.shape
         step = max(1, PIECE // max(width, 1))

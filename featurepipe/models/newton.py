@@ -55,10 +55,11 @@ STALLED = 8
 """float64 steps in a row that do not halve the gap: float32 products resolve no more, and the solution stands."""
 
 WHOLE = 1 << 24
-"""The subspace is the whole space where the Hessians and factors of all columns have no more numbers than this."""
+"""Where a quarter of the dimensions is not enough, the subspace is the whole space, as long as the Hessians and factors
+of all columns have no more numbers than this."""
 
 RESCALE = 2.5
-"""With fewer rows than dimensions, a factor is kept until C times the share of active rows has changed by more than this."""
+"""With fewer rows than dimensions, a factor is kept until C times the share of active rows changes by more."""
 
 FLOOR = 1e-12
 """Gaps are relative to the objective, but at least to this share of the objective of w = 0."""
@@ -335,7 +336,7 @@ class Newton:
         old, width = self.guide, self.space.size
         if isinstance(old, _Shared) or 2 * C * self.floor <= FLAT:
             return
-        if 2 * len(self.intercept) * width**2 <= WHOLE:
+        if width <= TINY:
             self.guide, self.floor = self._subspace(None, 0.0), 0.0
             return
         limit = self._limit()
@@ -344,6 +345,10 @@ class Newton:
             basis, values, rest = leading(self.rows, size)
             if 2 * C * values[-1] <= FLAT:
                 break
+        else:
+            if 2 * len(self.intercept) * width**2 <= WHOLE:
+                self.guide, self.floor = self._subspace(None, 0.0), 0.0
+                return
         needed = max(least, int((2 * C * values > FLAT).sum()))
         rest = (rest * (width - size) + float(values[needed:].sum())) / (width - needed)
         self.guide = self._subspace(np.ascontiguousarray(basis[:, :needed]), rest)
