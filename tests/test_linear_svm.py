@@ -2,6 +2,7 @@
 
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -12,9 +13,10 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import featurepipe
-from featurepipe.models import newton
-from featurepipe.models.linear_svm import LinearSVM
+from featurepipe.models import matrices, newton
+from featurepipe.models.linear_svm import LinearSVM, one_vs_rest, path
 from featurepipe.models.matrices import Rows, Symmetric
+from featurepipe.models.subspace import leading
 
 SHAPES = {"tall": (240, 30), "square": (60, 60), "wide": (50, 300)}
 
@@ -225,6 +227,57 @@ def test_a_chunked_float64_evaluation_is_the_plain_one():
     assert Rows(X).times(v, exact=True) == pytest.approx(X.astype(np.float64) @ v, rel=1e-12)
     r = np.random.default_rng(0).normal(size=(1000, 2))
     assert Rows(X).pull(r, exact=True) == pytest.approx(X.T.astype(np.float64) @ r, rel=1e-12)
+
+
+def test_moments_are_the_plain_products_for_weights_of_either_sign():
+    X = deep(700, 30)[0]
+    weight = np.random.default_rng(0).normal(size=700) * (np.arange(700) % 3 > 0)
+    wide = np.column_stack([X, np.ones(700)]).astype(np.float64)
+    plain = (wide.T * weight) @ wide
+    assert Rows(X).moments(weight, exact=True) == pytest.approx(plain, abs=1e-9)
+    assert Rows(X).moments(weight) == pytest.approx(plain, abs=1e-5 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("columns", [3, 20])
+def test_products_a_piece_at_a_time_on_every_core_are_the_plain_ones(columns, monkeypatch):
+    monkeypatch.setattr(matrices, "LARGE", 0)
+    monkeypatch.setattr(matrices, "PIECE", 1000)
+    X, rng = deep(1003, 30)[0], np.random.default_rng(0)
+    v, r, offset = rng.normal(size=(30, columns)), rng.normal(size=(1003, columns)), rng.normal(size=columns)
+    reach = X.astype(np.float64) @ v
+    assert Rows(X).times(v) == pytest.approx(reach, abs=1e-4)
+    assert Rows(X).times(v, exact=True) == pytest.approx(reach, abs=1e-10)
+    assert Rows(X).pull(r) == pytest.approx(X.T.astype(np.float64) @ r, abs=1e-2)
+    assert Rows(X).pull(r, exact=True) == pytest.approx(X.T.astype(np.float64) @ r, abs=1e-9)
+    got, pulled = Rows(X).bend(v, offset, r)
+    assert got == pytest.approx(reach + offset, abs=1e-4)
+    assert pulled == pytest.approx(X.T.astype(np.float64) @ (r * (reach + offset)), abs=2e-2)
+
+
+def test_the_leading_directions_are_those_in_which_the_rows_vary_most():
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(200, 200)))[0]
+    X = rng.normal(size=(5000, 200)) * 2.0 ** -np.arange(200) @ turn.T
+    basis, values, rest = leading(Rows(X), 8)
+    assert basis.T @ basis == pytest.approx(np.eye(8), abs=1e-9)
+    assert np.abs(np.sum(basis[:, :4] * turn[:, :4], axis=0)) == pytest.approx(np.ones(4), abs=0.05)
+    assert values[:4] == pytest.approx(5000 * 4.0 ** -np.arange(4), rel=0.5)
+    assert rest * 192 == pytest.approx(5000 * 4.0**-8 * 4 / 3, rel=0.5)
+
+
+@pytest.mark.parametrize("whole", [0, newton.WHOLE])
+def test_columns_may_see_rows_shifted_and_scaled(whole, monkeypatch):
+    """A fold's own standardising, within one subspace that grows along the path of C."""
+    monkeypatch.setattr(newton, "WHOLE", whole)
+    monkeypatch.setattr(newton, "TINY", 0)
+    X, y = deep(800, 60)
+    columns = one_vs_rest(np.unique(y, return_inverse=True)[1], np.ones(800), np.ones(3))
+    shift, scale = np.random.default_rng(0).normal(size=(2, 60)) * 0.1
+    moved = replace(columns, shift=np.repeat(shift[:, None], 3, 1), scale=np.repeat(1 + scale[:, None], 3, 1))
+    for C, found in zip((1e-4, 1e-2, 1.0), path(X, moved, (1e-4, 1e-2, 1.0), tol=1e-6), strict=True):
+        plain = LinearSVM(C=C).fit((X - shift) / (1 + scale), y)
+        assert found.gap.max() <= 1e-6
+        assert found.objective == pytest.approx(plain.objective_, rel=2e-6)
 
 
 def test_gram_and_factor_share_one_array():

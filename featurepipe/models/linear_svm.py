@@ -25,7 +25,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     For each class it minimises |w|^2 / 2 + b^2 / 2 + C sum_i s_i max(0, 1 - y_i (w x_i + b))^2, the objective of
     LinearSVC(loss="squared_hinge") with its default intercept_scaling=1; `penalise_intercept=False` drops b^2 / 2.
     The method is in featurepipe.models.newton. float32 rows stay float32 and are not copied; besides them the fit
-    holds Gram matrices and factors, together at most as large as the rows (or 64 MiB of float32, if that is more).
+    holds the rows in a subspace and Hessians there, together at most as large as the rows (or 128 MiB, if that is
+    more).
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """The directions in which rows vary most: what many linear SVMs on the same rows have in common, and where most of the
 work is done.
 
-The eigenvalues of X'X of deep features fall off fast (those of 28,709 standardised fc7 vectors like k^-2), so that
-the Hessian I + 2 C X' diag(active s) X of a squared hinge is far from I in a few hundred of 4096 directions alone.
-There, in the coordinates Z = X B (n, k), each column has a Hessian of its own, of the rows that are active now: rows
-that become active are added, those that cease to be are taken away, and factoring takes k^3 / 3 operations.
+The eigenvalues of X'X of deep features fall off fast (those of 28,709 standardised fc7 vectors like k^-2), so that the
+Hessian I + 2 C X' diag(active s) X of a squared hinge is far from I in a few hundred of 4096 directions alone. There,
+in the coordinates Z = X B (n, k), each column has a Hessian of its own, of the rows that are active now: rows that
+become active are added, those that cease to be are taken away, and factoring takes k^3 / 3 operations.
 """
 
 from __future__ import annotations

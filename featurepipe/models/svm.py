@@ -57,8 +57,8 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
     Modern Neural Networks", section 4.2). The temperature is positive, so the label is arg max of decision
     and of probability.
 
-    All folds are fitted together where they can share their rows, so that one Gram matrix serves every C and every
-    fold. The fit holds one normalised copy of `X`, and Gram matrices and factors of at most that size.
+    All folds are fitted together where they can share their rows, so that every product with them serves all folds.
+    The fit holds one normalised copy of `X`, and what LinearSVM holds beside it.
 
     Parameters
     ----------
