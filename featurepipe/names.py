@@ -38,6 +38,6 @@ PROTOCOLS = (
 )
 BENCHMARKS = (
     *("mmod-cpu", "hog-cpu", "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop"),
-    *("linear-svm-fit", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
+    *("linear-svm-fit", "linear-svm-fit-l2", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
     *("vgg16-rate", "pipeline-stored-boxes", "mmod-gpu", "linear-svm-gpu"),
 )

@@ -327,7 +327,7 @@ def test_pictures_of_frames_are_turned_as_their_faces(mmi_faces, tmp_path, capsy
     assert width < height
     with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0])[-3:] == ["truth", "frame", "turn"]
+    assert list(rows[0])[-4:] == ["truth", "sequence", "frame", "turn"]
     turns = {(row["frame"], row["turn"]) for row in rows if "S001" in row["path"]}
     assert turns == {("1", "90"), ("3", "90"), ("4", "90"), ("5", "90")}
 

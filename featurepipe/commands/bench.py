@@ -21,6 +21,7 @@ ROWS = {
     "pipeline-fer-vgg": "pipeline.pipeline_fer_vgg",
     "users-loop": "pipeline.users_loop",
     "linear-svm-fit": "linear_svm.fit_row",
+    "linear-svm-fit-l2": "linear_svm.fit_l2_row",
     "linear-svm-search": "linear_svm.search_row",
     "cache-read": "table.cache_read",
     "rerun": "table.rerun",

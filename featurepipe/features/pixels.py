@@ -32,6 +32,8 @@ class Pixels:
     def recipe(self) -> dict[str, Any]:
         """The feature half of a recipe; the margin is the face half's."""
         framing = {key: value for key, value in asdict(self.framing).items() if key not in ("margin", "points")}
+        if not self.framing.equalise:  # as before crops could be: tables made then stay of use
+            del framing["equalise"]
         landmarks = {"points": self.framing.points, "landmarks": self.landmarks} if self.framing.points else {}
         return {
             "format": 1,

@@ -5,19 +5,34 @@ Small arrays (a few columns) come and go as NumPy; the rows, Gram matrices and f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
+from threadpoolctl import ThreadpoolController
+
+from featurepipe.machine import cores
 
 CHUNK = 4096
 """Rows of moments taken at a time."""
 
-EXACT = 256
-"""Rows converted to float64 at a time."""
+PIECE = 1 << 17
+"""Numbers of X in a piece: small enough for a processor's own cache, and for BLAS not to pack or to share them out."""
+
+FEW = 16
+"""Up to so many columns, products are taken a piece of X at a time; with more, packing pays."""
+
+LARGE = 1 << 22
+"""From so many numbers on, X is worth sharing out to threads."""
 
 BLOCK = 512
 """Side of the blocks by which a triangle is mirrored."""
+
+Work = Callable[[np.ndarray, slice, np.ndarray], object]
+"""What to do with a piece of X, which rows of X it is, and the total (c, d) to add to."""
 
 
 class Rows:
@@ -28,24 +43,43 @@ class Rows:
 
     def times(self, v: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """X v (n, c): in the dtype of the rows, or in float64 where it is to be exact."""
-        if not exact or self.dtype == np.float64:
-            return self.X @ np.asfortranarray(v, dtype=self.dtype)
-        return np.concatenate([part @ v for _, part in self._exact()])
+        dtype = np.dtype(np.float64) if exact else self.dtype
+        v = np.asfortranarray(v, dtype=dtype)
+        if self._whole(v.shape[1], dtype):
+            return self.X @ v
+        product = np.empty((self.shape[0], v.shape[1]), dtype)
+        self._sweep(v.shape[1], dtype, lambda part, here, total: np.matmul(part, v, out=product[here]))
+        return product
 
     def pull(self, r: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """X'r (d, c): in the dtype of the rows, or in float64 where it is to be exact."""
-        if not exact or self.dtype == np.float64:
-            return self.X.T @ np.ascontiguousarray(r, dtype=self.dtype)  # r' X would take OpenBLAS three times as long
-        total = np.zeros((r.shape[1], self.shape[1]))
-        for at, part in self._exact():
-            total += r[at : at + EXACT].T @ part
-        return total.T
+        dtype = np.dtype(np.float64) if exact else self.dtype
+        r = np.ascontiguousarray(r, dtype=dtype)
+        if self._whole(r.shape[1], dtype):
+            return self.X.T @ r  # r' X would take OpenBLAS three times as long
+        return self._sweep(r.shape[1], dtype, lambda part, here, total: _add(total, r[here], part))
+
+    def bend(self, v: np.ndarray, offset: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X v + offset (n, c), and X' (weight * that) (d, c), for weights (n, c)."""
+        columns = v.shape[1]
+        if self._whole(columns, self.dtype):
+            reach = self.times(v) + offset.astype(self.dtype)
+            return reach, self.pull(weight * reach)
+        v, offset = np.asfortranarray(v, dtype=self.dtype), offset.astype(self.dtype)
+        reach = np.empty((self.shape[0], columns), self.dtype)
+
+        def both(part: np.ndarray, here: slice, total: np.ndarray) -> None:
+            mine = np.matmul(part, v, out=reach[here])
+            mine += offset
+            _add(total, weight[here] * mine, part)
+
+        return reach, self._sweep(columns, self.dtype, both)
 
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """[X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign; rows of weight 0 cost nothing."""
         dtype = np.dtype(np.float64) if exact else self.dtype
         total, chosen = np.zeros((self.shape[1] + 1,) * 2, dtype), np.flatnonzero(weight)
-        step = EXACT if exact else CHUNK
+        step = BLOCK if exact else CHUNK
         for at in range(0, len(chosen), step):
             rows = chosen[at : at + step]
             part = np.ones((len(rows), len(total)), dtype)
@@ -68,13 +102,43 @@ class Rows:
     def outer(self) -> Symmetric:
         """X X' in float64, a block of columns at a time: large C leaves no room for the rounding of float32."""
         outer = Symmetric(self.shape[0], np.dtype(np.float64))
-        for at in range(0, self.shape[1], EXACT):
-            outer.add(self.X[:, at : at + EXACT].astype(np.float64).T, transposed=True)
+        for at in range(0, self.shape[1], BLOCK):
+            outer.add(self.X[:, at : at + BLOCK].astype(np.float64).T, transposed=True)
         return outer
 
-    def _exact(self) -> Any:
-        for at in range(0, len(self.X), EXACT):
-            yield at, self.X[at : at + EXACT].astype(np.float64)
+    def _whole(self, columns: int, dtype: np.dtype) -> bool:
+        return dtype == self.dtype and (columns > FEW or self.X.size < LARGE)
+
+    def _sweep(self, columns: int, dtype: np.dtype, work: Work) -> np.ndarray:
+        """`work` on every piece of X in `dtype`, on every core; what it adds to its total (c, d), summed: (d, c)."""
+        count, width = self.shape
+        step = max(1, PIECE // max(width, 1))
+
+        def share(low: int, high: int) -> np.ndarray:
+            total = np.zeros((columns, width))  # float64: a sum over all rows in float32 would lose the small gaps
+            space = np.empty((step, width), dtype) if dtype != self.dtype else None
+            for at in range(low, high, step):
+                here = slice(at, min(at + step, high))
+                part = self.X[here]
+                if space is not None:
+                    space[: len(part)] = part
+                    part = space[: len(part)]
+                work(part, here, total)
+            return total
+
+        bounds = np.linspace(0, count, (cores() if self.X.size >= LARGE else 1) + 1).astype(int).tolist()
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(bounds) - 1) as pool:
+            totals = list(pool.map(share, bounds[:-1], bounds[1:]))
+        return np.add.reduce(totals).T
+
+
+def _add(total: np.ndarray, r: np.ndarray, part: np.ndarray) -> None:
+    total += np.ascontiguousarray(r.T) @ part
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 class Twice:
@@ -92,6 +156,11 @@ class Twice:
     def pull(self, r: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """X'r (d, c)."""
         return self.rows.pull(r[: self.count] + r[self.count :], exact=exact)
+
+    def bend(self, v: np.ndarray, offset: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X v + offset (2n, c), and X' (weight * that) (d, c)."""
+        once, pulled = self.rows.bend(v, offset, weight[: self.count] + weight[self.count :])
+        return np.concatenate([once, once]), pulled
 
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> Any:
         """[X 1]' diag(weight) [X 1]."""

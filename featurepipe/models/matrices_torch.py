@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from featurepipe.models.matrices import CHUNK, EXACT
+from featurepipe.models.matrices import BLOCK, CHUNK
 
 
 class TorchRows:
@@ -34,9 +34,14 @@ class TorchRows:
             return (self.X.T @ self._here(r)).cpu().numpy()
         wide = self._here(r, torch.float64)
         total = torch.zeros((self.shape[1], wide.shape[1]), dtype=torch.float64, device=self.X.device)
-        for part, mine in zip(self.X.split(EXACT), wide.split(EXACT), strict=True):
+        for part, mine in zip(self.X.split(BLOCK), wide.split(BLOCK), strict=True):
             total += part.T.double() @ mine
         return total.cpu().numpy()
+
+    def bend(self, v: np.ndarray, offset: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X v + offset (n, c), and X' (weight * that) (d, c), for weights (n, c)."""
+        reach = self.X @ self._here(v) + self._here(offset)
+        return reach.cpu().numpy(), (self.X.T @ (self._here(weight) * reach)).cpu().numpy()
 
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """[X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign; rows of weight 0 cost nothing."""
@@ -62,7 +67,7 @@ class TorchRows:
 
     def outer(self) -> TorchSymmetric:
         """X X' in float64."""
-        parts = (part.double() for part in self.X.split(EXACT, dim=1))
+        parts = (part.double() for part in self.X.split(BLOCK, dim=1))
         return TorchSymmetric(sum((part @ part.T for part in parts), torch.zeros((), device=self.X.device).double()))
 
     def _here(self, array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:

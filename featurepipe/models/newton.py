@@ -55,10 +55,11 @@ STALLED = 8
 """float64 steps in a row that do not halve the gap: float32 products resolve no more, and the solution stands."""
 
 WHOLE = 1 << 24
-"""The subspace is the whole space where the Hessians and factors of all columns have no more numbers than this."""
+"""Where a quarter of the dimensions is not enough, the subspace is the whole space, as long as the Hessians and factors
+of all columns have no more numbers than this."""
 
 RESCALE = 2.5
-"""With fewer rows than dimensions, a factor is kept until C times the share of active rows has changed by more than this."""
+"""With fewer rows than dimensions, a factor is kept until C times the share of active rows changes by more."""
 
 FLOOR = 1e-12
 """Gaps are relative to the objective, but at least to this share of the objective of w = 0."""
@@ -126,6 +127,15 @@ class _Tall:
             return pulled
         return (pulled - self.shift[:, at] * r.sum(axis=0)) / self.scale[:, at]
 
+    def bend(self, p: np.ndarray, p_b: np.ndarray, curvature: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Margins m = X p + p_b, and X'(curvature m), for the columns `at`."""
+        if self.shift is None or self.scale is None:
+            return self.rows.bend(p, p_b, curvature)
+        p = p / self.scale[:, at]
+        reach, pulled = self.rows.bend(p, p_b - (self.shift[:, at] * p).sum(axis=0), curvature)
+        bent = np.einsum("ij,ij->j", curvature, reach, dtype=np.float64)
+        return reach, (pulled - self.shift[:, at] * bent) / self.scale[:, at]
+
     def inner(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """<u, v> of each column, float64."""
         return np.einsum("ij,ij->j", u, v, dtype=np.float64)
@@ -152,6 +162,10 @@ class _Wide:
 
     def pull(self, r: np.ndarray, at: np.ndarray, *, exact: bool = False) -> np.ndarray:
         return r
+
+    def bend(self, p: np.ndarray, p_b: np.ndarray, curvature: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, ...]:
+        reach = self.margins(p, at) + p_b
+        return reach, curvature * reach
 
     def inner(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         return np.einsum("ij,ij->j", u, self.outer.times(v), dtype=np.float64)
@@ -322,16 +336,20 @@ class Newton:
         old, width = self.guide, self.space.size
         if isinstance(old, _Shared) or 2 * C * self.floor <= FLAT:
             return
-        if 2 * len(self.intercept) * width**2 <= WHOLE:
+        if width <= TINY:
             self.guide, self.floor = self._subspace(None, 0.0), 0.0
             return
         limit = self._limit()
         least = min(limit, max(LEAST, 2 * old.size if old else 0))
         for size in sorted({max(least, limit // part) for part in (16, 4, 1)}):
             basis, values, rest = leading(self.rows, size)
-            needed = max(least, int((2 * C * values > FLAT).sum()))
-            if needed < size:
+            if 2 * C * values[-1] <= FLAT:
                 break
+        else:
+            if 2 * len(self.intercept) * width**2 <= WHOLE:
+                self.guide, self.floor = self._subspace(None, 0.0), 0.0
+                return
+        needed = max(least, int((2 * C * values > FLAT).sum()))
         rest = (rest * (width - size) + float(values[needed:].sum())) / (width - needed)
         self.guide = self._subspace(np.ascontiguousarray(basis[:, :needed]), rest)
         self.floor = float(values[needed - 1]) if needed < limit else 0.0
@@ -435,9 +453,10 @@ class _Conjugate:
     def advance(self) -> None:
         """One product with the Hessian."""
         space, at, live = self.newton.space, self.at, self.live[self.at]
-        reach = space.margins(self.p, live) + self.p_b.astype(self.p.dtype)
-        bent = self.curvature[:, at] * reach
-        h, h_b = self.p + space.pull(bent, live), self.newton.penalty * self.p_b + bent.sum(axis=0, dtype=np.float64)
+        curvature = self.curvature[:, at]
+        reach, pulled = space.bend(self.p, self.p_b, curvature, live)
+        h = self.p + pulled.astype(self.p.dtype, copy=False)
+        h_b = self.newton.penalty * self.p_b + np.einsum("ij,ij->j", curvature, reach, dtype=np.float64)
         bend = space.inner(h, self.p) + h_b * self.p_b
         size = np.where(bend > 0, self.left / np.where(bend > 0, bend, 1), 0)
         short = size.astype(self.p.dtype)

@@ -1,10 +1,10 @@
 """The directions in which rows vary most: what many linear SVMs on the same rows have in common, and where most of the
 work is done.
 
-The Gram matrix of deep features falls off fast (that of 28,709 standardised fc7 vectors like k^-2), so that the Hessian
-I + 2 C X' diag(active s) X of a squared hinge differs from a multiple of I in a few hundred of 4096 directions. There,
-in the coordinates Z = X B (n, k), each column has a Hessian of its own, of the rows that are active now, kept up to date
-by the rows that become active or cease to be, and factored anew whenever it is needed: k^3 / 3 operations.
+The eigenvalues of X'X of deep features fall off fast (those of 28,709 standardised fc7 vectors like k^-2), so that
+the Hessian I + 2 C X' diag(active s) X of a squared hinge is far from I in a few hundred of 4096 directions alone.
+There, in the coordinates Z = X B (n, k), each column has a Hessian of its own, of the rows that are active now: rows
+that become active are added, those that cease to be are taken away, and factoring takes k^3 / 3 operations.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 SAMPLED = 8
 """Rows that a basis is found from, per direction."""
 
-FLAT = 0.5
+FLAT = 0.25
 """Directions along which 2 C X'X is below this need no Hessian of their own."""
 
-LEAST = 32
+LEAST = 64
 """Directions at least."""
 
 
@@ -134,7 +134,7 @@ class Subspace:
         return w if self.basis is None else self.basis.T @ w.astype(self.basis.dtype)
 
     def _moments(self, weight: np.ndarray) -> np.ndarray:
-        """In an eigenbasis float32 does whatever the scale of the directions; the directions as they are need float64."""
+        """An eigenbasis lets float32 do, whatever the scales of its directions; directions as they are need float64."""
         return self.rows.moments(weight, exact=self.basis is None)
 
     def _factored(self, C: float, column: int) -> Any:

@@ -223,7 +223,7 @@ class Trainer:
         inputs = self.baseline.training_inputs(faces, self.recipe.augmentation, generator)
         if self.recipe.mixup and not isinstance(inputs, torch.Tensor):
             raise InputError(
-                f"training recipe: {self.baseline.name} takes more than pictures, which mixup cannot blend; set mixup = 0"
+                f"training recipe: {self.baseline.name} takes landmarks too, which mixup cannot blend; set mixup = 0"
             )
         return inputs
 
