@@ -27,7 +27,7 @@ from featurepipe.models.training_recipe import Augmentation
 from featurepipe.timelines import five_states, peak_of, to_peak
 
 NETWORKS = [name for name, baseline in BASELINES.items() if baseline.timeline]
-LEARNT = {"kim_cnn_lstm": 5, "stc_nlstm": 12}
+LEARNT = {"kim_cnn_lstm": 3, "stc_nlstm": 12}
 """Epochs after which a network knows where the band of `sequences_of` is."""
 EMOTIONS = ["anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"]
 MMI = ["neutral"] * 3 + ["onset"] * 4 + ["apex"] * 3 + ["offset"] * 4 + ["neutral"] * 2

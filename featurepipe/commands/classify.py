@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from featurepipe.commands.predictions import Predictions, write_predictions
-from featurepipe.commands.sequences import read_whole_sequences, sequences_of
+from featurepipe.commands.sequences import read_sequences, sequences_of
 from featurepipe.commands.steps import (
     content_codes,
     crops_for,
@@ -59,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
             f"--pictures would put photos into {args.source}, to be classified next time: give another --out"
         )
     model = load_model(args.model) if args.model else load_model(shipped_svm())
-    if timeline_of(model):
-        read_whole_sequences(args)
-    source = samples_of(args)
+    source = read_sequences(args) if timeline_of(model) else samples_of(args)
     keep_faces_of(args, model, source)
     out = Path(args.out)
     table = table_of(args, out / "table")

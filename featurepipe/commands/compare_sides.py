@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from featurepipe.commands.sequences import read_whole_sequences, sequences_of, whole_sequences
+from featurepipe.commands.sequences import read_sequences, sequences_of, whole_sequences
 from featurepipe.commands.steps import (
     crops_for,
     fill_table,
@@ -105,8 +105,6 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
 
     A protocol is of what is tested on: that is reduced to what takes part.
     """
-    if of_sequences(args):
-        read_whole_sequences(args)
     each = [_with_source(own) for own in (_train_and_test(args) if args.train else [_alone(args)])]
     if args.protocol:
         own, source = each[-1]
@@ -200,7 +198,7 @@ def _like(args: argparse.Namespace, **changed: object) -> argparse.Namespace:
 
 def _with_source(args: argparse.Namespace) -> tuple[argparse.Namespace, Source]:
     """Read SOURCE. Of two, one that holds crops needs no detector: --detector, --margin are for the photos beside."""
-    source = samples_of(args)
+    source = read_sequences(args) if of_sequences(args) else samples_of(args)
     return (_like(args, detector=None) if args.train and source.faces == "crops" else args), source
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from featurepipe.commands.fit_svm import soft_labels_of, training_rows
-from featurepipe.commands.sequences import read_input, read_whole_sequences
+from featurepipe.commands.sequences import read_input, read_sequences
 from featurepipe.commands.steps import (
     content_codes,
     crops_for,
@@ -43,12 +43,11 @@ def run(args: argparse.Namespace) -> int:
     """Cut the faces, train, save, print the summary; with --folds the result is soft labels instead of a model."""
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
-    if baseline.timeline:
-        read_whole_sequences(args)
     _check(args, recipe)
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
-    tell(summary_lines(fill_table(args, samples_of(args), table, crops)))
+    source = read_sequences(args) if baseline.timeline else samples_of(args)
+    tell(summary_lines(fill_table(args, source, table, crops)))
     features = read_input(table, args.source, baseline)
     fit, watch = training_rows(features, None)
     if not len(fit):

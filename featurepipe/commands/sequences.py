@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featurepipe.commands.steps import crops_for, read_features, tell
+from featurepipe.commands.steps import crops_for, read_features, samples_of, tell
 from featurepipe.datasets.protocols import PROTOCOLS, Protocol
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
@@ -19,10 +20,20 @@ if TYPE_CHECKING:  # its module loads torch
     from featurepipe.models.baselines import Baseline
 
 
-def read_whole_sequences(args: argparse.Namespace) -> None:
-    """Read every frame of SOURCE's sequences, where the user does not say otherwise, and of each the largest face."""
-    args.frames = args.frames or "all"
-    args.policy = "largest"
+def read_sequences(args: argparse.Namespace) -> Source:
+    """Read SOURCE with every frame of its sequences, where the user does not say otherwise; of each the largest face.
+
+    Raises InputError, before faces are looked for, where there is no sequence.
+    """
+    args.frames, args.policy = args.frames or "all", "largest"
+    source = samples_of(args)
+    frames = Counter((one.subject, one.sequence) for one in source.samples if one.sequence and one.frame is not None)
+    if max(frames.values(), default=0) < 2:
+        raise InputError(
+            f"{args.source} holds no sequences of two frames or more, and a network of sequences is asked for: give a "
+            "CSV with the columns sequence and frame, or a database of sequences; or choose a network of single faces"
+        )
+    return source
 
 
 def whole_sequences(taken: Source, source: Source, protocol: Protocol) -> Source:
@@ -42,13 +53,8 @@ def whole_sequences(taken: Source, source: Source, protocol: Protocol) -> Source
 
 
 def sequences_of(table: str | Path, source: str) -> Sequences:
-    """The sequences of a table; samples that are in none are counted on stderr. Raises InputError where all are."""
+    """The sequences of a table that was made of `source`; samples that are in none are counted on stderr."""
     sequences = sequences_in(FeatureTable.open(table).samples())
-    if not sequences.rows:
-        raise InputError(
-            f"{source} holds no sequences of two frames or more, and a network of sequences is asked for: give a CSV "
-            "with the columns sequence and frame, or a database of sequences; or choose a network of single faces"
-        )
     if sequences.left_out:
         tell([f"{sequences.left_out} photos of {source} are in no sequence of two frames or more: left out"])
     return sequences
