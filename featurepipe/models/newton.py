@@ -352,7 +352,7 @@ class Newton:
         needed = max(least, int((2 * C * values > FLAT).sum()))
         rest = (rest * (width - size) + float(values[needed:].sum())) / (width - needed)
         self.guide = self._subspace(np.ascontiguousarray(basis[:, :needed]), rest)
-        self.floor = float(values[needed - 1]) if needed < limit else 0.0
+        self.floor = float(values[min(needed, size - 1)]) if needed < limit else 0.0
 
     def _subspace(self, basis: np.ndarray | None, rest: float) -> Subspace:
         columns = self.columns
