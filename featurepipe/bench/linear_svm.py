@@ -52,18 +52,18 @@ def fc7_like(count: int, width: int, seed: int = 0) -> Data:
 
 
 def fit_row(
-    quick: bool, data: Data | None = None, C: float = 1e-4, normaliser: Normalised = "standard"
+    settings: Settings, data: Data | None = None, C: float = 1e-4, normaliser: Normalised = "standard"
 ) -> dict[str, Any]:
     """Seconds of one fit: ours to the objective that the better of LinearSVC(dual=True or False) reaches at tol 1e-3.
 
     Parameters
     ----------
-    quick : 4,000 rows of 512 numbers instead of FER2013's 28,709 of 4096
+    settings : where they are quick, 4,000 rows of 512 numbers instead of FER2013's 28,709 of 4096
     data : rows of one's own
     C : of both
     normaliser : rows standardised, or scaled to unit length
     """
-    X, y = data or fc7_like(*(QUICK if quick else FER2013))
+    X, y = data or fc7_like(*(QUICK if settings.quick else FER2013))
     X = NORMALISERS[normaliser](copy=data is not None).fit_transform(X)
     found = {dual: _LinearSVCFit(X, y, C, dual) for dual in (True, False)}
     for fit in found.values():
@@ -75,30 +75,32 @@ def fit_row(
     )
     if tol is None:
         raise RuntimeError(f"LinearSVM did not reach LinearSVC's objective {best.objective!r}")
-    ours, reference = medians(3 if quick else 1, wall_of(lambda: LinearSVM(C=C, tol=tol).fit(X, y)), wall_of(best))
+    ours, reference = medians(
+        3 if settings.quick else 1, wall_of(lambda: LinearSVM(C=C, tol=tol).fit(X, y)), wall_of(best)
+    )
     name = f"{version_of('scikit-learn')} LinearSVC(dual={best.dual}, tol=1e-3), {_described(X, normaliser, C)}"
     return row(ROWS[normaliser], ours, reference, name, "s", None)
 
 
-def fit_l2_row(quick: bool, data: Data | None = None) -> dict[str, Any]:
+def fit_l2_row(settings: Settings, data: Data | None = None) -> dict[str, Any]:
     """`fit_row` for rows of unit length, at C 0.01."""
-    return fit_row(quick, data, 0.01, "l2")
+    return fit_row(settings, data, 0.01, "l2")
 
 
 def search_row(
-    quick: bool, data: Data | None = None, Cs: Sequence[float] = GRID, normaliser: Normalised = "l2"
+    settings: Settings, data: Data | None = None, Cs: Sequence[float] = GRID, normaliser: Normalised = "l2"
 ) -> dict[str, Any]:
     """Seconds to choose among seven C by five folds, and to fit again with the best.
 
     Parameters
     ----------
-    quick : 3,000 rows of 384 numbers instead of FER2013's 28,709 of 4096, for which GridSearchCV takes a quarter of
-        an hour or more
+    settings : where they are quick, 3,000 rows of 384 numbers instead of FER2013's 28,709 of 4096, for which
+        GridSearchCV takes half an hour
     data : rows of one's own
     Cs : values of C to choose from
     normaliser : rows of unit length, or standardised on each fold
     """
-    X, y = data or fc7_like(*(QUICK_SEARCH if quick else FER2013))
+    X, y = data or fc7_like(*(QUICK_SEARCH if settings.quick else FER2013))
     folds = inner_folds(y, None, FOLDS, 0)
     ours = LinearSVMCV(normaliser=normaliser, Cs=Cs, folds=FOLDS)
     reference = GridSearchCV(
