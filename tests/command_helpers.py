@@ -45,7 +45,7 @@ def manifest(path, faces, labels, header="path,label,subject", extra=lambda phot
 
 
 def untrained_weights(path, width=0.125):
-    """fer-vgg as fit_cnn writes it, after two steps on noise; the architecture that ships has width 0.5."""
+    """fer-vgg as fit_cnn writes it, after two steps on noise; what ships has width 1."""
     rng = np.random.default_rng(0)
     recipe = TrainingRecipe(epochs=1, batch_size=4, lr=0.01, network={"width": width})
     model = CNNClassifier("fer-vgg", recipe, device="cpu")

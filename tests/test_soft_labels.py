@@ -121,6 +121,12 @@ def test_a_network_follows_them_where_labels_are_noise():
     assert right[0.0] < 0.7
 
 
+def test_of_another_shape_they_are_refused():
+    faces, labels = faces_of("fer-vgg")
+    with pytest.raises(InputError, match=r"expected to be of shape \(24, 3\), not \(24, 2\)"):
+        make(soft_weight=0.5).fit(faces, labels, soft_labels=np.full((24, 2), 0.5))
+
+
 def test_from_the_command_line(tmp_path, capsys):
     faces, labels = faces_of("fer-vgg", 36)
     np.savez(tmp_path / "s.npz", images=faces, labels=np.searchsorted(LABELS, labels), classes=np.array(LABELS))

@@ -96,14 +96,19 @@ class CNNClassifier:
         initial : fitted model of the same architecture whose weights are the start (fine-tuning); where its classes
             are others what has weights per class starts anew. The photos it was trained on join `trained_on`
 
-        Raises InputError for faces of another shape, fewer than two classes, a validation label never trained on,
-        or an `initial` of another architecture or width; ModelError for a checkpoint of another run.
+        Raises InputError for faces or soft labels of another shape, fewer than two classes, a validation label never
+        trained on, or an `initial` of another architecture or width; ModelError for a checkpoint of another run.
         """
         _check_faces(faces, self.baseline)
         labels = np.asarray(labels, dtype=str)
         self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(f"training needs at least two classes, got {', '.join(self.classes_) or 'none'}")
+        if soft_labels is not None and np.shape(soft_labels) != (len(faces), len(self.classes_)):
+            raise InputError(
+                f"soft labels for {len(faces)} faces of {len(self.classes_)} classes are expected to be of shape "
+                f"{(len(faces), len(self.classes_))}, not {np.shape(soft_labels)}"
+            )
         trainer = Trainer(
             self.baseline,
             self.recipe_ or self.baseline.recipe,
