@@ -81,4 +81,5 @@ def seeded_vgg_face(device: str, precision: str = "auto") -> TorchBackbone:
         framing=Framing(SIZE, "RGB", 0.3),
         dim=FULL.fc,
         weights_sha256="seeded",
+        large_maps=True,
     )

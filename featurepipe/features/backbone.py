@@ -93,6 +93,7 @@ class TorchBackbone:
     forward : uint8 crops (n, *framing.shape) on the device -> (n, dim)
     framing, dim : as in `Backbone`
     weights_sha256 : of the weights file
+    large_maps : as in `prepared`
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class TorchBackbone:
         framing: Framing,
         dim: int,
         weights_sha256: str,
+        large_maps: bool = False,
     ) -> None:
         self.name = choice.name
         self.framing = framing
@@ -114,7 +116,7 @@ class TorchBackbone:
         on_cpu = choice.device.type == "cpu"
         self.threads = min(MOST_THREADS, torch.get_num_threads()) if on_cpu else 1
         self.batch_size = BATCH_ON_CPU if on_cpu else BATCH_ON_GPU
-        self._network = prepared(network, choice.device, choice.precision)
+        self._network = prepared(network, choice.device, choice.precision, large_maps=large_maps)
         self._forward = forward
 
     def recipe(self) -> dict[str, Any]:

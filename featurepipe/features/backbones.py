@@ -162,6 +162,7 @@ def _vgg16(
         framing=get_record(choice.name).need_framing(),
         dim=widths.layers[choice.layer],
         weights_sha256=sha256_of(path),
+        large_maps=True,
     )
 
 
