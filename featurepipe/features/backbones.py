@@ -252,7 +252,8 @@ def _load_dlib_resnet(choice: Choice) -> Backbone:
     dlib turns and scales each face by its five landmarks before this network. Here the crop is upright and cut by
     the box alone: its framing is the median size and place of dlib's own chips around its HOG boxes, on 291 photos.
     On 59 of them the descriptor lay a median of 0.25 from the one with landmarks, for 97 % below the 0.6 at which
-    dlib tells people apart (different people: median 0.75).
+    dlib tells people apart (different people: median 0.75). Measured on 124 photos: bf16 moves a descriptor by 0.012 at
+    most (cosine 0.99996).
     """
     path = choice.weights or need(get_record(choice.name))
     file = read_dlib_resnet(path)
@@ -293,7 +294,7 @@ REGISTRY: dict[str, Offer] = {
     ),
     "facenet-vggface2": Offer(_load_facenet, ("embedding",), ("standardised",)),
     # dlib's own chips are turned by landmarks, ours are not.
-    "dlib-resnet": Offer(_load_dlib_resnet, ("descriptor",), ("dlib",), precisions=("fp32",), fidelity="near-faithful"),
+    "dlib-resnet": Offer(_load_dlib_resnet, ("descriptor",), ("dlib",), fidelity="near-faithful"),
     "hog": Offer(
         _load_hog,
         ("blocks",),
