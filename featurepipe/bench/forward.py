@@ -63,10 +63,7 @@ def vgg16_rate(settings: Settings) -> dict[str, Any]:
 
 
 def dlib_resnet(settings: Settings) -> dict[str, Any]:
-    """dlib's face descriptor: ours, a batch at a time in fp32, against dlib's own, a face at a time; both on one core.
-
-    The floor is its operations at the rate of a large matrix product.
-    """
+    """dlib's face descriptor, ours in batches and in fp32 against dlib's own face by face, both on one core."""
     package_folder("face_recognition_models", "dlib-models", "dlib's face descriptor")
     own = import_dlib("its own face descriptor").face_recognition_model_v1(str(need(get_record("dlib-resnet"))))
     backbone = load_backbone("dlib-resnet", device="cpu", precision="fp32")
@@ -79,10 +76,8 @@ def dlib_resnet(settings: Settings) -> dict[str, Any]:
             cpu_of(lambda: [backbone(batch) for _ in range(4)]),
             cpu_of(lambda: [own.compute_face_descriptor(face) for face in few]),
         )
-    counted = backbone.cost()
-    floor = 2 * counted.multiply_adds / products_per_second("cpu", None) if counted else None
     name = f"{version_of('dlib|dlib-bin')}, one core"
-    return row("dlib-resnet", ours / (4 * len(batch)), theirs / len(few), name, "s/face and core", floor)
+    return row("dlib-resnet", ours / (4 * len(batch)), theirs / len(few), name, "s/face and core", None)
 
 
 def forward_all(backbone: Backbone, batches: list[np.ndarray]) -> None:
