@@ -37,7 +37,7 @@ PROTOCOLS = (
     *("affectnet8", "oulu_si10", "mmi_si10", "fedro_cross", "kfold_subject", "holdout"),
 )
 BENCHMARKS = (
-    *("mmod-cpu", "hog-cpu", "vgg16-forward", "pipeline-vgg-face", "pipeline-fer-vgg", "users-loop"),
-    *("linear-svm-fit", "linear-svm-fit-l2", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
+    *("mmod-cpu", "hog-cpu", "vgg16-forward", "dlib-resnet", "pipeline-vgg-face", "pipeline-fer-vgg"),
+    *("users-loop", "linear-svm-fit", "linear-svm-fit-l2", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
     *("vgg16-rate", "pipeline-stored-boxes", "mmod-gpu", "linear-svm-gpu"),
 )

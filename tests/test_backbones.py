@@ -21,8 +21,6 @@ from featurepipe.networks import fer_vgg
 from featurepipe.networks.vgg16 import VGG16, Widths
 from featurepipe.weights import ENVIRONMENT, get_record, records
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
-
 
 @pytest.fixture(autouse=True)
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,53 +305,6 @@ def test_offline_names_the_url_and_the_cache(name: str, tmp_path: Path, monkeypa
             load_backbone(name, device="cpu")
     assert url in str(caught.value)
     assert str(tmp_path / "torch") in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def dlib_network():
-    dlib = pytest.importorskip("dlib")
-    models = pytest.importorskip("face_recognition_models")
-    return dlib.face_recognition_model_v1(models.face_recognition_model_location())
-
-
-def test_dlib_resnet_equals_dlib_on_the_same_chip(dlib_network) -> None:
-    backbone, chips = load_backbone("dlib-resnet", device="cpu"), noise(3, 150, 150, 3)
-    vectors = backbone(chips)
-    expected = np.array([dlib_network.compute_face_descriptor(chip) for chip in chips], np.float32)
-    np.testing.assert_array_equal(vectors, expected)
-    np.testing.assert_array_equal(backbone(chips[[0, 2, 2]])[0], vectors[0])
-    assert backbone.recipe()["layer"] == "descriptor"
-    with pytest.raises(InputError, match="fp32"):
-        load_backbone("dlib-resnet", precision="bf16")
-
-
-def test_another_file_is_not_dlibs_descriptor(dlib_network, small: Path) -> None:
-    with pytest.raises(WeightsError, match="not dlib's face descriptor"):
-        load_backbone("dlib-resnet", weights=small)
-
-
-@pytest.mark.skipif(not DATA.is_dir(), reason="no shared data beside the checkout")
-def test_crops_without_landmarks_are_one_person_to_dlib(dlib_network) -> None:
-    """dlib calls two descriptors one person below a distance of 0.6."""
-    import dlib
-    import face_recognition_models as models
-    from PIL import Image
-
-    from featurepipe.faces.crops import crop_face
-    from featurepipe.records import Face
-
-    backbone = load_backbone("dlib-resnet", device="cpu")
-    landmarks = dlib.shape_predictor(models.pose_predictor_five_point_model_location())
-    detector, distances = dlib.get_frontal_face_detector(), []
-    for path in sorted((DATA / "photos").iterdir())[:6]:
-        pixels = np.array(Image.open(path).convert("RGB"))
-        for box in detector(pixels):
-            crop = crop_face(pixels, Face(box.left(), box.top(), box.right(), box.bottom()), backbone.framing)
-            theirs = np.array(dlib_network.compute_face_descriptor(pixels, landmarks(pixels, box)))
-            distances.append(np.linalg.norm(backbone(crop[None])[0] - theirs))
-    assert len(distances) >= 5
-    assert max(distances) < 0.6
-    assert np.median(distances) < 0.3
 
 
 # HOG -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featurepipe.conversion.dlib_dat import read
+from featurepipe.conversion.dlib_mmod import read
 from featurepipe.datasets.synthetic import Identity, render_face, render_group
 from featurepipe.devices import autocast
 from featurepipe.errors import InputError, WeightsError

@@ -1,4 +1,4 @@
-"""VGG-16's forward pass, against torchvision's VGG-16 run as its documentation runs it."""
+"""Forward passes: VGG-16's against torchvision's, dlib's face descriptor against dlib's own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import numpy as np
 import torch
 
 from featurepipe.bench.material import VGG16_OPERATIONS, crops, seeded_vgg16, seeded_vgg_face
-from featurepipe.bench.rows import Settings, alone, medians, row, version_of, wall_of
+from featurepipe.bench.rows import Settings, alone, cpu_of, medians, row, version_of, wall_of
 from featurepipe.devices import resolve_device
 from featurepipe.errors import MissingPackageError
+from featurepipe.faces.detectors import import_dlib, package_folder
 from featurepipe.features.backbone import Backbone
+from featurepipe.features.backbones import load_backbone
 from featurepipe.features.forwarding import Forwarder
+from featurepipe.weights import get_record, need
 
 
 def vgg16_forward(settings: Settings) -> dict[str, Any]:
@@ -57,6 +60,24 @@ def vgg16_rate(settings: Settings) -> dict[str, Any]:
     floor = VGG16_OPERATIONS / rate
     name = f"{version_of('torch')}, {precision} matrix product: {rate:.3g} operations/s"
     return row("vgg16-rate", ours, floor, name, "s/face", floor, settings.machine())
+
+
+def dlib_resnet(settings: Settings) -> dict[str, Any]:
+    """dlib's face descriptor, ours in batches and in fp32 against dlib's own face by face, both on one core."""
+    package_folder("face_recognition_models", "dlib-models", "dlib's face descriptor")
+    own = import_dlib("its own face descriptor").face_recognition_model_v1(str(need(get_record("dlib-resnet"))))
+    backbone = load_backbone("dlib-resnet", device="cpu", precision="fp32")
+    batch = crops(backbone.batch_size, backbone.framing)
+    few = batch[: 4 if settings.quick else 8]
+    with alone():
+        backbone(batch)
+        ours, theirs = medians(
+            3 if settings.quick else 7,
+            cpu_of(lambda: [backbone(batch) for _ in range(4)]),
+            cpu_of(lambda: [own.compute_face_descriptor(face) for face in few]),
+        )
+    name = f"{version_of('dlib|dlib-bin')}, one core"
+    return row("dlib-resnet", ours / (4 * len(batch)), theirs / len(few), name, "s/face and core", None)
 
 
 def forward_all(backbone: Backbone, batches: list[np.ndarray]) -> None:

@@ -17,6 +17,7 @@ ROWS = {
     "mmod-cpu": "detectors.mmod_cpu",
     "hog-cpu": "detectors.hog_cpu",
     "vgg16-forward": "forward.vgg16_forward",
+    "dlib-resnet": "forward.dlib_resnet",
     "pipeline-vgg-face": "pipeline.pipeline_vgg_face",
     "pipeline-fer-vgg": "pipeline.pipeline_fer_vgg",
     "users-loop": "pipeline.users_loop",

@@ -1,42 +1,36 @@
-"""Reader of dlib's serialised CNN face detector, mmod_human_face_detector.dat; nothing in the file is run.
+"""dlib's serialised neural networks (.dat), item by item and layer by layer; nothing in the file is run.
 
 The file is a stream without header or alignment: integers of a control byte and 1 to 8 bytes, reals of two integers
-(mantissa, exponent), strings and tensors with their sizes in front. Each of the network's layers is met in turn, from
-the input to the output, each under its own name and version (dlib/serialize.h, dlib/dnn/layers.h, loss.h, core.h).
+(mantissa, exponent), strings and tensors with their sizes in front. First come the versions of a network's layers, from
+the output to the input; then the layers from the input to the output, each under its own name and version
+(dlib/serialize.h, dlib/dnn/layers.h, loss.h, core.h). Readers of whole networks: dlib_mmod, dlib_resnet.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from featurepipe.errors import WeightsError
 
-WRAPPERS = 19
-"""Layers of the network: seven convolutions, the first six each followed by batch norm and a rectifier."""
-
-NETWORK = (
-    ((16, 3, 5, 5), (2, 2), (0, 0)),
-    ((32, 16, 5, 5), (2, 2), (0, 0)),
-    ((32, 32, 5, 5), (2, 2), (0, 0)),
-    ((45, 32, 5, 5), (1, 1), (2, 2)),
-    ((45, 45, 5, 5), (1, 1), (2, 2)),
-    ((45, 45, 5, 5), (1, 1), (2, 2)),
-    ((1, 45, 9, 9), (1, 1), (4, 4)),
-)
-"""Shape, stride and padding of each convolution."""
-
-_PYRAMID = "input_rgb_image_pyramid"
 _SPECIAL = {32000: math.inf, 32001: -math.inf, 32002: math.nan}
+
+Scaling = tuple[np.ndarray, np.ndarray]
+"""Scale and shift of each channel, float32 (channels,)."""
+
+Form = tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]
+"""Shape of a convolution's weight, its stride and its padding."""
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution at test time, the batch norm behind it folded in.
+    """A convolution at test time, the scaling behind it folded in.
 
     Parameters
     ----------
@@ -50,140 +44,33 @@ class Convolution:
     stride: tuple[int, int]
     padding: tuple[int, int]
 
+    @property
+    def form(self) -> Form:
+        """All but the values."""
+        return self.weight.shape, self.stride, self.padding
 
-@dataclass(frozen=True)
-class DetectorFile:
-    """What mmod_human_face_detector.dat holds.
+
+class Stream:
+    """One pass over a file; every length is checked against what is left.
+
+    Every method raises WeightsError where the file goes on with anything else.
 
     Parameters
     ----------
-    window : width and height in pixels of what a cell of the score map looks for
-    suppression : share of intersection in the common bounding box above which the weaker of two boxes is dropped
-    means : of R, G and B, subtracted from pixels of 0..255
-    convolutions : from the input to the output; a rectifier follows each but the last
+    path : the file; WeightsError is raised where it cannot be read
+    expected : what it should hold, for error messages
     """
 
-    window: tuple[int, int]
-    suppression: float
-    means: tuple[float, float, float]
-    convolutions: tuple[Convolution, ...]
+    def __init__(self, path: str | os.PathLike[str], expected: str) -> None:
+        try:
+            self._data = Path(path).read_bytes()
+        except OSError as error:
+            raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+        self._place, self._where, self._expected = 0, path, expected
 
-
-def read(path: str | os.PathLike[str]) -> DetectorFile:
-    """The detector in a file.
-
-    Raises WeightsError where the file cannot be read, is truncated, goes on after the network, or holds another one.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-    stream = _Stream(data, str(path))
-    stream.expect_int(1, "version of the loss layer")
-    stream.expect_name("loss_mmod_")
-    window, suppression = _loss_options(stream)
-    for number in range(WRAPPERS):
-        stream.expect_int(2 + (number == WRAPPERS - 1), f"version of layer {number + 1} of {WRAPPERS}")
-    stream.expect_name(_PYRAMID)
-    red, green, blue = (stream.real() for _ in range(3))
-    convolutions = _layers(stream)
-    stream.expect_end()
-    return DetectorFile(window, suppression, (red, green, blue), convolutions)
-
-
-def _loss_options(stream: _Stream) -> tuple[tuple[int, int], float]:
-    stream.expect_int(1, "version of the loss options")
-    window = (stream.integer(), stream.integer())
-    losses = [stream.real() for _ in range(7)]
-    # losses per false alarm and per miss, then pairs of (share, coverage) for truth, suppression and ignored boxes
-    suppression, coverage = losses[3], losses[4]
-    if coverage != 1.0 or not 0 <= suppression <= 1:
-        stream.fail(f"suppression is {suppression} with coverage {coverage}; expected 0..1 and 1")
-    return window, suppression
-
-
-def _layers(stream: _Stream) -> tuple[Convolution, ...]:
-    """The 19 layer records; three of them make one convolution, but for the last, which stands alone."""
-    convolutions = []
-    for number in range(0, WRAPPERS, 3):
-        convolution = _convolution(stream)
-        _rest_of_record(stream, first=number == 0)
-        if number < WRAPPERS - 1:
-            scale, shift = _batch_norm(stream)
-            if len(scale) != len(convolution.bias):
-                stream.fail(f"batch norm of {len(scale)} channels after a convolution of {len(convolution.bias)}")
-            convolution = _folded(convolution, scale, shift)
-            _rest_of_record(stream)
-            stream.expect_name("relu_")
-            _rest_of_record(stream)
-        convolutions.append(convolution)
-    found = tuple((layer.weight.shape, layer.stride, layer.padding) for layer in convolutions)
-    if found != NETWORK:
-        stream.fail(f"its convolutions are {found}")
-    return tuple(convolutions)
-
-
-def _folded(convolution: Convolution, scale: np.ndarray, shift: np.ndarray) -> Convolution:
-    weight, bias = convolution.weight * scale[:, None, None, None], convolution.bias * scale + shift
-    return Convolution(weight, bias, convolution.stride, convolution.padding)
-
-
-def _convolution(stream: _Stream) -> Convolution:
-    stream.expect_name("con_4")
-    parameters = stream.tensor().ravel()
-    filters, rows, columns, stride_y, stride_x, padding_y, padding_x = (stream.integer() for _ in range(7))
-    shape, biases = stream.view(), stream.view()
-    for _ in range(4):  # multipliers of the learning rate and of the weight decay
-        stream.real()
-    consistent = (shape[0], *shape[2:]) == (filters, rows, columns) and biases == (1, filters, 1, 1)
-    if not consistent or min(shape) < 1 or math.prod(shape) + filters != len(parameters):
-        stream.fail(f"a convolution of shape {shape} and {filters} filters has {len(parameters)} parameters")
-    weight = parameters[: -biases[1]].reshape(shape)
-    return Convolution(weight, parameters[-biases[1] :], (stride_y, stride_x), (padding_y, padding_x))
-
-
-def _batch_norm(stream: _Stream) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift that batch norm applies to each channel at test time, float32."""
-    stream.expect_name("bn_con2")
-    parameters = stream.tensor().ravel()
-    gamma_shape, beta_shape = stream.view(), stream.view()
-    _, _, mean, variance = (stream.tensor().ravel() for _ in range(4))  # those of the last batch are not used
-    stream.integer(), stream.integer()  # updates so far, window of the running means
-    for _ in range(4):
-        stream.real()
-    epsilon = stream.real()
-    channels = len(mean)
-    if not len(variance) == channels == math.prod(gamma_shape) == math.prod(beta_shape) == len(parameters) / 2:
-        stream.fail(f"batch norm of {channels} means has {len(parameters)} parameters")
-    if not (variance >= 0).all() or not epsilon > 0:
-        stream.fail("batch norm has a negative variance")
-    scale = parameters[:channels] / np.sqrt(variance + np.float32(epsilon))
-    return scale, parameters[channels:] - scale * mean
-
-
-def _rest_of_record(stream: _Stream, first: bool = False) -> None:
-    """What stands behind each layer's own part: flags and tensors of training, empty in a published file."""
-    for _ in range(3):
-        stream.boolean()
-    for _ in range(3):
-        if stream.tensor().size:
-            stream.fail("a layer holds outputs or gradients; expected a file without them, as published")
-    if first:
-        stream.integer()
-
-
-class _Stream:
-    """One pass over the file; every length is checked against what is left."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        self._data, self._place, self._where = data, 0, where
-
-    def fail(self, what: str) -> None:
+    def fail(self, what: str) -> NoReturn:
         """Raise WeightsError, saying what was found and where."""
-        raise WeightsError(
-            f"{self._where} is not dlib's CNN face detector (mmod_human_face_detector.dat): {what}, "
-            f"before byte {self._place}"
-        )
+        raise WeightsError(f"{self._where} is not {self._expected}: {what}, before byte {self._place}")
 
     def integer(self) -> int:
         """The next integer."""
@@ -202,6 +89,10 @@ class _Stream:
         if abs(exponent) > 2000:
             self.fail(f"a real has the exponent {exponent}")
         return math.ldexp(mantissa, exponent)
+
+    def reals(self, count: int) -> tuple[float, ...]:
+        """The next `count` reals."""
+        return tuple(self.real() for _ in range(count))
 
     def boolean(self) -> bool:
         """The next boolean."""
@@ -241,6 +132,98 @@ class _Stream:
         """Nothing may be left over."""
         if left := len(self._data) - self._place:
             self.fail(f"{left} bytes are left over")
+
+    def expect_versions(self, versions: Sequence[int]) -> None:
+        """Read the versions of a network's layers, from the output to the input."""
+        for number, version in enumerate(versions, 1):
+            self.expect_int(version, f"version of layer {number} of {len(versions)}")
+
+    def convolution(self, first: bool = False) -> Convolution:
+        """The next layer, a convolution; `first` is that next to the input, which says one thing more."""
+        self.expect_name("con_4")
+        parameters = self.tensor().ravel()
+        filters, rows, columns, stride_y, stride_x, padding_y, padding_x = (self.integer() for _ in range(7))
+        shape, biases = self.view(), self.view()
+        self.reals(4)  # multipliers of the learning rate and of the weight decay
+        consistent = (shape[0], *shape[2:]) == (filters, rows, columns) and biases == (1, filters, 1, 1)
+        if not consistent or min(shape) < 1 or math.prod(shape) + filters != len(parameters):
+            self.fail(f"a convolution of shape {shape} and {filters} filters has {len(parameters)} parameters")
+        self.end_of_layer(first)
+        weight, bias = parameters[:-filters].reshape(shape), parameters[-filters:]
+        return Convolution(weight, bias, (stride_y, stride_x), (padding_y, padding_x))
+
+    def matrix(self) -> np.ndarray:
+        """The next layer, a matrix product without bias: its weight, float32 (in, out)."""
+        self.expect_name("fc_2")
+        outputs, inputs = self.integer(), self.integer()
+        parameters, shape = self.tensor(), self.view()
+        self.view()  # of the biases, which are not there
+        self.expect_int(1, "mode of the biases")  # without
+        self.reals(4)
+        if not parameters.shape == shape == (inputs, outputs, 1, 1):
+            self.fail(f"a matrix of {inputs} x {outputs} has parameters of shape {parameters.shape}")
+        self.end_of_layer()
+        return parameters[:, :, 0, 0]
+
+    def affine(self) -> Scaling:
+        """The next layer, a scale and a shift of each channel."""
+        self.expect_name("affine_")
+        parameters = self.tensor().ravel()
+        views = (self.view(), self.view())
+        self.expect_int(0, "mode of a scaling")  # of channels, as behind a convolution
+        self.end_of_layer()
+        channels = len(parameters) // 2
+        if views != ((1, channels, 1, 1),) * 2 or len(parameters) != 2 * channels:
+            self.fail(f"a scaling of shapes {views} has {len(parameters)} parameters")
+        return parameters[:channels], parameters[channels:]
+
+    def batch_norm(self) -> Scaling:
+        """The next layer, batch norm; what it does at test time."""
+        self.expect_name("bn_con2")
+        parameters = self.tensor().ravel()
+        gamma_shape, beta_shape = self.view(), self.view()
+        _, _, mean, variance = (self.tensor().ravel() for _ in range(4))  # those of the last batch are not used
+        self.integer(), self.integer()  # updates so far, window of the running means
+        self.reals(4)
+        epsilon = self.real()
+        self.end_of_layer()
+        channels = len(mean)
+        if not len(variance) == channels == math.prod(gamma_shape) == math.prod(beta_shape) == len(parameters) / 2:
+            self.fail(f"batch norm of {channels} means has {len(parameters)} parameters")
+        if not (variance >= 0).all() or not epsilon > 0:
+            self.fail("batch norm has a negative variance")
+        scale = parameters[:channels] / np.sqrt(variance + np.float32(epsilon))
+        return scale, parameters[channels:] - scale * mean
+
+    def scaled(self, convolution: Convolution, scaling: Scaling) -> Convolution:
+        """A convolution with the scaling of its output taken in."""
+        scale, shift = scaling
+        if len(scale) != len(convolution.bias):
+            self.fail(f"a scaling of {len(scale)} channels after a convolution of {len(convolution.bias)}")
+        weight, bias = convolution.weight * scale[:, None, None, None], convolution.bias * scale + shift
+        return Convolution(weight, bias, convolution.stride, convolution.padding)
+
+    def plain(self, name: str) -> None:
+        """The next layer, one without parameters called `name`."""
+        self.expect_name(name)
+        self.end_of_layer()
+
+    def pooling(self, name: str, sizes: tuple[int, int, int, int, int, int]) -> None:
+        """The next layer, a pooling called `name` with these rows, columns, strides and paddings."""
+        self.expect_name(name)
+        if (found := tuple(self.integer() for _ in range(6))) != sizes:
+            self.fail(f"{name} has rows, columns, strides and paddings {found}, expected {sizes}")
+        self.end_of_layer()
+
+    def end_of_layer(self, first: bool = False) -> None:
+        """What stands behind each layer's own part: flags and tensors of training, empty in a published file."""
+        for _ in range(3):
+            self.boolean()
+        for _ in range(3):
+            if self.tensor().size:
+                self.fail("a layer holds outputs or gradients; expected a file without them, as published")
+        if first:
+            self.integer()
 
     def _shape(self) -> tuple[int, int, int, int]:
         samples, channels, rows, columns = (self.integer() for _ in range(4))

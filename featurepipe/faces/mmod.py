@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from featurepipe.conversion.dlib_dat import read
+from featurepipe.conversion.dlib_mmod import read
 from featurepipe.errors import InputError
 from featurepipe.networks.mmod import MmodNet
 from featurepipe.networks.mmod_pyramid import Layout, layout, photo_boxes, round_half_away, strongest, upsampled

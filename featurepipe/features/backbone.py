@@ -52,7 +52,7 @@ class Backbone(Protocol):
         """
 
     def cost(self) -> Cost | None:
-        """What one face takes, all its views together; None where there is no network, or none that can be counted."""
+        """What one face takes, all its views together; None where there is no network."""
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,21 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from featurepipe.conversion.dlib_resnet import read as read_dlib_resnet
 from featurepipe.conversion.layout import check_state, read_vgg16
 from featurepipe.conversion.pytorch import read_tensors
 from featurepipe.devices import PRECISIONS, resolve_device, resolve_precision
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
-from featurepipe.features.backbone import Backbone, Choice, TorchBackbone, check_crops
+from featurepipe.features.backbone import Backbone, Choice, TorchBackbone
 from featurepipe.files import sha256_of
 from featurepipe.networks import fer_vgg
+from featurepipe.networks.dlib_resnet import DIM, DescriptorNet
 from featurepipe.networks.hog import HOG, SIZE
 from featurepipe.networks.vgg16 import FULL, LAYERS, VGG16, Widths, shapes
 from featurepipe.recipe import NO_WEIGHTS
@@ -72,7 +73,7 @@ def load_backbone(
     weights : weights file; None takes the one that ships, lies in the weights folder, or is downloaded by the
         package whose network it is (vgg16-imagenet, facenet-vggface2)
     layer, preprocessing, views : None takes the backbone's default
-    device : auto, cpu, cuda, cuda:N or mps; dlib-resnet runs where dlib was built to run
+    device : auto, cpu, cuda, cuda:N or mps
     precision : fp32, bf16, or auto: bf16 where the device computes in it, fp32 elsewhere
 
     Raises
@@ -246,47 +247,26 @@ def _load_facenet(choice: Choice) -> Backbone:
     )
 
 
-class DlibBackbone:
-    """dlib's face descriptor: 128 numbers of a ResNet trained with a metric loss (dlib_face_recognition_resnet).
+def _load_dlib_resnet(choice: Choice) -> Backbone:
+    """dlib's face descriptor: 128 numbers of a ResNet trained with a metric loss.
 
     dlib turns and scales each face by its five landmarks before this network. Here the crop is upright and cut by
     the box alone: its framing is the median size and place of dlib's own chips around its HOG boxes, on 291 photos.
     On 59 of them the descriptor lay a median of 0.25 from the one with landmarks, for 97 % below the 0.6 at which
-    dlib tells people apart (different people: median 0.75).
+    dlib tells people apart (different people: median 0.75). Measured on 124 photos: bf16 moves a descriptor by 0.012 at
+    most (cosine 0.99996).
     """
-
-    dim = 128
-    threads = 1  # dlib keeps Python's global lock while it runs
-    batch_size = 8
-
-    def __init__(self, choice: Choice) -> None:
-        try:
-            import dlib
-        except ImportError as error:
-            raise MissingPackageError("dlib-resnet needs dlib, which is not installed: pip install dlib-bin") from error
-        path = choice.weights or need(get_record(choice.name))
-        try:
-            self._network: Any = dlib.face_recognition_model_v1(str(path))
-        except RuntimeError as error:
-            raise WeightsError(f"{path} is not dlib's face descriptor: {error}") from error
-        self.name = choice.name
-        self.framing = get_record(choice.name).need_framing()
-        self._recipe = choice.recipe(sha256_of(path))
-        self.made_with = choice.made_with()
-
-    def recipe(self) -> dict[str, Any]:
-        """See `Backbone.recipe`."""
-        return dict(self._recipe)
-
-    def cost(self) -> None:
-        """See `Backbone.cost`: dlib counts nothing for us."""
-
-    def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """See `Backbone.__call__`."""
-        check_crops(crops, self.framing)
-        if not len(crops):
-            return np.empty((0, self.dim), np.float32)
-        return np.array(self._network.compute_face_descriptor(list(crops)), np.float32)
+    path = choice.weights or need(get_record(choice.name))
+    file = read_dlib_resnet(path)
+    network = DescriptorNet([(layer.weight, layer.bias) for layer in file.convolutions], file.output, file.means)
+    return TorchBackbone(
+        choice,
+        network,
+        network,
+        framing=get_record(choice.name).need_framing(),
+        dim=DIM,
+        weights_sha256=sha256_of(path),
+    )
 
 
 # Features that nothing has learnt --------------------------------------------------------------------------------
@@ -315,7 +295,7 @@ REGISTRY: dict[str, Offer] = {
     ),
     "facenet-vggface2": Offer(_load_facenet, ("embedding",), ("standardised",)),
     # dlib's own chips are turned by landmarks, ours are not.
-    "dlib-resnet": Offer(DlibBackbone, ("descriptor",), ("dlib",), precisions=("fp32",), fidelity="near-faithful"),
+    "dlib-resnet": Offer(_load_dlib_resnet, ("descriptor",), ("dlib",), fidelity="near-faithful"),
     "hog": Offer(
         _load_hog,
         ("blocks",),
