@@ -202,7 +202,8 @@ def test_vgg16_gives_torchvisions_fc7(tmp_path: Path) -> None:
         pooled = torch.flatten(theirs.avgpool(theirs.features(imagenet_input(torch.from_numpy(crops)))), 1)
         expected = theirs.classifier[:5](pooled).numpy()
     ours = load_backbone("vgg16-imagenet", weights=tmp_path / "w.pth", device="cpu", precision="fp32")(crops)
-    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    # Winograd's algorithm, where it is used, rounds in another order: errors are as those of the largest values.
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-5 * expected.max())
 
 
 # fer-vgg -------------------------------------------------------------------------------------------------------
