@@ -395,8 +395,8 @@ class TestClassifier:
         recipe = small(name, epochs=3)
         whole = CNNClassifier(name, recipe, device="cpu").fit(faces, labels)
 
-        def stop(row):
-            if row["epoch"] == 2:
+        def stop(history):
+            if len(history) == 2:
                 raise KeyboardInterrupt
 
         checkpoint = tmp_path / "m.ckpt"
@@ -404,7 +404,7 @@ class TestClassifier:
             CNNClassifier(name, recipe, device="cpu").fit(faces, labels, checkpoint=checkpoint, after_epoch=stop)
         seen = []
         resumed = CNNClassifier(name, recipe, device="cpu").fit(
-            faces, labels, checkpoint=checkpoint, resume=True, after_epoch=lambda row: seen.append(row["epoch"])
+            faces, labels, checkpoint=checkpoint, resume=True, after_epoch=lambda history: seen.append(len(history))
         )
         assert seen == expected
         np.testing.assert_array_equal(whole.decision_function(faces), resumed.decision_function(faces))

@@ -379,7 +379,7 @@ class TestClassifier:
         X, labels = sequences_of(name, 8)
         whole = fitted(name)
 
-        def stop(row):
+        def stop(history):
             raise KeyboardInterrupt
 
         first, second = (CNNClassifier(name, small(name), device="cpu") for _ in range(2))

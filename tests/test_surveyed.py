@@ -263,11 +263,9 @@ class TestOrders:
         faces, validation, checkpoint = bands(48), bands(60, seed=1), tmp_path / "m.ckpt"
         whole = of_orders().fit(*faces, validation=validation)
         assert len(whole.training["history"]) > stopped
-        count = []
 
-        def stop(row):
-            count.append(row)
-            if len(count) == stopped:
+        def stop(history):
+            if len(history) == stopped:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
