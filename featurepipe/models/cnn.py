@@ -62,8 +62,9 @@ class CNNClassifier:
 
     @property
     def baseline(self) -> Baseline:
-        """The record of the architecture."""
-        return get_baseline(self.arch)
+        """The record of the architecture, as the recipe sets it."""
+        own = get_baseline(self.arch)
+        return own.configured((self.recipe_ or own.recipe).network)
 
     def fit(
         self,
@@ -189,7 +190,11 @@ class CNNClassifier:
         """The weights to take over from `initial`: all of them, without those per class where these differ."""
         ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
         sizes = [
-            {name: value for name, value in recipe.network.items() if name not in ("dropout", "head")}
+            {
+                name: value
+                for name, value in recipe.network.items()
+                if name not in ("dropout", "head") and not isinstance(value, bool)  # steps before the network
+            }
             for recipe in (ours, theirs)
         ]
         if self.arch != initial.arch or sizes[0] != sizes[1]:
