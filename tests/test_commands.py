@@ -408,6 +408,11 @@ class TestErrors:
             (("classify", ".", "--out", "o", "--pictures"), "give another --out"),
             (("compare", "x.csv", "--methods", "magic", "--out", "o"), "known are svm"),
             (("fit_cnn", "nowhere", "--arch", "seed_cnn", "--model", "m"), "nowhere"),
+            (
+                ("compare", ".", "--methods", "svm", "--recipe", "seed_cnn=r.toml", "--out", "o"),
+                "no CNN",
+            ),
+            (("compare", ".", "--methods", "seed_cnn", "--recipe", "seed_cnn=r.toml", "--out", "o"), "could not read"),
             (("weights", "verify", "nothing"), "nothing"),
             (("extract", "here.png", "--table", "t", "--device", "tpu"), "tpu"),
         ],
