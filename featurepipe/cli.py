@@ -255,6 +255,14 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=_positive_float, metavar="M", help="for every fit of a CNN: as many epochs as fill them"
     )
     group.add_argument(
+        "--recipe",
+        type=_method_and_file,
+        nargs="+",
+        default=(),
+        metavar="METHOD=TOML",
+        help="training values that differ from a CNN's own, as fit_cnn --recipe takes them",
+    )
+    group.add_argument(
         "--learning-curve",
         type=_share,
         nargs="+",
@@ -498,6 +506,13 @@ def _label_share(text: str) -> tuple[str, float]:
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"expected LABEL=SHARE with a share between 0 and 1, got {text!r}")
     return label, share
+
+
+def _method_and_file(text: str) -> tuple[str, str]:
+    method, _, path = text.partition("=")
+    if not path:
+        raise argparse.ArgumentTypeError(f"expected METHOD=TOML, got {text!r}")
+    return method, path
 
 
 def _share(text: str) -> float:

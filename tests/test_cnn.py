@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from featurepipe.models import training
 from featurepipe.models.augment import augment, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.persistence import load_model, read_trained_on, save_tensors
+from featurepipe.models.persistence import load_model, read_metadata, read_trained_on, save_tensors
 from featurepipe.models.training import SHARES, _loss, to_unit
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
@@ -298,6 +299,15 @@ class TestRecipes:
         assert (recipe.epochs, recipe.augmentation.flip, recipe.network["width"]) == (3, 0.25, 0.5)
         assert (recipe.lr, recipe.augmentation.shift) == (base.lr, base.augmentation.shift)
 
+    def test_what_ships_names_how_it_was_trained(self):
+        """Files that name differences alone say something else once the architecture's own recipe changes."""
+        weights = Path(__file__).parent.parent / "weights"
+        own = get_baseline("fer-vgg").recipe
+        stored = read_metadata(weights / "fer-vgg.safetensors")["training_recipe"]
+        assert read_recipe(weights / "fer-vgg.toml", own) == TrainingRecipe.from_document(stored)
+        without = {"epochs": 13, "label_smoothing": 0.1, "soft_weight": 0.0}
+        assert read_recipe(weights / "fer-vgg-teachers-c.toml", own) == TrainingRecipe.from_document(stored | without)
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [
@@ -395,8 +405,8 @@ class TestClassifier:
         recipe = small(name, epochs=3)
         whole = CNNClassifier(name, recipe, device="cpu").fit(faces, labels)
 
-        def stop(row):
-            if row["epoch"] == 2:
+        def stop(history):
+            if len(history) == 2:
                 raise KeyboardInterrupt
 
         checkpoint = tmp_path / "m.ckpt"
@@ -404,7 +414,7 @@ class TestClassifier:
             CNNClassifier(name, recipe, device="cpu").fit(faces, labels, checkpoint=checkpoint, after_epoch=stop)
         seen = []
         resumed = CNNClassifier(name, recipe, device="cpu").fit(
-            faces, labels, checkpoint=checkpoint, resume=True, after_epoch=lambda row: seen.append(row["epoch"])
+            faces, labels, checkpoint=checkpoint, resume=True, after_epoch=lambda history: seen.append(len(history))
         )
         assert seen == expected
         np.testing.assert_array_equal(whole.decision_function(faces), resumed.decision_function(faces))

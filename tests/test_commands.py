@@ -148,7 +148,7 @@ class TestFitAndClassify:
         words = ("fit_cnn", rendered / "samples.csv", "--arch", "seed_cnn", "--model", model, "--workers", 0)
         assert run(*words, "--recipe", tmp_path / "r.toml") == 0
         assert not (tmp_path / "m.safetensors.ckpt").exists()
-        assert len((tmp_path / "m.safetensors.log.jsonl").read_text().splitlines()) == 2
+        assert [row["epoch"] for row in rows_of(tmp_path / "m.safetensors.log.csv")] == ["1", "2"]
         photo = rendered / "subject-000" / "anger-0.jpg"
         assert run("classify", photo, "--model", model, "--out", tmp_path / "out", "--workers", 0) == 0
         (row,) = rows_of(tmp_path / "out" / "predictions.csv")
@@ -408,6 +408,11 @@ class TestErrors:
             (("classify", ".", "--out", "o", "--pictures"), "give another --out"),
             (("compare", "x.csv", "--methods", "magic", "--out", "o"), "known are svm"),
             (("fit_cnn", "nowhere", "--arch", "seed_cnn", "--model", "m"), "nowhere"),
+            (
+                ("compare", ".", "--methods", "svm", "--recipe", "seed_cnn=r.toml", "--out", "o"),
+                "no CNN",
+            ),
+            (("compare", ".", "--methods", "seed_cnn", "--recipe", "seed_cnn=r.toml", "--out", "o"), "could not read"),
             (("weights", "verify", "nothing"), "nothing"),
             (("extract", "here.png", "--table", "t", "--device", "tpu"), "tpu"),
         ],

@@ -71,6 +71,13 @@ def test_nothing_is_read_of_the_training_databases_test_split_nor_tested_outside
     assert (document["fitted_on"], document["chosen_on"], document["photos"]) == (40, 8, 8)
 
 
+def test_rendered_people_of_two_seeds_bear_two_names(rendered, others, compare):
+    code, document, said = compare("--train", rendered / "samples.csv", "--test", others / "samples.csv")
+    assert code == 0
+    assert document["same_names"] == 0
+    assert "bear names" not in said
+
+
 def test_photos_of_both_sides_are_refused_as_test_photos(rendered, others, compare, tmp_path):
     """Three of the training photos under other names in B. One of A is in A twice, which harms nobody."""
     photos = tmp_path / "photos"

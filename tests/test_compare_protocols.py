@@ -146,7 +146,7 @@ def replaced(column, rows, values):
 
 
 def fitted_on(name, photos, X, part, out):
-    args = argparse.Namespace(out=out, epochs=1, minutes=None, precision="fp32", device="cpu")
+    args = argparse.Namespace(out=out, epochs=1, minutes=None, recipe=(), precision="fp32", device="cpu")
     n = len(X)
     columns = {field.name: np.arange(n) for field in dataclasses.fields(Features)}
     features = Features(**columns | {"X": X, "coverage": {}, "feature_half": {}, "face_half": {}})

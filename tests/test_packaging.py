@@ -33,7 +33,9 @@ def built(tmp_path_factory):
 
 def test_the_wheel_holds_code_and_shipped_weights_and_no_tests(built):
     names = zipfile.ZipFile(built[1]).namelist()
-    wanted = {path.name for path in (ROOT / "weights").iterdir() if path.suffix in (".json", ".safetensors", ".toml")}
+    wanted = {
+        path.name for path in (ROOT / "weights").iterdir() if path.suffix in (".json", ".safetensors", ".toml", ".csv")
+    }
     assert {name.rpartition("/")[2] for name in names if name.startswith("featurepipe/shipped/")} >= wanted
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "featurepipe").rglob("*.py")}
     assert modules <= set(names)

@@ -379,7 +379,7 @@ class TestClassifier:
         X, labels = sequences_of(name, 8)
         whole = fitted(name)
 
-        def stop(row):
+        def stop(history):
             raise KeyboardInterrupt
 
         first, second = (CNNClassifier(name, small(name), device="cpu") for _ in range(2))
@@ -508,11 +508,9 @@ class TestCommands:
 
     def test_compare_sets_sequences_beside_their_peaks(self, filmed, taught, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr("featurepipe.commands.compare.write_report", lambda *arguments: None)
-        monkeypatch.setattr(
-            "featurepipe.commands.compare_fit.get_baseline",
-            lambda name: dataclasses.replace(get_baseline(name), recipe=small(name, batch_size=4, epochs=1)),
-        )
+        (tmp_path / "r.toml").write_text("batch_size = 4\nepochs = 1\n[network]\nstate = 0.0\n")
         words = ("compare", filmed / "samples.csv", "--methods", "kim_cnn_lstm", "svm:hog", "--out", tmp_path / "c")
+        words += ("--recipe", f"kim_cnn_lstm={tmp_path / 'r.toml'}")
         capsys.readouterr()
         assert run(*words, "--table", taught[1], "--folds", 3, "--workers", 0, "--json") == 0
         document = json.loads(capsys.readouterr().out)
@@ -520,6 +518,8 @@ class TestCommands:
         assert document["protocol"] == "3 folds of subjects"
         for row in document["methods"].values():
             assert (row["coverage"], row["all"]["photos"]) == (1.0, 21)
+        trained = document["methods"]["kim_cnn_lstm"]["recipe"]["training"]
+        assert (trained["epochs"], trained["batch_size"], trained["network"]["state"]) == (1, 4, 0.0)
         folds = json.loads((tmp_path / "c" / "folds.json").read_text(encoding="utf-8"))
         assert len(folds["samples"]) == 21
 

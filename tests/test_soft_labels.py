@@ -1,7 +1,9 @@
 """Soft labels: cross-fitted predictions, their file, and training on them."""
 
+import csv
 import dataclasses
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ def make(**changes):
     return CNNClassifier("fer-vgg", small("fer-vgg", **changes), device="cpu")
 
 
-def crossed(folder, make=make, resume=False, after_epoch=lambda fold, row: None):
+def crossed(folder, make=make, resume=False, after_epoch=lambda history: None):
     """24 faces in two folds; the faces of one half are never those fitted on when that half is predicted."""
     faces, labels = faces_of("fer-vgg")
     halves = np.arange(24) < 12
@@ -59,15 +61,17 @@ class TestCrossFit:
         np.testing.assert_allclose(of_first_half, by_hand.predict_proba(faces[:12]), atol=1e-6)
 
     def test_a_stopped_run_goes_on_with_the_folds_that_are_done(self, tmp_path):
-        def stop(fold, row):
-            if (fold, row["epoch"]) == (1, 1):
+        def stop(history):
+            if (history[-1]["fold"], history[-1]["epoch"]) == (1, 1):
                 raise KeyboardInterrupt
 
         seen = []
         with pytest.raises(KeyboardInterrupt):
             crossed(tmp_path / "f", after_epoch=stop)
-        resumed = crossed(tmp_path / "f", resume=True, after_epoch=lambda fold, row: seen.append((fold, row["epoch"])))
-        assert seen == [(1, 2)]
+        resumed = crossed(tmp_path / "f", resume=True, after_epoch=seen.append)
+        assert [[(row["fold"], row["epoch"]) for row in history] for history in seen] == [
+            [(0, 1), (0, 2), (1, 1), (1, 2)]
+        ]
         np.testing.assert_array_equal(resumed.probabilities, crossed(tmp_path / "g").probabilities)
 
     def test_folds_of_another_recipe_are_not_taken_over(self, tmp_path):
@@ -137,7 +141,8 @@ def test_from_the_command_line(tmp_path, capsys):
     assert main([*words, str(tmp_path / "teacher.toml"), "--folds", "3", "--model", str(tmp_path / "t.soft")]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [row["fold"] for row in document["folds"]] == [0, 1, 2]
-    assert len((tmp_path / "t.soft.log.jsonl").read_text().splitlines()) == 6
+    with open(tmp_path / "t.soft.log.csv") as log:
+        assert [(row["fold"], row["epoch"]) for row in csv.DictReader(log)] == list(product("012", "12"))
     assert not (tmp_path / "t.soft.folds").exists()
     student = [*words, str(tmp_path / "student.toml"), "--model", str(tmp_path / "m.safetensors")]
     assert main([*student, "--soft-labels", str(tmp_path / "t.soft")]) == 0

@@ -11,10 +11,10 @@ from command_helpers import run
 from featurepipe.datasets.synthetic import Identity, render_face
 from featurepipe.devices import autocast
 from featurepipe.errors import InputError
-from featurepipe.landmarks import MIRROR_68, with_landmarks
+from featurepipe.landmarks import MIRROR_68, split_landmarks, with_landmarks
 from featurepipe.models.augment import augment_with_landmarks
 from featurepipe.models.baselines.acnn import ACNN, Face, patch_points, patches, view_pixels
-from featurepipe.models.baselines.lopes_cnn import aligned, eye_centres, moved_eyes
+from featurepipe.models.baselines.lopes_cnn import Steps, aligned, eye_centres, moved_eyes
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
@@ -61,6 +61,53 @@ class TestLopesPreprocessing:
             + down[:, None, None] * y[None, :, None]
         )
         torch.testing.assert_close(cut, expected, atol=1e-4, rtol=0)
+
+    def test_without_the_turn_the_crop_is_cut_as_wide_along_the_pictures_own_sides(self):
+        """Eyes 0.2 apart on a slope of 4 to 3, a = 0.1: the same lengths as where they are level."""
+        eyes = torch.tensor([[[0.44, 0.42], [0.56, 0.58]]])
+        cut = aligned(coordinates(200), eyes, Steps(align=False))[0]
+        column, row = 0.24 / 32, 0.45 / 32
+        middle = torch.arange(32) + 0.5
+        torch.testing.assert_close(cut[0], (0.38 + column * middle).expand(32, 32), atol=1e-4, rtol=0)
+        torch.testing.assert_close(cut[1], (0.37 + row * middle)[:, None].expand(32, 32), atol=1e-4, rtol=0)
+
+    def test_without_the_crop_the_whole_face_is_turned_about_its_centre(self):
+        """Eyes one above the other: a quarter turn, wherever they are and however far apart."""
+        eyes = torch.tensor([[[0.3, 0.2], [0.3, 0.5]]])
+        cut = aligned(coordinates(96), eyes, Steps(crop=False))[0]
+        middle = (torch.arange(32) + 0.5) / 32
+        torch.testing.assert_close(cut[1], middle.expand(32, 32), atol=1e-4, rtol=0)
+        torch.testing.assert_close(cut[0], 1 - middle[:, None].expand(32, 32), atol=1e-4, rtol=0)
+
+    def test_without_either_every_pixel_is_the_mean_of_three_by_three(self):
+        images = torch.rand(2, 1, 96, 96, generator=generator())
+        eyes = torch.tensor([[[0.44, 0.42], [0.56, 0.58]], [[0.3, 0.2], [0.3, 0.5]]])
+        expected = images.view(2, 1, 32, 3, 32, 3).mean((3, 5))
+        torch.testing.assert_close(aligned(images, eyes, Steps(align=False, crop=False)), expected, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("off", ["align", "crop", "normalise"])
+    def test_a_recipe_leaves_one_step_out_and_the_others_on(self, off, tmp_path):
+        """When training and when predicting, also by a file read back."""
+        short = "epochs = 1\norders = 1\npatience = 0\nbatch_size = 8\n"
+        (tmp_path / "r.toml").write_text(f"{short}[network]\n{off} = false")
+        recipe = read_recipe(tmp_path / "r.toml", get_baseline("lopes_cnn").recipe)
+        rng = np.random.default_rng(0)
+        points = np.array([[0.7, 0.4], [0.6, 0.4], [0.2, 0.3], [0.3, 0.3], [0.5, 0.6]])
+        faces = np.stack([with_landmarks(rng.integers(0, 256, (96, 96), np.uint8), points) for _ in range(8)])
+        CNNClassifier("lopes_cnn", recipe, device="cpu").fit(faces, ["anger", "fear"] * 4).save(tmp_path / "m")
+        images = torch.from_numpy(faces).float()[:, None] / 255
+        steps = Steps(**{off: False})
+        expected = aligned(split_landmarks(images, 5)[0], eye_centres(split_landmarks(images, 5)[1]), steps)
+        if steps.normalise:
+            expected = local_contrast(expected)
+        baseline = load_cnn(tmp_path / "m").baseline
+        torch.testing.assert_close(baseline.views(images, 1)[0], expected)
+        torch.testing.assert_close(baseline.training_inputs(images, Augmentation(), generator()), expected)
+
+    def test_a_step_is_true_or_false(self, tmp_path):
+        (tmp_path / "r.toml").write_text("[network]\nalign = 0")
+        with pytest.raises(InputError, match="align = 0 is neither true nor false"):
+            read_recipe(tmp_path / "r.toml", get_baseline("lopes_cnn").recipe)
 
     def test_bf16_does_not_move_the_crop(self):
         baseline, rng = get_baseline("lopes_cnn"), np.random.default_rng(0)
@@ -263,11 +310,9 @@ class TestOrders:
         faces, validation, checkpoint = bands(48), bands(60, seed=1), tmp_path / "m.ckpt"
         whole = of_orders().fit(*faces, validation=validation)
         assert len(whole.training["history"]) > stopped
-        count = []
 
-        def stop(row):
-            count.append(row)
-            if len(count) == stopped:
+        def stop(history):
+            if len(history) == stopped:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

@@ -191,7 +191,7 @@ def test_files_have_names_labels_and_subjects(written):
         rows = list(csv.DictReader(stream))
     assert [folder / row["path"] for row in rows] == paths
     assert [row["label"] for row in rows] == [*EMOTIONS] * 2
-    assert {row["subject"] for row in rows} == {"subject-000", "subject-001"}
+    assert {row["subject"] for row in rows} == {"subject-4-000", "subject-4-001"}
     assert folder / "subject-001" / "happiness-0.jpg" in paths
     for path in paths:
         with Image.open(path) as image:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from featurepipe.commands.compare_figures import Results, figures_of, size_of
-from featurepipe.commands.compare_fit import Result, fit_and_test
+from featurepipe.commands.compare_fit import Result, fit_and_test, recipe_of
 from featurepipe.commands.compare_lines import budget_of, head_of, lines_of
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
@@ -19,6 +19,7 @@ from featurepipe.commands.steps import show, tell
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError, ModelError
 from featurepipe.files import write_json
+from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.names import METHODS
 from featurepipe.report.table import write_table
 
@@ -86,6 +87,10 @@ def _check(args: argparse.Namespace) -> None:
     unknown = [name for name in args.methods if name not in METHODS]
     if unknown:
         raise InputError(f"unknown method {', '.join(unknown)}; known are {', '.join(METHODS)}")
+    for name, _ in args.recipe:
+        if name not in BASELINES or name not in args.methods:
+            raise InputError(f"--recipe {name}=...: {name} is no CNN among the methods to compare")
+        recipe_of(args, name)  # a mistake in it is said before faces are looked for
     if bool(args.train) != bool(args.test) or bool(args.source) == bool(args.train):
         raise InputError("give one SOURCE, or --train A and --test B to fit on one and test on another")
     if not seeds_of(args):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,9 @@ def _runs(plan: Plan, seed: int, result: Result) -> list[dict[str, Any]]:
 def _cost(args: argparse.Namespace, name: str, plan: Plan, side: Side) -> dict[str, int] | None:
     """Parameters and multiply-adds for one face; of an SVM those of its backbone and its planes together."""
     if name in BASELINES:
-        return asdict(get_baseline(name).cost(len(plan.classes)))
+        recipe = recipe_of(args, name)
+        baseline = get_baseline(name).configured(recipe.network)
+        return asdict(replace(baseline, recipe=recipe).cost(len(plan.classes)))
     cost, width = side.costs[name], side.features[name].X.shape[1]
     if cost is None:
         return None

@@ -19,6 +19,7 @@ from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos, face_of
 from featurepipe.commands.steps import held_out
 from featurepipe.datasets.splits import grouped_by, groups_of
+from featurepipe.errors import InputError
 from featurepipe.features.table import Features
 from featurepipe.files import digest_of
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
@@ -26,7 +27,7 @@ from featurepipe.models.budget import fill_minutes
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model
 from featurepipe.models.svm import LinearSVMCV
-from featurepipe.models.training_recipe import TrainingRecipe
+from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar
 
 
@@ -93,8 +94,15 @@ def _method(args: argparse.Namespace, name: str) -> list[Any]:
 
 
 def recipe_of(args: argparse.Namespace, name: str) -> TrainingRecipe:
-    """How the CNN is trained: its own recipe, for the epochs of the budget, and in one order, where one is stated."""
+    """How the CNN is trained: its own recipe, or --recipe's; for the epochs of the budget, and in one order, if stated.
+
+    Raises InputError for a file that is no recipe of it, or asks for soft labels, which compare has none of.
+    """
     recipe = get_baseline(name).recipe
+    if path := dict(args.recipe).get(name):
+        recipe = read_recipe(path, recipe)
+    if recipe.soft_weight:
+        raise InputError(f"{path}: soft_weight is {recipe.soft_weight}, and compare has no soft labels; set it to 0")
     if args.epochs or args.minutes:
         recipe = replace(recipe, epochs=args.epochs or recipe.epochs, orders=1)
     return recipe

@@ -29,11 +29,12 @@ from featurepipe.datasets.splits import make_folds
 from featurepipe.errors import InputError
 from featurepipe.features.backbones import REGISTRY
 from featurepipe.features.table import Features
-from featurepipe.files import replacing
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.cross_fit import cross_fit
+from featurepipe.models.cross_fit import cross_fit, history_of
 from featurepipe.models.soft_labels import SoftLabels
+from featurepipe.models.training import EpochHook, History
+from featurepipe.models.training_log import write_log
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar
 from featurepipe.weights import get_record
@@ -85,11 +86,14 @@ def _fit_model(
             recipe={"features": features.feature_half, "faces": features.face_half},
             trained_on=content_codes(features.content[fit]),
             initial=load_cnn(args.init) if args.init else None,
-            after_epoch=_watcher(progress.update, recipe.epochs),
+            after_epoch=_watcher(args.model, progress.update, recipe.epochs),
         )
     model.training["command"] = _settings(features, args)
     model.save(args.model, half=args.half)
-    _write_log(args.model, model.training["history"])
+    if args.half and len(watch):
+        model.training["float16"] = _rounded(model, args.model, features.X[watch])
+        model.save(args.model, half=True)  # the same weights, and what was measured on their file
+    write_log(log_of(args.model), model.training["history"])
     Path(f"{args.model}.ckpt").unlink(missing_ok=True)
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
 
@@ -109,7 +113,6 @@ def _fit_folds(
         seed=args.seed,
     )
     with bar(recipe.epochs * args.folds, args.arch, "epoch") as progress:
-        watcher = _watcher(progress.update, recipe.epochs)
         soft = cross_fit(
             lambda: _classifier(args, recipe),
             features.X[fit],
@@ -119,10 +122,10 @@ def _fit_folds(
             folder=folder,
             resume=args.resume,
             validation=(features.X[watch], features.label[watch].astype(str)),
-            after_epoch=lambda fold, row: watcher({"fold": fold, **row}),
+            after_epoch=_watcher(args.model, progress.update, recipe.epochs),
         )
     soft.save(args.model)
-    _write_log(args.model, [{"fold": row["fold"], **epoch} for row in soft.about["folds"] for epoch in row["history"]])
+    write_log(log_of(args.model), history_of(soft.about["folds"]))
     shutil.rmtree(folder)
     show(args, _fold_lines(args, soft), {"soft_labels": args.model, "labels": soft.labels, **soft.about})
 
@@ -138,7 +141,7 @@ def _fold_lines(args: argparse.Namespace, soft: SoftLabels) -> list[str]:
 
     return [
         *map(line, soft.about["folds"]),
-        f"soft labels of {len(soft.contents)} photos: {args.model} (history: {args.model}.log.jsonl)",
+        f"soft labels of {len(soft.contents)} photos: {args.model} (history: {log_of(args.model)})",
     ]
 
 
@@ -170,11 +173,18 @@ def _list_architectures() -> None:
             )
 
 
-def _watcher(update: Callable[[], object], epochs: int) -> Callable[[dict[str, float]], None]:
-    """After each epoch: move the bar on, and about twenty times in all say the figures, for logs."""
+def log_of(model: str) -> str:
+    """Path of the training log of the model, or soft labels, that --model names."""
+    return f"{model}.log.csv"
 
-    def after_epoch(row: dict[str, float]) -> None:
+
+def _watcher(model: str, update: Callable[[], object], epochs: int) -> EpochHook:
+    """After each epoch: write the log, move the bar on, and about twenty times in all say the figures."""
+
+    def after_epoch(history: History) -> None:
+        write_log(log_of(model), history)
         update()
+        row = history[-1]
         if row["epoch"] % max(1, epochs // 20) == 0 or row["epoch"] == epochs:
             tell([json.dumps({name: round(value, 5) for name, value in row.items()})])
 
@@ -185,10 +195,28 @@ def _settings(features: Features, args: argparse.Namespace) -> dict[str, object]
     return {"coverage": features.coverage, "device": args.device, "precision": args.precision}
 
 
-def _write_log(model: str, history: list[dict[str, float]]) -> None:
-    """One JSON line per epoch in MODEL.log.jsonl."""
-    with replacing(f"{model}.log.jsonl") as stream:
-        stream.writelines(json.dumps(row).encode() + b"\n" for row in history)
+def _rounded(model: CNNClassifier, path: str, faces: np.ndarray) -> dict[str, float]:
+    """What float16 changes: answers of the file at `path` against those of `model`, whose weights are float32.
+
+    Both compute in fp32: bf16 would drown the difference.
+    """
+    model.precision = "fp32"
+    before, after = (one.predict_proba(faces) for one in (model, load_cnn(path, device=model.device)))
+    return {
+        "predictions": len(faces),
+        "changed": int((before.argmax(1) != after.argmax(1)).sum()),
+        "mean_difference": float(np.abs(before - after).mean()),
+    }
+
+
+def _rounded_lines(training: dict[str, Any]) -> list[str]:
+    if "float16" not in training:
+        return []
+    found = training["float16"]
+    return [
+        f"float16: {found['changed']} of {found['predictions']} validation predictions differ, mean |difference of "
+        f"probability| {found['mean_difference']:.2g}"
+    ]
 
 
 def _lines(args: argparse.Namespace, model: CNNClassifier) -> list[str]:
@@ -202,7 +230,8 @@ def _lines(args: argparse.Namespace, model: CNNClassifier) -> list[str]:
     return [
         f"trained {args.arch} on {sum(model.training['samples'].values())} {unit}: {counts}",
         f"{len(history)} epochs in {model.training['seconds']:.0f} s; {_which(kept, history)} {figures}",
-        f"model: {args.model} (history: {args.model}.log.jsonl)",
+        *_rounded_lines(model.training),
+        f"model: {args.model} (history: {log_of(args.model)})",
     ]
 
 

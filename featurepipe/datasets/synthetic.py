@@ -276,7 +276,8 @@ def write_faces(
 ) -> list[Path]:
     """Write photos of `subjects` people, `per_emotion` of each of the eight emotions, and samples.csv beside them.
 
-    Files are `subject-003/happiness-0.jpg`; samples.csv has the columns path (relative to it), label and subject.
+    Files are `subject-003/happiness-0.jpg`; samples.csv has the columns path (relative to it), label and subject, whose
+    names tell people of another seed apart.
     A file that already holds the picture asked for is left alone, so a second call writes nothing.
 
     Parameters
@@ -294,7 +295,7 @@ def write_faces(
     photos = [_plan(seed, *take, size, intensity, suffix) for take in takes]
     for photo in photos:
         _write_photo(Path(folder), photo)
-    rows = [(photo.path, photo.emotion, _name(photo.subject)) for photo in photos]
+    rows = [(photo.path, photo.emotion, _name(seed, photo.subject)) for photo in photos]
     _write_samples(Path(folder) / "samples.csv", ("path", "label", "subject"), rows)
     return [Path(folder) / photo.path for photo in photos]
 
@@ -326,7 +327,8 @@ def write_sequences(
         _write_sequence(Path(folder), photos)
         for number, photo in enumerate(photos, 1):
             label = "neutral" if number == 1 else emotion
-            rows.append((photo.path, label, _name(subject), f"{_name(subject)}-{emotion}-{take}", number))
+            name = _name(seed, subject)
+            rows.append((photo.path, label, name, f"{name}-{emotion}-{take}", number))
     _write_samples(Path(folder) / "samples.csv", ("path", "label", "subject", "sequence", "frame"), rows)
     return [Path(folder) / str(row[0]) for row in rows]
 
@@ -344,8 +346,13 @@ def _check_frames(frames: int) -> None:
         raise InputError(f"a sequence needs at least 2 frames, got {frames}")
 
 
-def _name(subject: int) -> str:
+def _folder(subject: int) -> str:
     return f"subject-{subject:03d}"
+
+
+def _name(seed: int, subject: int) -> str:
+    """Another name under every seed, for another person. Folds are drawn by names: seed 0 keeps its own."""
+    return f"subject-{seed}-{subject:03d}" if seed else _folder(subject)
 
 
 def _plan(
@@ -360,14 +367,14 @@ def _plan(
     """Name and content of one photo; what it draws at random depends on its own place alone."""
     key = (seed, subject, EMOTIONS.index(emotion), take)
     strength = 0.0 if emotion == "neutral" else float(generator(*key, 1).uniform(*intensity))
-    return _Photo(f"{_name(subject)}/{emotion}-{take}{suffix}", subject, emotion, strength, key, size)
+    return _Photo(f"{_folder(subject)}/{emotion}-{take}{suffix}", subject, emotion, strength, key, size)
 
 
 def _plan_sequence(
     seed: int, subject: int, emotion: str, take: int, frames: int, size: tuple[int, int], suffix: str
 ) -> list[_Photo]:
     """Name and content of the frames of one sequence; the last part of their keys is their place in it."""
-    place = f"{_name(subject)}/{emotion}-{take}"
+    place = f"{_folder(subject)}/{emotion}-{take}"
     own = (seed, subject, EMOTIONS.index(emotion), take, frames)
     return [
         _Photo(f"{place}/{number:02d}{suffix}", subject, emotion, strength, (*own, number), size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
 from featurepipe.models.persistence import TRAINED_ON, load_tensors, save_tensors
-from featurepipe.models.training import Checkpoints, Trainer, channels_last, predict_scores
+from featurepipe.models.training import Checkpoints, EpochHook, History, Trainer, channels_last, predict_scores
 from featurepipe.models.training_recipe import TrainingRecipe
 
 NETWORK = "network."
@@ -62,8 +62,9 @@ class CNNClassifier:
 
     @property
     def baseline(self) -> Baseline:
-        """The record of the architecture."""
-        return get_baseline(self.arch)
+        """The record of the architecture, as the recipe sets it."""
+        own = get_baseline(self.arch)
+        return own.configured((self.recipe_ or own.recipe).network)
 
     def fit(
         self,
@@ -77,7 +78,7 @@ class CNNClassifier:
         recipe: Mapping[str, Any] | None = None,
         trained_on: np.ndarray | None = None,
         initial: CNNClassifier | None = None,
-        after_epoch: Callable[[dict[str, float]], None] | None = None,
+        after_epoch: EpochHook | None = None,
     ) -> CNNClassifier:
         """Train from random weights, from those of a fitted model, or go on from a checkpoint.
 
@@ -95,6 +96,7 @@ class CNNClassifier:
         trained_on : int64 (n,), codes of the photos; kept with the model, so that nobody tests on them unawares
         initial : fitted model of the same architecture whose weights are the start (fine-tuning); where its classes
             are others what has weights per class starts anew. The photos it was trained on join `trained_on`
+        after_epoch : called after every epoch with the history so far; what it raises ends the training
 
         Raises InputError for faces or soft labels of another shape, fewer than two classes, a validation label never
         trained on, or an `initial` of another architecture or width; ModelError for a checkpoint of another run.
@@ -124,11 +126,11 @@ class CNNClassifier:
             trainer.load_checkpoint(checkpoint, fingerprint)
         keeper = Checkpoints(trainer, checkpoint, fingerprint) if checkpoint else None
 
-        def finished(row: dict[str, float]) -> None:
+        def finished(history: History) -> None:
             if keeper:
                 keeper.after_epoch()
             if after_epoch:
-                after_epoch(row)
+                after_epoch(history)
 
         validated = self._encode(validation)
         trainer.run(faces, targets, soft=soft_labels, validation=validated, after_epoch=finished)
@@ -188,7 +190,11 @@ class CNNClassifier:
         """The weights to take over from `initial`: all of them, without those per class where these differ."""
         ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
         sizes = [
-            {name: value for name, value in recipe.network.items() if name not in ("dropout", "head")}
+            {
+                name: value
+                for name, value in recipe.network.items()
+                if name not in ("dropout", "head") and not isinstance(value, bool)  # steps before the network
+            }
             for recipe in (ours, theirs)
         ]
         if self.arch != initial.arch or sizes[0] != sizes[1]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from featurepipe.files import digest_of
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.soft_labels import SoftLabels
+from featurepipe.models.training import EpochHook, History
 
 VIEWS = 10
 """Views averaged for a soft label."""
@@ -30,7 +30,7 @@ def cross_fit(
     folder: Path,
     resume: bool = False,
     validation: Labelled | None = None,
-    after_epoch: Callable[[int, dict[str, float]], None] = lambda fold, row: None,
+    after_epoch: EpochHook = lambda history: None,
 ) -> SoftLabels:
     """Train one network per fold on the other folds and let it predict the fold's photos, with ten views.
 
@@ -43,7 +43,7 @@ def cross_fit(
     folder : where the fold in hand and the finished ones are kept
     resume : go on with what the same run has left there
     validation : as `CNNClassifier.fit` takes it; `about` says what share each network got right, by views
-    after_epoch : called with the fold's number and the epoch's row
+    after_epoch : called with the epochs of all folds so far, as `history_of` gives them
 
     Returns
     -------
@@ -52,7 +52,8 @@ def cross_fit(
     Raises as `CNNClassifier.fit`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts, rows = [], []
+    parts: list[SoftLabels] = []
+    rows: list[dict[str, Any]] = []
     for number, (fit, asked) in enumerate(folds):
         model = make()
         kept = folder / f"{_run(model, contents, labels, asked)}.safetensors"
@@ -63,12 +64,22 @@ def cross_fit(
                 validation=validation,
                 checkpoint=folder / f"{number}.ckpt",
                 resume=resume,
-                after_epoch=partial(after_epoch, number),
+                after_epoch=_with_earlier(rows, number, after_epoch),
             )
             _ask(model, faces[asked], labels[asked], contents[asked], validation).save(kept)
         parts.append(SoftLabels.load(kept))
         rows.append({"fold": number, **parts[-1].about})
     return _joined(parts, {"views": VIEWS, "folds": rows})
+
+
+def history_of(folds: Sequence[Mapping[str, Any]]) -> History:
+    """The epochs of all folds, each row with its fold's number, of the rows in `about["folds"]`."""
+    return [{"fold": row["fold"], **epoch} for row in folds for epoch in row["history"]]
+
+
+def _with_earlier(rows: Sequence[Mapping[str, Any]], number: int, after_epoch: EpochHook) -> EpochHook:
+    """Before a fold's own epochs put those of the finished ones."""
+    return lambda history: after_epoch(history_of([*rows, {"fold": number, "history": history}]))
 
 
 def _run(model: CNNClassifier, contents: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> str:

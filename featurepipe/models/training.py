@@ -25,8 +25,9 @@ from featurepipe.models.augment import mix
 from featurepipe.models.baselines import Baseline, HasTerms
 from featurepipe.models.training_recipe import TrainingRecipe
 
-EpochHook = Callable[[dict[str, float]], None]
 History = list[dict[str, float]]
+EpochHook = Callable[[History], None]
+"""Called after every epoch with the epochs so far, those before a resume among them."""
 
 SVM_C = 2.0
 """C of the squared hinge loss (Tang 2013)."""
@@ -106,7 +107,7 @@ class Trainer:
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         after_epoch: EpochHook | None = None,
     ) -> None:
-        """Train for the epochs that are left; each appends a row to `history` and is then told to `after_epoch`.
+        """Train for the epochs that are left; each appends a row to `history`, which `after_epoch` is then given.
 
         With patience in the recipe the weights that are best on the validation faces are in `result` at the end.
 
@@ -136,7 +137,7 @@ class Trainer:
             self.epoch += 1
             self._keep({"epoch": self.epoch, **row})
             if after_epoch:
-                after_epoch(self.history[-1])
+                after_epoch(self.history)
         if self.best:
             self.result.load_state_dict(self.best)
 

@@ -156,7 +156,7 @@ class TrainingRecipe:
         network = document.get("network", {})
         _refuse_unknown(network, set(base.network) if base else set(network), "training recipe, network")
         for name, value in network.items():
-            _check_argument(name, value)
+            _check_argument(name, value, (base.network if base else network)[name])
         if "head" in network and "loss" not in document:
             merged["loss"] = HEADS.get(network["head"], merged.get("loss"))
         merged["network"] = {**values.get("network", {}), **network}
@@ -188,11 +188,14 @@ def _refuse_other_types(values: Augmentation | TrainingRecipe) -> None:
             raise InputError(f"training recipe: {item.name} = {value!r} is no {item.type}")
 
 
-def _check_argument(name: str, value: Any) -> None:
-    """Refuse a network's argument that is no number of at least 0, or a head that there is not."""
+def _check_argument(name: str, value: Any, own: Any) -> None:
+    """Refuse a head that there is not, and what is no bool or no number of at least 0, whichever `own` is."""
     if name == "head":
         if value not in tuple(HEADS):
             raise InputError(f"training recipe, network: head = {value!r}; known are {', '.join(HEADS)}")
+    elif isinstance(own, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"training recipe, network: {name} = {value!r} is neither true nor false")
     elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise InputError(f"training recipe, network: {name} = {value!r} is no number of at least 0")
 

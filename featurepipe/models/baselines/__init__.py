@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -68,6 +68,10 @@ class Baseline:
     def shape(self) -> tuple[int, ...]:
         """Shape of one input as uint8: that of a crop, or (frames, size, size) of a sequence."""
         return (self.frames, *self.framing.shape) if self.timeline else self.framing.shape
+
+    def configured(self, network: Mapping[str, Any]) -> Baseline:
+        """The architecture as a recipe's `network` sets it, where that changes more than what `build` makes."""
+        return self
 
     def cost(self, classes: int) -> Cost:
         """What one face, or sequence, takes in one view, by the recipe's network for so many classes."""

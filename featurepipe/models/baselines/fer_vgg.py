@@ -18,16 +18,17 @@ FER_VGG = Baseline(
     normalise=standardise,
     views=views,
     output="softmax",
+    # The best that was tried with labels alone: set C in weights/fer-vgg.md.
     recipe=TrainingRecipe(
         epochs=30,
         batch_size=128,
-        lr=0.1,
+        lr=0.05,
         schedule="one-cycle",
         momentum=0.9,
         weight_decay=5e-4,
         label_smoothing=0.1,
         average=0.998,
-        augmentation=Augmentation(flip=0.5, shift=5.0, scale=0.15, rotation=12.0, gamma=1.5, erase=0.3),
+        augmentation=Augmentation(flip=0.5, shift=4.0, scale=0.15, rotation=12.0, gamma=1.5, erase=0.3, sharp=0.5),
         network={"width": 1.0, "dropout": 0.5},
     ),
 )

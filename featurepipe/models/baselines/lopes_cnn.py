@@ -3,7 +3,7 @@
 Rotation until the eyes are level, a crop in distances between the eyes, down-sampling to 32 x 32, local contrast
 normalisation; eyes moved at random make synthetic samples; of ten orders of presentation the best is kept (figures 2,
 4 and 5 of the paper; baselines.md section 3). What the paper leaves open (learning rate, batch, how many epochs a run
-may go without gain) is filled in.
+may go without gain) is filled in. Each step can be left out by recipe, as in the paper's ablation (`Steps`).
 
 Bare pixels are aligned too, by eyes found in the whole picture: trained on 8,000 faces of FER2013 for 12 epochs (one
 seed, one order), 52.2 % of 2,500 PublicTest faces were right in the last three epochs, and 46.2 % where all faces were
@@ -12,6 +12,9 @@ cut at the median place of the eyes instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -27,9 +30,27 @@ from featurepipe.records import Framing
 
 POINTS: Final = 5
 SIZE = 32
+WHOLE = 96
+"""Side in pixels of the face as it is framed, before the crop."""
 
 ACROSS, ABOVE, BELOW = 2.4, 1.3, 3.2
 """Width of the crop, and its reach above and below the eyes, in halves of the distance between them (figure 5)."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done to a face before the network sees it: the keys of a recipe's `[network]` (the paper's ablation).
+
+    Parameters
+    ----------
+    align : turn it until the eyes are level
+    crop : cut it by the distance between the eyes; else the whole framed face is sampled down
+    normalise : local contrast; else grey values stay in 0..1
+    """
+
+    align: bool = True
+    crop: bool = True
+    normalise: bool = True
 
 
 class LopesCNN(nn.Module):
@@ -72,46 +93,74 @@ def moved_eyes(eyes: torch.Tensor, deviation: float, generator: torch.Generator)
     return eyes + deviation * between * torch.randn(eyes.shape, generator=generator, device=eyes.device)
 
 
-def aligned(images: torch.Tensor, eyes: torch.Tensor) -> torch.Tensor:
+def aligned(images: torch.Tensor, eyes: torch.Tensor, steps: Steps = Steps()) -> torch.Tensor:
     """Turn each face until its eyes are level, cut it by the distance between them, and sample it down.
 
     Parameters
     ----------
     images : float (n, c, s, s)
     eyes : float (n, 2, 2), left and right in the picture, in shares of the side
+    steps : without `align` nothing is turned; without `crop` the whole image is turned about its centre
 
     Returns
     -------
     float (n, c, 32, 32); the crop's height is nearly twice its width, which is not preserved. Bilinear, each row the
-    mean of two; where the crop leaves the image, the image's border is repeated
+    mean of two (without crop each pixel the mean of 3 x 3); beyond the image its border is repeated
     """
     half = (eyes[:, 1] - eyes[:, 0]) / 2
+    if not steps.align:
+        half = torch.stack([half.norm(dim=1), torch.zeros_like(half[:, 0])], dim=1)
     down = torch.stack([-half[:, 1], half[:, 0]], dim=1)
-    centre = eyes.mean(1) + (BELOW - ABOVE) / 2 * down
-    columns, rows = (
-        ((torch.arange(count, device=images.device) + 0.5) / count - 0.5).view(shape)
-        for count, shape in ((SIZE, (1, 1, -1, 1)), (2 * SIZE, (1, -1, 1, 1)))
-    )
     # Not by affine_grid, whose matrix product autocast would round to bf16: half a pixel.
-    across, along = ACROSS * half, (ABOVE + BELOW) * down
+    if steps.crop:
+        centre, across, along = eyes.mean(1) + (BELOW - ABOVE) / 2 * down, ACROSS * half, (ABOVE + BELOW) * down
+    else:
+        centre, across, along = torch.full_like(half, 0.5), *(functional.normalize(way, dim=1) for way in (half, down))
+    finer = (2, 1) if steps.crop else (WHOLE // SIZE, WHOLE // SIZE)
+    return functional.avg_pool2d(_sampled(images, centre, across, along, finer), finer)
+
+
+def _sampled(
+    images: torch.Tensor, centre: torch.Tensor, across: torch.Tensor, along: torch.Tensor, finer: tuple[int, int]
+) -> torch.Tensor:
+    """The rectangles around `centre` with the sides `across` and `along`, in `finer` times 32 rows and columns."""
+    rows, columns = (
+        ((torch.arange(SIZE * times, device=images.device) + 0.5) / (SIZE * times) - 0.5).view(shape)
+        for times, shape in zip(finer, ((1, -1, 1, 1), (1, 1, -1, 1)), strict=True)
+    )
     places = centre[:, None, None] + columns * across[:, None, None] + rows * along[:, None, None]
-    cut = functional.grid_sample(images, 2 * places - 1, padding_mode="border", align_corners=False)
-    return functional.avg_pool2d(cut, (2, 1))
+    return functional.grid_sample(images, 2 * places - 1, padding_mode="border", align_corners=False)
 
 
+@dataclass(frozen=True)
 class _Aligned(Baseline):
-    """A baseline whose faces are aligned by the eyes before anything else is done to them."""
+    """A baseline whose faces are aligned by the eyes before anything else is done to them, as far as `steps` say."""
+
+    steps: Steps = Steps()
+
+    def configured(self, network: Mapping[str, Any]) -> Baseline:
+        steps = Steps(**network)
+        return replace(self, steps=steps, normalise=_normaliser(steps), views=partial(_views, steps=steps))
 
     def training_inputs(self, faces: torch.Tensor, how: Augmentation, generator: torch.Generator) -> Any:
         images, points = split_landmarks(faces, POINTS)
         eyes = moved_eyes(eye_centres(points), how.eyes, generator)
-        return super().training_inputs(aligned(images, eyes), how, generator)
+        return super().training_inputs(aligned(images, eyes, self.steps), how, generator)
 
 
-def _views(faces: torch.Tensor, count: int) -> list[torch.Tensor]:
+def _normaliser(steps: Steps) -> Callable[[torch.Tensor], torch.Tensor]:
+    return local_contrast if steps.normalise else torch.clone
+
+
+def _views(faces: torch.Tensor, count: int, steps: Steps = Steps()) -> list[torch.Tensor]:
     """The paper describes no test-time views: every count means the face itself."""
     images, points = split_landmarks(faces, POINTS)
-    return [local_contrast(aligned(images, eye_centres(points)))]
+    return [_normaliser(steps)(aligned(images, eye_centres(points), steps))]
+
+
+def _network(classes: int, **steps: bool) -> LopesCNN:
+    """The steps change what it sees, not what it is."""
+    return LopesCNN(classes)
 
 
 LOPES_CNN = _Aligned(
@@ -119,9 +168,9 @@ LOPES_CNN = _Aligned(
     source="Lopes et al., Pattern Recognition 61, 2017",
     fidelity="near-faithful",
     published="96.76 % CK+ (six classes, eight folds of subjects), 53.44 % JAFFE; the 98.92 % often quoted is C_bin",
-    framing=Framing(size=96, mode="L", margin=0.5, points=POINTS),
+    framing=Framing(size=WHOLE, mode="L", margin=0.5, points=POINTS),
     view=SIZE,
-    build=LopesCNN,
+    build=_network,
     normalise=local_contrast,
     views=_views,
     output="softmax",
@@ -134,5 +183,6 @@ LOPES_CNN = _Aligned(
         patience=20,
         orders=10,
         augmentation=Augmentation(eyes=0.05),
+        network=asdict(Steps()),
     ),
 )
