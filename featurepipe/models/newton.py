@@ -58,6 +58,12 @@ WHOLE = 1 << 24
 """Where a quarter of the dimensions is not enough, the subspace is the whole space, as long as the Hessians and factors
 of all columns have no more numbers than this."""
 
+STEEP = 8.0
+"""From this 2 C X'X along the strongest direction beside the largest subspace on, columns are solved one by one."""
+
+ROOM = 4
+"""So many rows per dimension leave room for a Hessian of the whole space, its factor and what makes them."""
+
 RESCALE = 2.5
 """With fewer rows than dimensions, a factor is kept until C times the share of active rows changes by more."""
 
@@ -257,7 +263,7 @@ class Newton:
         else:
             self.space, self.dtype = _Wide(rows), np.dtype(np.float64)
             self.guide = _Shared(self.space, columns, self.penalty)
-        self.floor = np.inf
+        self.floor = self.beyond = np.inf
         self.coordinates = np.zeros((self.space.size, columns.sign.shape[1]))
         self.intercept = np.zeros(columns.sign.shape[1])
         self.margins = np.zeros(columns.sign.shape)
@@ -267,6 +273,8 @@ class Newton:
         exact, steps, products = self.dtype == np.float64, 0, 0
         self._grow(C)
         self._descend(C, tol, np.arange(len(self.intercept)))
+        if self._steep(C):
+            return self._one_by_one(C, tol, max_iter)
         state, lowest, stalled = self._evaluate(C, exact), np.inf, 0
         while steps < max_iter and stalled < STALLED:
             live = np.flatnonzero(state.gap > tol)
@@ -288,6 +296,32 @@ class Newton:
             state = self._evaluate(C, True)
         coef = self.space.coef(self.coordinates)
         return Solution(coef, self.intercept.copy(), self.margins.copy(), state.objective, state.gap, steps, products)
+
+    def _steep(self, C: float) -> bool:
+        """Whether the subspace is as large as may be and too small, and a Hessian of the whole space has room."""
+        count, width = self.rows.shape
+        subspace = isinstance(self.guide, Subspace) and self.guide.basis is not None and self.columns.scale is None
+        return subspace and STEEP <= 2 * C * self.beyond and ROOM * width <= count
+
+    def _one_by_one(self, C: float, tol: float, max_iter: int) -> Solution:
+        """The columns one after another from where they stand, each with its Hessian of the whole space."""
+        found = []
+        for column in range(len(self.intercept)):
+            mine = slice(column, column + 1)
+            columns = Columns(self.columns.sign[:, mine], self.columns.weight[:, mine])
+            alone = Newton(self.rows, columns, penalise_intercept=bool(self.penalty))
+            alone.guide, alone.floor = alone._subspace(None, 0.0), 0.0
+            alone.coordinates, alone.intercept = self.coordinates[:, mine], self.intercept[mine]
+            alone.margins = self.margins[:, mine]
+            found.append(alone.solve(C, tol=tol, max_iter=max_iter))
+        self.coordinates = np.concatenate([one.coef for one in found]).T.copy()
+        self.intercept, self.margins, objective, gap = (
+            np.concatenate([getattr(one, name) for one in found], axis=-1)
+            for name in ("intercept", "margins", "objective", "gap")
+        )
+        steps, products = max(one.steps for one in found), sum(one.products for one in found)
+        coef, margins = self.coordinates.T.copy(), self.margins.copy()
+        return Solution(coef, self.intercept.copy(), margins, objective, gap, steps, products)
 
     def _finish(self, C: float, state: _State) -> _State:
         """Newton steps solved to the last digit: once the active rows stay the same, one ends at the optimum."""
@@ -352,7 +386,8 @@ class Newton:
         needed = max(least, int((2 * C * values > FLAT).sum()))
         rest = (rest * (width - size) + float(values[needed:].sum())) / (width - needed)
         self.guide = self._subspace(np.ascontiguousarray(basis[:, :needed]), rest)
-        self.floor = float(values[min(needed, size - 1)]) if needed < limit else 0.0
+        self.beyond = float(values[min(needed, size - 1)])
+        self.floor = self.beyond if needed < limit else 0.0
 
     def _subspace(self, basis: np.ndarray | None, rest: float) -> Subspace:
         columns = self.columns
