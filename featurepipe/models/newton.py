@@ -17,9 +17,9 @@ The subspace grows with C, as more directions of X'X rise above I. Small Hessian
 With fewer rows than dimensions the same iterations run on coefficients of the rows, w = X'v, preconditioned by a
 Cholesky factor that all columns share.
 
-Where C is so large that no subspace is enough, or a shared factor is of little help, the columns are solved one after
-another from there, each with the factor of its own active rows for the whole space: a few factors then do for what
-would take hundreds of products.
+Where C is so large that no subspace is enough, or a shared factor is of little help, the columns are soon solved one
+after another, each with the factor of its own active rows for the whole space: a few factors then do for what would
+take hundreds of products.
 
 The dual point a_i = 2 C s_i max(0, 1 - y_i f_i) proves how close the end is: P - D(a) = |grad P|^2 / 2 where p is 1.
 It is evaluated in float64, a chunk of rows at a time; nothing else of the size of X is ever made.
@@ -63,13 +63,14 @@ WHOLE = 1 << 24
 of all columns have no more numbers than this."""
 
 STEEP = 8.0
-"""From this 2 C X'X along the strongest direction beside the largest subspace on, columns are solved one by one."""
+"""The subspace is a poor guide where 2 C X'X is above this along the strongest direction beside it."""
 
 ROOM = 4
 """So many rows per dimension leave room for a Hessian of the whole space, its factor and what makes them."""
 
 PATIENCE = 30
-"""With fewer rows than dimensions, columns are solved one by one after so many products with a factor they share."""
+"""Columns with a poor guide are solved one by one after so many products: rows that soon cease to be active cost time
+in a Hessian."""
 
 RESCALE = 2.5
 """With fewer rows than dimensions, a factor is kept until C times the share of active rows changes by more."""
@@ -302,8 +303,6 @@ class Newton:
         exact, steps, products = self.rows.dtype == np.float64 and isinstance(self.space, _Tall), 0, 0
         self._grow(C)
         self._descend(C, tol, np.arange(len(self.intercept)))
-        if self._steep(C):
-            return self._one_by_one(C, tol, max_iter, steps, products)
         state, lowest, stalled = self._evaluate(C, exact), np.inf, 0
         while steps < max_iter and stalled < STALLED:
             live = np.flatnonzero(state.gap > tol)
@@ -314,9 +313,9 @@ class Newton:
                 continue
             steps, before = steps + 1, state.gap[live].max()
             products += self._step(C, state, live)
-            if products > PATIENCE and type(self.guide) is _Shared:
-                return self._one_by_one(C, tol, max_iter, steps, products)
             self._descend(C, tol, live)
+            if products > PATIENCE and self._steep(C):
+                return self._one_by_one(C, tol, max_iter, steps, products)
             state = self._evaluate(C, exact)
             stalled = stalled + 1 if exact and state.gap.max() > lowest / 2 else 0
             lowest = min(lowest, float(state.gap.max()))
@@ -329,9 +328,10 @@ class Newton:
         return Solution(coef, self.intercept.copy(), self.margins.copy(), state.objective, state.gap, steps, products)
 
     def _steep(self, C: float) -> bool:
-        """Whether the subspace is as large as may be and too small, and a Hessian of the whole space has room."""
-        count, width = self.rows.shape
-        subspace = isinstance(self.guide, Subspace) and self.guide.basis is not None and self.columns.scale is None
+        """Whether what the columns share is a poor guide, and there is room for one column's for the whole space."""
+        if not isinstance(self.guide, Subspace):
+            return type(self.guide) is _Shared
+        (count, width), subspace = self.rows.shape, self.guide.basis is not None and self.columns.scale is None
         return subspace and 2 * C * self.beyond >= STEEP and count >= ROOM * width
 
     def _one_by_one(self, C: float, tol: float, max_iter: int, steps: int, products: int) -> Solution:
