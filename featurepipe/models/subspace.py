@@ -147,7 +147,7 @@ class Subspace:
         return self.rows.moments(weight, exact=self._dtype() != self.rows.dtype)
 
     def _dtype(self) -> np.dtype:
-        """An eigenbasis lets float32 do, whatever the scales of its directions; a large whole space leaves no choice."""
+        """An eigenbasis lets float32 do, whatever the scales of its directions; large whole spaces leave no choice."""
         return np.dtype(np.float64) if self.basis is None and self.size <= EXACT else self.rows.dtype
 
     def _factored(self, C: float, column: int) -> Any:
