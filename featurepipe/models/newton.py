@@ -65,8 +65,9 @@ of all columns have no more numbers than this."""
 STEEP = 8.0
 """The subspace is a poor guide where 2 C X'X is above this along the strongest direction beside it."""
 
-ROOM = 4
-"""So many rows per dimension leave room for a Hessian of the whole space, its factor and what makes them."""
+ROOM = 7
+"""So many rows per dimension make room, beside the subspace, for a Hessian of the whole space and what makes it: five
+such matrices at most, which together with the subspace are no larger than the rows."""
 
 PATIENCE = 30
 """Columns with a poor guide are solved one by one after so many products: rows that soon cease to be active cost time
