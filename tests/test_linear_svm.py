@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import featurepipe
-from featurepipe.models import matrices, newton
+from featurepipe.models import matrices, newton, subspace
 from featurepipe.models.linear_svm import LinearSVM, one_vs_rest, path
 from featurepipe.models.matrices import Rows, Symmetric
 from featurepipe.models.subspace import leading
@@ -102,6 +102,7 @@ def test_the_gap_bounds_how_far_the_objective_is_from_its_minimum(shape, penalis
     best = LinearSVM(C=0.5, penalise_intercept=penalised).fit(X, y).objective_
     monkeypatch.setattr(newton, "TINY", 0)
     monkeypatch.setattr(newton, "WHOLE", 0)
+    monkeypatch.setattr(newton, "PATIENCE", np.inf)
     for steps in (1, 2, 3):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -208,6 +209,46 @@ def test_the_way_of_large_problems_ends_at_the_same_optimum(monkeypatch):
     model = LinearSVM(C=0.3).fit(X, y)
     assert model.gap_.max() <= 1e-6
     assert model.objective_ == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize("penalised", [True, False])
+def test_columns_solved_one_by_one_in_the_whole_space_end_at_the_same_optimum(penalised, monkeypatch):
+    """What a table of 28,709 rows meets at large C: a poor subspace, then float32 Hessians of all directions."""
+    X, y = deep(3000, 60, 4)
+    best = LinearSVM(C=0.3, penalise_intercept=penalised).fit(X, y)
+    for module, name in ((newton, "TINY"), (newton, "WHOLE"), (newton, "STEEP"), (newton, "PATIENCE")):
+        monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(subspace, "EXACT", 0)
+    model = LinearSVM(C=0.3, penalise_intercept=penalised).fit(X, y)
+    assert model.gap_.max() <= 1e-6
+    assert model.objective_ == pytest.approx(best.objective_, rel=1e-6)
+    assert model.coef_ == pytest.approx(best.coef_, abs=3e-3 * np.abs(best.coef_).max())
+
+
+@pytest.mark.parametrize("patience", [0, newton.PATIENCE])
+@pytest.mark.parametrize("C", [1e-3, 1.0, 100.0])
+def test_fewer_rows_than_dimensions_have_liblinears_planes_at_any_cost(C, patience, monkeypatch):
+    """Standardised, with a spectrum: at C = 100 the gap does not fall for many steps before it falls fast."""
+    monkeypatch.setattr(newton, "PATIENCE", patience)
+    rng = np.random.default_rng(0)
+    y = np.arange(150) % 4
+    hidden = rng.normal(size=(150, 150)) / np.arange(1, 151) + np.pad(0.5 * np.eye(4)[y], ((0, 0), (0, 146)))
+    X = np.maximum(hidden @ rng.normal(size=(150, 1500)), 0)
+    X = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+    model = LinearSVM(C=C, tol=1e-10).fit(X, y)
+    reference = LinearSVC(C=C, dual=True, tol=1e-10, max_iter=1_000_000).fit(X.astype(np.float64), y)
+    assert model.gap_.max() <= 1e-10
+    assert model.objective_ == pytest.approx(objectives(reference, X, y, C), rel=1e-8)
+    assert model.coef_ == pytest.approx(reference.coef_, abs=1e-4 * np.abs(reference.coef_).max())
+
+
+def test_costs_after_one_another_start_from_columns_solved_one_by_one(monkeypatch):
+    monkeypatch.setattr(newton, "PATIENCE", 0)
+    X, y = deep(50, 300)
+    columns = one_vs_rest(np.unique(y, return_inverse=True)[1], np.ones(50), np.ones(3))
+    for C, found in zip((1e-3, 1e-1, 10.0), path(X, columns, (1e-3, 1e-1, 10.0), tol=1e-8), strict=True):
+        assert found.gap.max() <= 1e-8
+        assert found.objective == pytest.approx(LinearSVM(C=C, tol=1e-8).fit(X, y).objective_, rel=1e-7)
 
 
 def test_float32_rows_are_neither_copied_nor_widened():

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from featurepipe.machine import cores
 
-CHUNK = 4096
+CHUNK = 2048
 """Rows of moments taken at a time."""
 
 PIECE = 1 << 17
@@ -78,13 +78,16 @@ class Rows:
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """[X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign; rows of weight 0 cost nothing."""
         dtype = np.dtype(np.float64) if exact else self.dtype
-        total, chosen = np.zeros((self.shape[1] + 1,) * 2, dtype), np.flatnonzero(weight)
-        step = BLOCK if exact else CHUNK
-        for at in range(0, len(chosen), step):
-            rows = chosen[at : at + step]
-            part = np.ones((len(rows), len(total)), dtype)
-            part[:, :-1] = self.X[rows]
-            total += (part * weight[rows, None].astype(dtype)).T @ part
+        total, step = np.zeros((self.shape[1] + 1,) * 2, dtype), BLOCK if exact else CHUNK
+        product = np.empty_like(total)
+        for chosen, add in ((np.flatnonzero(weight > 0), np.add), (np.flatnonzero(weight < 0), np.subtract)):
+            for at in range(0, len(chosen), step):
+                rows = chosen[at : at + step]
+                part = np.empty((len(rows), len(total)), dtype)
+                part[:, :-1], part[:, -1] = self.X[rows], 1
+                part *= np.sqrt(np.abs(weight[rows, None])).astype(dtype)
+                np.matmul(part.T, part, out=product)  # the product of a matrix with itself takes half the operations
+                add(total, product, out=total)
         return total
 
     def squared(self) -> float:

@@ -17,6 +17,10 @@ The subspace grows with C, as more directions of X'X rise above I. Small Hessian
 With fewer rows than dimensions the same iterations run on coefficients of the rows, w = X'v, preconditioned by a
 Cholesky factor that all columns share.
 
+Where C is so large that no subspace is enough, or a shared factor is of little help, the columns are soon solved one
+after another, each with the factor of its own active rows for the whole space: a few factors then do for what would
+take hundreds of products.
+
 The dual point a_i = 2 C s_i max(0, 1 - y_i f_i) proves how close the end is: P - D(a) = |grad P|^2 / 2 where p is 1.
 It is evaluated in float64, a chunk of rows at a time; nothing else of the size of X is ever made.
 """
@@ -57,6 +61,17 @@ STALLED = 8
 WHOLE = 1 << 24
 """Where a quarter of the dimensions is not enough, the subspace is the whole space, as long as the Hessians and factors
 of all columns have no more numbers than this."""
+
+STEEP = 8.0
+"""The subspace is a poor guide where 2 C X'X is above this along the strongest direction beside it."""
+
+ROOM = 7
+"""So many rows per dimension make room, beside the subspace, for a Hessian of the whole space and what makes it: five
+such matrices at most, which together with the subspace are no larger than the rows."""
+
+PATIENCE = 30
+"""Columns with a poor guide are solved one by one after so many products: rows that soon cease to be active cost time
+in a Hessian."""
 
 RESCALE = 2.5
 """With fewer rows than dimensions, a factor is kept until C times the share of active rows changes by more."""
@@ -201,20 +216,39 @@ class _Shared:
         if self.scale and 1 / RESCALE < scale / self.scale < RESCALE:
             return
         self.scale = scale
-        self.root = np.sqrt(scale * np.maximum(self.weight, 1e-3 * self.weight.max()))[:, None]
-        self.space.outer.factor(self.root[:, 0])
-        rows = (scale * self.weight)[:, None]
-        self.border = self._inner(rows)
-        whole, held = float(rows.sum()), float(self.space.inner(rows, self.border)[0])
-        self.schur = max(self.penalty + whole - held, self.penalty, 1e-6 * whole) or 1.0
+        self._factor(np.sqrt(scale * np.maximum(self.weight, 1e-3 * self.weight.max()))[:, None], scale * self.weight)
 
     def solve(self, r: np.ndarray, r_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A preconditioner's solution: (n, len(at)) and (len(at),)."""
         z_b = (r_b - self.space.inner(r, self.border)) / self.schur
         return self._inner(r) - self.border * z_b, z_b
 
+    def _factor(self, root: np.ndarray, curvature: np.ndarray) -> None:
+        self.root = root
+        self.space.outer.factor(root[:, 0])
+        rows = curvature[:, None]
+        self.border = self._inner(rows)
+        whole, held = float(rows.sum()), float(self.space.inner(rows, self.border)[0])
+        self.schur = max(self.penalty + whole - held, self.penalty, 1e-6 * whole) or 1.0
+
     def _inner(self, r: np.ndarray) -> np.ndarray:
         return self.root * self.space.outer.solve(r / self.root)
+
+
+class _Own(_Shared):
+    """The factor of a single column, of its active rows; the others are rows of I where I + D X X' D is factored."""
+
+    def renew(self, C: float, active: np.ndarray) -> None:
+        """Follow the active rows, (n, 1) of s_i or 0."""
+        root = np.sqrt(2 * C * active)
+        if not np.array_equal(root, self.root):
+            self._factor(root, 2 * C * active[:, 0])
+
+    def _inner(self, r: np.ndarray) -> np.ndarray:
+        active = self.root > 0
+        pulled = r - self.root**2 * self.space.outer.times(np.where(active, 0, r))
+        found = self.space.outer.solve(np.divide(pulled, self.root, out=np.zeros_like(pulled), where=active))
+        return np.where(active, self.root * found, r)
 
 
 @dataclass
@@ -245,9 +279,12 @@ class Newton:
     rows : (n, d)
     columns : targets and weights
     penalise_intercept : False leaves the intercept out of the penalty
+    space : coordinates of the same rows, where another solver has them
     """
 
-    def __init__(self, rows: Rows, columns: Columns, *, penalise_intercept: bool = True) -> None:
+    def __init__(
+        self, rows: Rows, columns: Columns, *, penalise_intercept: bool = True, space: _Wide | None = None
+    ) -> None:
         count, width = rows.shape
         self.rows, self.columns, self.penalty = rows, columns, float(penalise_intercept)
         self.space: _Tall | _Wide
@@ -255,16 +292,16 @@ class Newton:
         if count >= width:
             self.space, self.dtype = _Tall(rows, columns), rows.dtype
         else:
-            self.space, self.dtype = _Wide(rows), np.dtype(np.float64)
-            self.guide = _Shared(self.space, columns, self.penalty)
-        self.floor = np.inf
+            self.space, self.dtype = space or _Wide(rows), np.dtype(np.float64)
+            self.guide = (_Shared if columns.sign.shape[1] > 1 else _Own)(self.space, columns, self.penalty)
+        self.floor = self.beyond = np.inf
         self.coordinates = np.zeros((self.space.size, columns.sign.shape[1]))
         self.intercept = np.zeros(columns.sign.shape[1])
         self.margins = np.zeros(columns.sign.shape)
 
     def solve(self, C: float, *, tol: float, max_iter: int) -> Solution:
         """The optimum at C, to a relative gap of `tol` in every column, or as near as `max_iter` steps come."""
-        exact, steps, products = self.dtype == np.float64, 0, 0
+        exact, steps, products = self.rows.dtype == np.float64 and isinstance(self.space, _Tall), 0, 0
         self._grow(C)
         self._descend(C, tol, np.arange(len(self.intercept)))
         state, lowest, stalled = self._evaluate(C, exact), np.inf, 0
@@ -278,6 +315,8 @@ class Newton:
             steps, before = steps + 1, state.gap[live].max()
             products += self._step(C, state, live)
             self._descend(C, tol, live)
+            if products > PATIENCE and self._steep(C):
+                return self._one_by_one(C, tol, max_iter, steps, products)
             state = self._evaluate(C, exact)
             stalled = stalled + 1 if exact and state.gap.max() > lowest / 2 else 0
             lowest = min(lowest, float(state.gap.max()))
@@ -288,6 +327,46 @@ class Newton:
             state = self._evaluate(C, True)
         coef = self.space.coef(self.coordinates)
         return Solution(coef, self.intercept.copy(), self.margins.copy(), state.objective, state.gap, steps, products)
+
+    def _steep(self, C: float) -> bool:
+        """Whether what the columns share is a poor guide, and there is room for one column's for the whole space."""
+        if not isinstance(self.guide, Subspace):
+            return type(self.guide) is _Shared
+        (count, width), subspace = self.rows.shape, self.guide.basis is not None and self.columns.scale is None
+        return subspace and 2 * C * self.beyond >= STEEP and count >= ROOM * width
+
+    def _one_by_one(self, C: float, tol: float, max_iter: int, steps: int, products: int) -> Solution:
+        """The columns one after another from where they stand, each with a factor of its own for the whole space."""
+        found = []
+        for column in range(len(self.intercept)):
+            mine = slice(column, column + 1)
+            alone = self._alone(mine)
+            found.append(alone.solve(C, tol=tol, max_iter=max_iter - steps))
+            self.coordinates[:, mine] = alone.coordinates
+        if isinstance(self.space, _Wide):  # there is one array for factors
+            self.guide = _Shared(self.space, self.columns, self.penalty)
+        self.intercept = np.concatenate([one.intercept for one in found])
+        self.margins = np.concatenate([one.margins for one in found], axis=1)
+        return Solution(
+            np.concatenate([one.coef for one in found]),
+            self.intercept.copy(),
+            self.margins.copy(),
+            np.concatenate([one.objective for one in found]),
+            np.concatenate([one.gap for one in found]),
+            steps + max(one.steps for one in found),
+            products + sum(one.products for one in found),
+        )
+
+    def _alone(self, mine: slice) -> Newton:
+        """A solver of a single column that stands where this one does."""
+        columns = Columns(self.columns.sign[:, mine], self.columns.weight[:, mine])
+        space = self.space if isinstance(self.space, _Wide) else None
+        alone = Newton(self.rows, columns, penalise_intercept=bool(self.penalty), space=space)
+        if space is None:
+            alone.guide, alone.floor = alone._subspace(None, 0.0), 0.0
+        alone.coordinates, alone.intercept = self.coordinates[:, mine].copy(), self.intercept[mine].copy()
+        alone.margins = self.margins[:, mine].copy()
+        return alone
 
     def _finish(self, C: float, state: _State) -> _State:
         """Newton steps solved to the last digit: once the active rows stay the same, one ends at the optimum."""
@@ -352,7 +431,8 @@ class Newton:
         needed = max(least, int((2 * C * values > FLAT).sum()))
         rest = (rest * (width - size) + float(values[needed:].sum())) / (width - needed)
         self.guide = self._subspace(np.ascontiguousarray(basis[:, :needed]), rest)
-        self.floor = float(values[min(needed, size - 1)]) if needed < limit else 0.0
+        self.beyond = float(values[min(needed, size - 1)])
+        self.floor = self.beyond if needed < limit else 0.0
 
     def _subspace(self, basis: np.ndarray | None, rest: float) -> Subspace:
         columns = self.columns

@@ -20,6 +20,9 @@ SAMPLED = 8
 FLAT = 0.25
 """Directions along which 2 C X'X is below this need no Hessian of their own."""
 
+EXACT = 1024
+"""Whole spaces of up to so many dimensions have Hessians in float64: no more time than that of their rows is lost."""
+
 LEAST = 64
 """Directions at least."""
 
@@ -74,9 +77,7 @@ class Subspace:
         self.size, self.weight = self.rows.shape[1], weight
         self.shift = None if shift is None else self._down(shift)
         self.ridge = np.append(np.ones(self.size), penalty)
-        whole = self._moments(np.ones(len(weight)))
-        self.hessians = np.repeat(whole[None], weight.shape[1], axis=0)
-        self.counted = np.ones(weight.shape, np.float32)
+        self.hessians, self.counted = self._beginning()
         self.factors: list[Any] = [None] * weight.shape[1]
         self.costs = np.zeros(weight.shape[1])
 
@@ -106,6 +107,7 @@ class Subspace:
             change = mine - self.counted[:, column]
             changed = np.count_nonzero(change)
             if changed:
+                self.factors[column] = None  # its memory is needed
                 if changed > np.count_nonzero(mine):
                     self.hessians[column] = self._moments(mine)
                 else:
@@ -130,21 +132,32 @@ class Subspace:
             z = z + (r - self.basis @ (self.basis.T @ r)) / beside
         return z.astype(r.dtype), z_b
 
+    def _beginning(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hessians of all rows, which several columns share; of a single column's none, as some may not be active."""
+        count, columns = self.weight.shape
+        if columns == 1:
+            return np.zeros((1, self.size + 1, self.size + 1), self._dtype()), np.zeros((count, 1), np.float32)
+        whole = self._moments(np.ones(count))
+        return np.repeat(whole[None], columns, axis=0), np.ones((count, columns), np.float32)
+
     def _down(self, w: np.ndarray) -> np.ndarray:
         return w if self.basis is None else self.basis.T @ w.astype(self.basis.dtype)
 
     def _moments(self, weight: np.ndarray) -> np.ndarray:
-        """An eigenbasis lets float32 do, whatever the scales of its directions; directions as they are need float64."""
-        return self.rows.moments(weight, exact=self.basis is None)
+        return self.rows.moments(weight, exact=self._dtype() != self.rows.dtype)
+
+    def _dtype(self) -> np.dtype:
+        """An eigenbasis lets float32 do, whatever the scales of its directions; large whole spaces leave no choice."""
+        return np.dtype(np.float64) if self.basis is None and self.size <= EXACT else self.rows.dtype
 
     def _factored(self, C: float, column: int) -> Any:
         """Cholesky factor of the penalty's and the active rows' Hessian; with a ridge where rounding spoilt it."""
-        system = 2 * C * self.hessians[column]
-        diagonal = system.diagonal() + self.ridge
+        diagonal = 2 * C * self.hessians[column].diagonal() + self.ridge
         for ridge in (0.0, *(10.0**power for power in range(-7, 3))):
+            system = 2 * C * self.hessians[column].T
             np.fill_diagonal(system, diagonal + ridge * diagonal.max())
             try:
-                return cho_factor(system, lower=True, check_finite=False)
+                return cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
             except LinAlgError:
                 continue
         raise LinAlgError("a Hessian is not finite")

@@ -1,0 +1,65 @@
+"""LinearSVM at FER2013's size: the duality gap at each C, worked out apart from the solver. Some minutes on two cores.
+
+`python -m pytest -m slow -s tests/test_linear_svm_full.py` prints the table of processor seconds, products and gaps.
+"""
+
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from featurepipe.bench.linear_svm import FER2013, fc7_like
+from featurepipe.cli import main
+from featurepipe.features.table import FeatureTable
+from featurepipe.models.linear_svm import one_vs_rest, path
+from featurepipe.models.svm import NORMALISERS
+
+pytestmark = pytest.mark.slow
+CS = tuple(10.0**power for power in range(-6, 1))
+CHUNK = 2048
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    """fc7 of FER2013's Training and class codes; where FER2013 is not here, rows with the spectrum of those."""
+    source = ROOT.parent / "shared" / "data" / "fer2013.npz"
+    if not source.is_file():
+        X, y = fc7_like(*FER2013)
+        return X, np.unique(y, return_inverse=True)[1]
+    table = tmp_path_factory.mktemp("fer2013") / "table"
+    assert main(["extract", str(source), "--views", "1", "--table", str(table)]) == 0
+    features = FeatureTable.open(table).matrix()
+    train = features.split == "train"
+    return features.X[train], np.unique(features.label[train].astype(str), return_inverse=True)[1]
+
+
+def gaps(X, sign, C, coef, intercept):
+    """(P - D) / P of each class in float64, from the definitions; the intercept is the weight of a column of ones."""
+    W = np.concatenate([coef.T, intercept[None]])
+    primal, dual, pulled = (W**2).sum(axis=0) / 2, np.zeros(W.shape[1]), np.zeros_like(W)
+    for at in range(0, len(X), CHUNK):
+        rows = np.insert(X[at : at + CHUNK].astype(np.float64), X.shape[1], 1, axis=1)
+        mine = sign[at : at + CHUNK]
+        slack = np.maximum(1 - mine * (rows @ W), 0)
+        alpha = 2 * C * slack
+        primal += C * (slack**2).sum(axis=0)
+        dual += alpha.sum(axis=0) - (alpha**2).sum(axis=0) / (4 * C)
+        pulled += rows.T @ (alpha * mine)
+    return (primal - dual + (pulled**2).sum(axis=0) / 2) / primal
+
+
+@pytest.mark.parametrize("normaliser", ["standard", "l2"])
+def test_the_duality_gap_is_below_a_millionth_at_each_cost(vectors, normaliser):
+    X, codes = NORMALISERS[normaliser]().fit_transform(vectors[0]), vectors[1]
+    assert X.shape == FER2013
+    columns, found = one_vs_rest(codes, np.ones(len(X)), np.ones(7)), {}
+    print("\n| normaliser | C | CPU s | Newton steps | Hessian products | relative duality gap |")
+    for C in CS:
+        start = time.process_time()
+        solution = next(path(X, columns, [C], tol=1e-6))
+        seconds = time.process_time() - start
+        found[C] = gaps(X, columns.sign, C, solution.coef, solution.intercept).max()
+        counts = f"{solution.steps} | {solution.products}"
+        print(f"| {normaliser} | {C:g} | {seconds:.1f} | {counts} | {found[C]:.1e} |", flush=True)
+    assert max(found.values()) <= 1e-6, found
