@@ -38,7 +38,7 @@ LEAST = 0.99
 
 CLOSE = 0.999
 """Cosine of a vector in int8 with its own in fp32 from which on it is taken for the same, where no SVM can tell: with
-fer-vgg such vectors got the same emotion from the SVM that ships for 99.3 % of 1,454 faces."""
+fer-vgg all of 1,454 faces had more, and the SVM that ships told the same for 99.6 % of them."""
 
 
 @dataclass(frozen=True)
