@@ -103,7 +103,7 @@ def _extract(commands: Commands) -> None:
     _add_faces(parser, policy="largest")
     _add_backbone(parser)
     parser.add_argument("--prune", action="store_true", help="drop stored faces and vectors SOURCE no longer uses")
-    _add_running(parser, "device", "precision", "batch_size", "workers", "json")
+    _add_running(parser, "device", "precision", "int8", "batch_size", "workers", "json")
 
 
 def _fit_svm(commands: Commands) -> None:
@@ -161,7 +161,7 @@ def _classify(commands: Commands) -> None:
     )
     _add_faces(parser, policy="all")
     _add_weights(parser)
-    _add_running(parser, "device", "precision", "batch_size", "workers", "json")
+    _add_running(parser, "device", "precision", "int8", "batch_size", "workers", "json")
 
 
 def _fit_cnn(commands: Commands) -> None:
@@ -428,9 +428,10 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._Argu
     if "precision" in names:
         group.add_argument(
             "--precision",
-            choices=("auto", "fp32", "bf16"),
+            choices=("auto", "fp32", "bf16", *(("int8",) if "int8" in names else ())),
             default="auto",
-            help="of vectors and predictions; auto (default): bf16 where the processor or GPU computes in it",
+            help="of vectors and predictions; auto (default): bf16 where the processor or GPU computes in it"
+            + ("; int8: on a CPU, by OpenVINO, checked on your photos" if "int8" in names else ""),
         )
     if "training_precision" in names:
         group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")

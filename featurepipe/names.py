@@ -39,5 +39,6 @@ PROTOCOLS = (
 BENCHMARKS = (
     *("mmod-cpu", "hog-cpu", "vgg16-forward", "dlib-resnet", "pipeline-vgg-face", "pipeline-fer-vgg"),
     *("users-loop", "linear-svm-fit", "linear-svm-fit-l2", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
+    *("vgg16-int8", "users-loop-int8"),
     *("vgg16-rate", "pipeline-stored-boxes", "mmod-gpu", "linear-svm-gpu"),
 )

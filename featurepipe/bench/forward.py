@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from featurepipe.bench.material import VGG16_OPERATIONS, crops, seeded_vgg16, seeded_vgg_face
+from featurepipe.bench.material import VGG16_OPERATIONS, crops, seeded_vgg16, seeded_vgg_face, seeded_vgg_face_int8
 from featurepipe.bench.rows import Settings, alone, cpu_of, medians, row, version_of, wall_of
 from featurepipe.devices import resolve_device
 from featurepipe.errors import MissingPackageError
@@ -23,6 +24,24 @@ from featurepipe.weights import get_record, need
 def vgg16_forward(settings: Settings) -> dict[str, Any]:
     """Crops to fc7 in batches, in the precision that `auto` takes here, against torchvision in fp32."""
     backbone = seeded_vgg_face(settings.device)
+    dtype = torch.bfloat16 if backbone.made_with["precision"] == "bf16" else None
+    ours, reference = _beside_torchvision(backbone, settings)
+    floor = VGG16_OPERATIONS / (products_per_second(settings.device, dtype) * backbone.threads)
+    return row("vgg16-forward", ours, reference, _torchvision(), "s/face", floor, settings.machine())
+
+
+def vgg16_int8(settings: Settings) -> dict[str, Any]:
+    """The same in int8, which runs on the CPU alone; how fast a product of bytes could be is not known."""
+    ours, reference = _beside_torchvision(seeded_vgg_face_int8(), replace(settings, device="cpu"))
+    return row("vgg16-int8", ours, reference, _torchvision(), "s/face", None)
+
+
+def _torchvision() -> str:
+    return f"{version_of('torchvision', 'torch')}, fp32"
+
+
+def _beside_torchvision(backbone: Backbone, settings: Settings) -> tuple[float, float]:
+    """Seconds per face of the backbone, and of torchvision's VGG-16."""
     theirs = torchvision_vgg16(settings.device)
     batch = crops(backbone.batch_size, backbone.framing)
     batches = 2 * backbone.threads
@@ -33,11 +52,7 @@ def vgg16_forward(settings: Settings) -> dict[str, Any]:
         wall_of(lambda: forward_all(backbone, [batch] * batches)),
         wall_of(lambda: theirs(batch)),
     )
-    rate = products_per_second(settings.device, torch.bfloat16 if backbone.made_with["precision"] == "bf16" else None)
-    floor = VGG16_OPERATIONS / (rate * backbone.threads)
-    name = f"{version_of('torchvision', 'torch')}, fp32"
-    ours, reference = ours_s / (batches * len(batch)), theirs_s / len(batch)
-    return row("vgg16-forward", ours, reference, name, "s/face", floor, settings.machine())
+    return ours_s / (batches * len(batch)), theirs_s / len(batch)
 
 
 def vgg16_rate(settings: Settings) -> dict[str, Any]:

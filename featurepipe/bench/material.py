@@ -16,6 +16,7 @@ from featurepipe.datasets.synthetic import write_faces
 from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.features.backbone import Choice, TorchBackbone
 from featurepipe.features.backbones import VGG_FACE_MEANS, vgg_face_input
+from featurepipe.features.int8 import Int8Backbone, measure_scales
 from featurepipe.networks.vgg16 import FULL, SIZE, VGG16
 from featurepipe.records import Framing, Sample
 
@@ -83,3 +84,9 @@ def seeded_vgg_face(device: str, precision: str = "auto") -> TorchBackbone:
         weights_sha256="seeded",
         large_maps=True,
     )
+
+
+def seeded_vgg_face_int8() -> Int8Backbone:
+    """The same in int8 on the CPU, its scales measured on noise; raises MissingPackageError without OpenVINO."""
+    backbone = seeded_vgg_face("cpu", "fp32")
+    return Int8Backbone(backbone, measure_scales(backbone, crops(backbone.batch_size, backbone.framing)))

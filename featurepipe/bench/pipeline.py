@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featurepipe.bench.material import crops, photos, samples, seeded_vgg_face
+from featurepipe.bench.material import crops, photos, samples, seeded_vgg_face, seeded_vgg_face_int8
 from featurepipe.bench.rows import Settings, alone, cpu_of, medians, row, version_of, wall_of
 from featurepipe.faces.detectors import Detect, DetectorSpec, default_detector, shrunk
 from featurepipe.faces.finder import FaceFinder
@@ -52,10 +52,18 @@ def pipeline_stored_boxes(settings: Settings) -> dict[str, Any]:
 
 def users_loop(settings: Settings) -> dict[str, Any]:
     """The whole pipeline with VGG-16, against one photo after the other: decode, dlib, VGG-16 in fp32, append."""
+    return _users_loop("users-loop", seeded_vgg_face(settings.device), settings)
+
+
+def users_loop_int8(settings: Settings) -> dict[str, Any]:
+    """The same with VGG-16 in int8, on the CPU; what measures and checks it before is not counted."""
+    return _users_loop("users-loop-int8", seeded_vgg_face_int8(), replace(settings, device="cpu"))
+
+
+def _users_loop(what: str, backbone: Backbone, settings: Settings) -> dict[str, Any]:
     from featurepipe.bench.forward import torchvision_vgg16
 
     count = 48 if settings.quick else 192
-    backbone = seeded_vgg_face(settings.device)
     network, detect = torchvision_vgg16(settings.device), DetectorSpec("hog").build()
     with TemporaryDirectory() as name:
         run = Run(photos(Path(name), count), backbone)
@@ -65,7 +73,7 @@ def users_loop(settings: Settings) -> dict[str, Any]:
             lambda: _loop(run.samples[:16], detect, network) / 16,
         )
     reference = f"loop over Pillow, dlib, VGG-16 in fp32: {version_of('pillow', 'dlib|dlib-bin', 'torchvision')}"
-    return row("users-loop", ours, theirs, reference, "s/photo", None, settings.machine())
+    return row(what, ours, theirs, reference, "s/photo", None, settings.machine())
 
 
 def _loop(samples: Sequence[Sample], detect: Detect, network: Callable[[np.ndarray], np.ndarray]) -> float:

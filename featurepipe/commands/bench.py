@@ -27,6 +27,8 @@ ROWS = {
     "cache-read": "table.cache_read",
     "rerun": "table.rerun",
     "memory-flat": "memory.memory_flat",
+    "vgg16-int8": "forward.vgg16_int8",
+    "users-loop-int8": "pipeline.users_loop_int8",
     "vgg16-rate": "forward.vgg16_rate",
     "pipeline-stored-boxes": "pipeline.pipeline_stored_boxes",
     "mmod-gpu": "detectors.mmod_gpu",

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     keep_faces_of(args, model, source)
     out = Path(args.out)
     table = table_of(args, out / "table")
-    features_by = features_for(args, model)
+    features_by = features_for(args, model, source, table)
     summary = fill_table(args, source, table, features_by)
     samples, photos, features = to_classify(args, model, table, source.samples, read_features(table, features_by))
     tell(_face_notes(features.face_half, model))
@@ -126,12 +126,18 @@ def keep_faces_of(args: argparse.Namespace, model: Model, source: Source) -> Non
     args.margin = faces["margin"] if args.margin is None else args.margin
 
 
-def features_for(args: argparse.Namespace, model: Model) -> Backbone:
+def features_for(args: argparse.Namespace, model: Model, source: Source, table: Path) -> Backbone:
     """The backbone whose vectors the SVM was fitted on, or for a CNN the crops themselves.
 
-    Raises RecipeMismatch where the weights here are not those of the model, ModelError where it names none.
+    An SVM that was fitted on int8 vectors brings the scales of their network; one that was not reads vectors in int8
+    once they were checked against fp32 on faces of `source`.
+
+    Raises RecipeMismatch where the weights here are not those of the model, ModelError where it names none, InputError
+    where int8 is refused.
     """
     if _is_cnn(model):
+        if args.precision == "int8":
+            raise InputError("int8 is offered for SVMs, and the model is a CNN: use --precision fp32 or bf16")
         model.device, model.precision = args.device, resolve_precision(args.precision, resolve_device(args.device))
         return crops_for(model.baseline.framing)
     half = model.recipe.get("features", {})
@@ -140,6 +146,7 @@ def features_for(args: argparse.Namespace, model: Model) -> Backbone:
             f"{args.model} does not say of which vectors it is ({', '.join(sorted(missing))} missing from its recipe): "
             "fit it with bin/fit_svm, which records them"
         )
+    fitted = args.precision == "auto" and "int8" in half
     backbone = load_backbone(
         half["backbone"],
         weights=args.weights,
@@ -147,10 +154,24 @@ def features_for(args: argparse.Namespace, model: Model) -> Backbone:
         preprocessing=half["preprocessing"],
         views=half["views"],
         device=args.device,
-        precision=args.precision,
+        precision="fp32" if fitted or args.precision == "int8" else args.precision,
     )
+    if fitted or args.precision == "int8":
+        return _in_int8(args, model, source, table, backbone)
     compare_feature_halves(backbone.recipe(), half)
     return backbone
+
+
+def _in_int8(args: argparse.Namespace, model: Model, source: Source, table: Path, backbone: Backbone) -> Backbone:
+    from featurepipe.commands.int8 import quantised, with_scales
+
+    half = model.recipe["features"]
+    if "int8" in half:
+        int8: Backbone = with_scales(backbone, half["int8"])
+        compare_feature_halves(int8.recipe(), half)
+        return int8
+    compare_feature_halves(backbone.recipe(), half)
+    return quantised(args, source, table, backbone, args.model or shipped_svm())
 
 
 def _is_cnn(model: Model) -> TypeGuard[CNNClassifier]:

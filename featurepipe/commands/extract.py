@@ -20,8 +20,12 @@ def run(args: argparse.Namespace) -> int:
         preprocessing=args.preprocessing,
         views=args.views,
         device=args.device,
-        precision=args.precision,
+        precision="fp32" if args.precision == "int8" else args.precision,
     )
+    if args.precision == "int8":
+        from featurepipe.commands.int8 import quantised
+
+        backbone = quantised(args, source, args.table, backbone, None)
     summary = fill_table(args, source, args.table, backbone)
     document = {"table": args.table, "backbone": backbone.name, **dataclasses.asdict(summary)}
     lines = [*summary_lines(summary), f"feature table: {args.table}"]

@@ -110,14 +110,14 @@ class TorchBackbone:
         self.name = choice.name
         self.framing = framing
         self.dim = dim
-        self._choice = choice
+        self.device, self.precision = choice.device, choice.precision
         self._recipe = choice.recipe(weights_sha256)
         self.made_with = choice.made_with()
         on_cpu = choice.device.type == "cpu"
         self.threads = min(MOST_THREADS, torch.get_num_threads()) if on_cpu else 1
         self.batch_size = BATCH_ON_CPU if on_cpu else BATCH_ON_GPU
-        self._network = prepared(network, choice.device, choice.precision, large_maps=large_maps)
-        self._forward = forward
+        self.network = prepared(network, choice.device, choice.precision, large_maps=large_maps)
+        self.forward = forward
 
     def recipe(self) -> dict[str, Any]:
         """See `Backbone.recipe`."""
@@ -125,7 +125,7 @@ class TorchBackbone:
 
     def cost(self) -> Cost | None:
         """See `Backbone.cost`; parameters are those of the whole network, whatever layer is read."""
-        found = cost_of(self._network, lambda: self(np.zeros((1, *self.framing.shape), np.uint8)))
+        found = cost_of(self.network, lambda: self(np.zeros((1, *self.framing.shape), np.uint8)))
         return found if found.parameters else None
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
@@ -133,14 +133,14 @@ class TorchBackbone:
         check_crops(crops, self.framing)
         if not len(crops):
             return np.empty((0, self.dim), np.float32)
-        images = torch.from_numpy(np.ascontiguousarray(crops)).to(self._choice.device)
+        images = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
         return self.vectors(images).float().cpu().numpy()
 
     @torch.inference_mode()
     def vectors(self, images: torch.Tensor) -> torch.Tensor:
         """Vectors (n, dim) of crops that lie on the device, uint8 (n, *framing.shape)."""
-        with autocast(self._choice.device, self._choice.precision):
-            return self._forward(images)
+        with autocast(self.device, self.precision):
+            return self.forward(images)
 
 
 def check_crops(crops: np.ndarray, framing: Framing) -> None:
