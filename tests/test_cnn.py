@@ -351,7 +351,10 @@ STILLS = [name for name, baseline in BASELINES.items() if baseline.timeline is N
 class TestEveryArchitecture:
     def test_its_own_way_of_training_lowers_the_loss(self, name):
         recipe = get_baseline(name).recipe
-        model = fitted(name, epochs=4, schedule="constant", lr=recipe.lr / 2, augmentation=Augmentation())
+        # Dropout makes the loss of so few faces a matter of luck, which differs from processor to processor.
+        network = {**small(name).network, **({"dropout": 0.0} if "dropout" in recipe.network else {})}
+        changes = {"epochs": 4, "schedule": "constant", "augmentation": Augmentation(), "network": network}
+        model = fitted(name, lr=recipe.lr / 2, **changes)
         losses = [row["loss"] for row in model.training["history"]]
         assert losses[-1] < losses[0]
 
