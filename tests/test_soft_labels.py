@@ -79,7 +79,7 @@ class TestCrossFit:
         (tmp_path / "f" / "0.ckpt").unlink()
         (tmp_path / "f" / "1.ckpt").unlink()
         seen = []
-        crossed(tmp_path / "f", lambda: make(lr=0.01), True, lambda fold, row: seen.append(fold))
+        crossed(tmp_path / "f", lambda: make(lr=0.01), True, lambda history: seen.append(history[-1]["fold"]))
         assert seen == [0, 0, 1, 1]
 
 
