@@ -1,5 +1,7 @@
 """What only a GPU can show: the same boxes, vectors and optima as on the CPU. test_mmod.py compares more boxes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,10 @@ from featurepipe.cli import main
 from featurepipe.devices import has_bf16
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.table import FeatureTable
+from featurepipe.models import training
+from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.models.linear_svm import LinearSVM
+from featurepipe.models.recorded import Recorded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -54,10 +59,24 @@ def test_the_svm_has_the_same_optimum(shape, C):
     assert (gpu.predict(X) == cpu.predict(X)).mean() > 0.999
 
 
-def test_a_cnn_trains(rendered, tmp_path):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text("epochs = 2\n")
-    model = tmp_path / "model.safetensors"
-    command = ["fit_cnn", str(rendered), "--arch", "seed_cnn", "--detector", "none", "--recipe", str(recipe)]
-    assert main([*command, "--device", "cuda", "--model", str(model)]) == 0
-    assert model.is_file()
+@pytest.mark.parametrize("arch", [name for name, baseline in BASELINES.items() if baseline.recordable])
+def test_recorded_steps_train_as_the_others_do(arch, monkeypatch):
+    plain, recorded = (_losses(arch, monkeypatch, recordable) for recordable in (False, True))
+    np.testing.assert_allclose(recorded, plain, rtol=0.02)
+    assert plain[0] != plain[1]
+
+
+def _losses(arch, monkeypatch, recordable):
+    """Mean losses of two epochs on the same random faces; the learning rate is so small that rounding cannot matter."""
+    baseline = replace(BASELINES[arch], recordable=recordable)
+    recipe = replace(baseline.recipe, epochs=2, batch_size=8, lr=baseline.recipe.lr / 10, patience=0, orders=1)
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (80, *baseline.shape), np.uint8)
+    used = []
+    monkeypatch.setattr(training, "Recorded", lambda *how: used.append(Recorded(*how)) or used[-1])
+    trainer = training.Trainer(
+        baseline.configured(recipe.network), recipe, 7, device=torch.device("cuda"), precision="fp32", seed=1
+    )
+    trainer.run(faces, rng.integers(0, 7, 80))
+    assert len(used) == recordable
+    return [row["loss"] for row in trainer.history]

@@ -105,7 +105,8 @@ def mix(
     if not share:
         return images, targets
     count = len(images)
-    ratio = torch.where(_uniform(count, generator) < share, _uniform(count, generator), 1.0)
+    alone = _uniform(count, generator) >= share
+    ratio = _uniform(count, generator).masked_fill(alone, 1.0)
     ratio = torch.maximum(ratio, 1 - ratio)
     other = torch.randperm(count, generator=generator, device=images.device)
     one, two = ratio[:, None, None, None], ratio[:, None]
@@ -116,7 +117,8 @@ def _affine(count: int, size: int, view: int, how: Augmentation, generator: torc
     """Matrices (count, 2, 3) from view coordinates to face coordinates, both -1..1 as affine_grid wants them."""
     angle = _symmetric(count, math.radians(how.rotation), generator)
     stretch = _symmetric(count, math.log1p(how.scale), generator)
-    mirror = torch.where(_uniform(count, generator) < how.flip, -1.0, 1.0)
+    # Not torch.where of two numbers: copying them there makes a GPU wait, and cannot be recorded.
+    mirror = 1.0 - 2.0 * (_uniform(count, generator) < how.flip)
     pixels = torch.stack([_symmetric(count, how.shift, generator) for _ in range(2)])
     if how.sharp:
         sharp = _uniform(count, generator) < how.sharp

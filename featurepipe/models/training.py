@@ -23,6 +23,7 @@ from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import mix
 from featurepipe.models.baselines import Baseline, HasTerms
+from featurepipe.models.recorded import Compute, Recorded
 from featurepipe.models.training_recipe import TrainingRecipe
 
 History = list[dict[str, float]]
@@ -73,6 +74,7 @@ class Trainer:
         self.average = channels_last(average.to(device))
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = _optimiser(self.network, recipe)
+        self._generator = torch.Generator(device)
         self.order, self.epoch = 1, 0
         self.history: History = []
         self.best: dict[str, torch.Tensor] = {}
@@ -126,11 +128,11 @@ class Trainer:
                 f"{len(faces)} training faces are fewer than one batch of {self.recipe.batch_size}; "
                 "give more photos, or a recipe with a smaller batch_size"
             )
-        source, wanted = _Source(faces, self.device), self._wanted(targets, soft)
+        gradients = self._gradients_of(_Source(faces, self.device), self._wanted(targets, soft))
         while self._goes_on(self.recipe.orders if validation else 1):
             started = time.perf_counter()
             with _tuned(self.device):
-                row = self._one_epoch(source, wanted)
+                row = self._one_epoch(len(faces), gradients)
             if validation:
                 row["val_accuracy"] = self.accuracy(*validation)
             row["seconds"] = round(time.perf_counter() - started, 2)
@@ -177,24 +179,22 @@ class Trainer:
             distribution = torch.lerp(distribution, torch.as_tensor(soft).to(distribution), self.recipe.soft_weight)
         return _Wanted(classes, distribution)
 
-    def _one_epoch(self, source: _Source, wanted: _Wanted) -> dict[str, float]:
+    def _one_epoch(self, count: int, gradients: Compute) -> dict[str, float]:
         """Every face once, in an order and with changes that seed, order and epoch alone decide."""
         with torch.random.fork_rng():
             seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
             torch.manual_seed(seed)  # dropout draws from the global generator
-            generator = torch.Generator(self.device).manual_seed(seed)
-            order = torch.randperm(len(source), generator=generator, device=self.device)
+            self._generator.manual_seed(seed)
+            order = torch.randperm(count, generator=self._generator, device=self.device)
             size = self.recipe.batch_size
-            steps = len(source) // size
+            steps = count // size
             self.network.train()
             # Sums stay on the device: reading a number in every step would make a GPU wait for the CPU, and back.
             sums = torch.zeros(2, dtype=torch.float64, device=self.device)
             for step in range(steps):
-                chosen = order[step * size : (step + 1) * size]
-                inputs = self._training_inputs(source[chosen], generator)
-                inputs, distribution = mix(inputs, wanted.distribution[chosen], self.recipe.mixup, generator)
+                sums += gradients(order[step * size : (step + 1) * size])
                 self._set_rate(self.epoch + step / steps)
-                sums += self._one_step(inputs, wanted.classes[chosen], distribution)
+                self._update()
         loss, right = sums.tolist()
         if not math.isfinite(loss):
             raise ModelError(
@@ -204,8 +204,18 @@ class Trainer:
         seen = steps * size
         return {"lr": self._rate(self.epoch), "loss": loss / steps, "train_accuracy": right / seen}
 
-    def _one_step(self, inputs: torch.Tensor, classes: torch.Tensor, distribution: torch.Tensor) -> torch.Tensor:
-        """Returns the batch's mean loss and its number of right answers, on the device."""
+    def _gradients_of(self, source: _Source, wanted: _Wanted) -> Compute:
+        """From indices of a batch to its mean loss and number of right answers, gradients left in the network."""
+
+        def gradients(chosen: torch.Tensor) -> torch.Tensor:
+            inputs = self._training_inputs(source[chosen])
+            inputs, distribution = mix(inputs, wanted.distribution[chosen], self.recipe.mixup, self._generator)
+            return self._gradients(inputs, wanted.classes[chosen], distribution)
+
+        recordable = source.held is not None and self.baseline.recordable
+        return Recorded(gradients, self._generator) if recordable else gradients
+
+    def _gradients(self, inputs: torch.Tensor, classes: torch.Tensor, distribution: torch.Tensor) -> torch.Tensor:
         with autocast(self.device, self.precision):
             scores = self.network(inputs)
         loss = _loss(scores.float(), distribution, self.recipe)
@@ -213,15 +223,18 @@ class Trainer:
             loss = loss + self.recipe.norm_l1 * _norm_scales(self.network)
         if isinstance(self.network, HasTerms):
             loss = loss + self.network.terms(classes)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
+        return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).double()
+
+    def _update(self) -> None:
+        """One step of the optimiser and of the moving average, by the gradients of the last batch."""
         self.optimiser.step()
         if self.recipe.average:
             _move_towards(self._pairs, self._decay())
-        return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).double()
 
-    def _training_inputs(self, faces: torch.Tensor, generator: torch.Generator) -> Any:
-        inputs = self.baseline.training_inputs(faces, self.recipe.augmentation, generator)
+    def _training_inputs(self, faces: torch.Tensor) -> Any:
+        inputs = self.baseline.training_inputs(faces, self.recipe.augmentation, self._generator)
         if self.recipe.mixup and not isinstance(inputs, torch.Tensor):
             raise InputError(
                 f"training recipe: {self.baseline.name} takes landmarks too, which mixup cannot blend; set mixup = 0"

@@ -44,6 +44,7 @@ class Baseline:
     recipe : how it is trained unless a recipe file says otherwise
     timeline : for a network of sequences: which of a sequence's frames it takes, as its c channels; their framing is
         grey. None: it takes single faces
+    recordable : whether a GPU does the same for every batch, without a look from or at the CPU (`Recorded`)
     """
 
     name: str
@@ -58,6 +59,7 @@ class Baseline:
     output: Literal["softmax", "sigmoid"]
     recipe: TrainingRecipe
     timeline: Timeline | None = None
+    recordable: bool = True
 
     @property
     def frames(self) -> int:

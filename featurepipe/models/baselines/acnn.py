@@ -249,6 +249,7 @@ def _baseline(name: str, size: int, whole: bool, published: str) -> Baseline:
             augmentation=Augmentation(flip=0.5, shift=(size - VIEW) / 2),
             network={"shared": 0.0, "width": 1.0, "outer_lift": 2.0, "dropout": 0.5},
         ),
+        recordable=False,
     )
 
 

@@ -165,4 +165,5 @@ KIM_CNN_LSTM = Baseline(
         },
     ),
     timeline=five_states,
+    recordable=False,
 )

@@ -82,7 +82,8 @@ class LopesCNN(nn.Module):
 
 def eye_centres(points: torch.Tensor) -> torch.Tensor:
     """Centres (n, 2, 2) of the eyes on the left and right of the picture, of dlib's five landmarks (n, 5, 2)."""
-    return torch.stack([points[:, list(corners)].mean(1) for corners in (LEFT_EYE, RIGHT_EYE)], dim=1)
+    left, right = ((points[:, one] + points[:, other]) / 2 for one, other in (LEFT_EYE, RIGHT_EYE))
+    return torch.stack([left, right], dim=1)
 
 
 def moved_eyes(eyes: torch.Tensor, deviation: float, generator: torch.Generator) -> torch.Tensor:
