@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
@@ -56,3 +59,16 @@ def session(leader):
         if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(entry.parent.name))
     return found
+
+
+def imported_where_dlib_is_missing(code):
+    """Of dlib, its package of files and scikit-learn those that a new process has loaded after it ran `code`."""
+    asked = (
+        "import sys, json; sys.modules['dlib'] = None; import numpy as np\n"
+        f"{code}\n"
+        "loaded = {name for name, module in sys.modules.items() if module}\n"
+        "print(json.dumps(sorted({'dlib', 'face_recognition_models', 'sklearn'} & loaded)))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout)
