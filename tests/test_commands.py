@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
@@ -286,6 +287,7 @@ class TestCompare:
         said = capsys.readouterr().out
         assert "4 folds of subjects" in said
         document = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+        assert f"torch {torch.__version__}," in document["versions"]
         for name in ("svm", "seed_cnn"):
             figures = document["methods"][name]
             assert figures["all"]["photos"] == 64

@@ -3,6 +3,8 @@
 `python -m pytest -m slow -s tests/test_linear_svm_full.py` prints the table of processor seconds, products and gaps.
 """
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -63,3 +65,31 @@ def test_the_duality_gap_is_below_a_millionth_at_each_cost(vectors, normaliser):
         counts = f"{solution.steps} | {solution.products}"
         print(f"| {normaliser} | {C:g} | {seconds:.1f} | {counts} | {found[C]:.1e} |", flush=True)
     assert max(found.values()) <= 1e-6, found
+
+
+_PEAK = """
+import pathlib, re, sys
+import numpy as np
+from featurepipe.models.linear_svm import LinearSVM
+
+peak = lambda: 1024 * int(re.search("VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+LinearSVM().fit(np.eye(20, dtype=np.float32), np.arange(20) % 2)
+before = peak()
+X, y = np.load(sys.argv[1]), np.load(sys.argv[2])
+LinearSVM(C=float(sys.argv[3])).fit(X, y)
+print((peak() - before) / X.nbytes)
+"""
+
+
+@pytest.mark.parametrize("C", [1e-4, 1.0])
+def test_a_fit_takes_no_more_than_two_copies_of_the_rows(tmp_path, C):
+    """The peak of a process that loads float32 rows and fits them, the rows among it."""
+    X, y = fc7_like(*FER2013)
+    files = [str(tmp_path / name) for name in ("X.npy", "y.npy")]
+    np.save(files[0], NORMALISERS["standard"](copy=False).fit_transform(X))
+    np.save(files[1], y)
+    del X
+    command = [sys.executable, "-c", _PEAK, *files, str(C)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    print(f"\nC {C:g}: peak of {float(done.stdout):.2f} copies of the rows")
+    assert float(done.stdout) <= 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import featurepipe
 from featurepipe.commands.compare_figures import Results, figures_of, size_of
 from featurepipe.commands.compare_fit import Result, fit_and_test, recipe_of
 from featurepipe.commands.compare_lines import budget_of, head_of, lines_of
@@ -19,6 +21,7 @@ from featurepipe.commands.steps import show, tell
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError, ModelError
 from featurepipe.files import write_json
+from featurepipe.machine import processor
 from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.names import METHODS
 from featurepipe.report.table import write_table
@@ -40,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise list(failed.values())[-1]
     document = figures_of(args, plan, results, sides) | {"failed": {name: str(why) for name, why in failed.items()}}
     document["sizes"] = _sizes(args, plan, results, sides)
+    document |= _versions()
     write_json(out / "comparison.json", document)
     write_table(out / "comparison.csv", document)
     first = {name: next(iter(by_seed.values())) for name, by_seed in results.items()}
@@ -131,4 +135,15 @@ def _facts(document: dict[str, Any]) -> dict[str, Any]:
         "chance": document["chance"],
         "seeds": ", ".join(map(str, document["seeds"])),
         "budget of each CNN": budget_of(document),
+        "versions": document["versions"],
+        "machine": document["machine"],
+    }
+
+
+def _versions() -> dict[str, str]:
+    """What this run is made with; fits that an earlier run has kept may be of other machines."""
+    return {
+        "versions": f"featurepipe {featurepipe.__version__}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        "machine": processor(),
     }

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import io
-import platform
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-import featurepipe
 from featurepipe.commands.compare_fit import Result
 from featurepipe.commands.compare_leaks import leak_lines
 from featurepipe.commands.compare_plan import Plan
@@ -22,7 +19,6 @@ from featurepipe.faces.crops import crop_face
 from featurepipe.faces.images import PhotoError, turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.table import Features
-from featurepipe.machine import processor
 from featurepipe.records import Face, Framing, Sample
 from featurepipe.report.page import Mistake, write_page
 from featurepipe.report.plots import plot_comparison, plot_confusion, plot_sizes, plot_training
@@ -40,13 +36,12 @@ def write_report(
 ) -> None:
     """Write plots (accuracy.png, confusion-METHOD.png, ...) and report.html into `out`; `side` is the one tested on."""
     plots = _plots(out, document)
-    with_versions = {**facts, **_versions()}
     reader = SampleReader()
     try:
         mistakes = {name: _mistakes(plan, result, side, name, reader) for name, result in results.items()}
     finally:
         reader.close()
-    write_page(out / "report.html", document, with_versions, plots, mistakes, leak_lines(document["leaks"]))
+    write_page(out / "report.html", document, facts, plots, mistakes, leak_lines(document["leaks"]))
 
 
 def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
@@ -73,14 +68,6 @@ def _parts(document: dict[str, Any]) -> dict[str, Any]:
 
 def _confusion(file: Path, row: dict[str, Any], title: str) -> None:
     plot_confusion(file, np.array(row["confusion"]["counts"]), row["confusion"]["labels"], title)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "versions": f"featurepipe {featurepipe.__version__}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}",
-        "machine": processor(),
-    }
 
 
 def _mistakes(plan: Plan, result: Result, side: Side, name: str, reader: SampleReader) -> list[Mistake]:
