@@ -93,7 +93,7 @@ def test_chromium_draws_it(page, tmp_path):
     assert "<title>featurepipe: comparison</title>" in done.stdout
     assert done.stdout.count("<table>") == 6
     shot = tmp_path / "shot.png"
-    command = [CHROMIUM, *options, "--window-size=900,1400", f"--screenshot={shot}", page.as_uri()]
+    command = [CHROMIUM, *options, "--window-size=900,5000", f"--screenshot={shot}", page.as_uri()]
     subprocess.run(command, capture_output=True, timeout=120, check=True)
     pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
     assert (np.abs(pixels.astype(int) - (200, 30, 30)).max(1) < 12).sum() > 1000  # the mistake's face, enlarged

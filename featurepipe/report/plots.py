@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-"""Okabe and Ito's eight, which colour-blind readers tell apart."""
+"""Okabe and Ito's eight, which colour-blind readers tell apart; what comes after these is hatched or dashed too."""
 
 FIGURES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
 
@@ -60,7 +60,8 @@ def plot_comparison(path: str | os.PathLike[str], evaluations: Mapping[str, Mapp
     width = 0.8 / max(1, len(evaluations))
     for at, (method, part) in enumerate(evaluations.items()):
         places = np.arange(len(FIGURES)) + (at - (len(evaluations) - 1) / 2) * width
-        _bars(axes, places, width, part, method, COLOURS[at % len(COLOURS)])
+        style = {"color": COLOURS[at % len(COLOURS)], "hatch": "///" * (at >= len(COLOURS)), "edgecolor": "w"}
+        _bars(axes, places, width, part, {"label": method, **style})
     axes.set_xticks(range(len(FIGURES)), list(FIGURES.values()))
     axes.set(ylim=(0, 1.08), ylabel="fraction", title=title)
     axes.spines[["top", "right"]].set_visible(False)
@@ -120,8 +121,8 @@ def plot_sizes(path: str | os.PathLike[str], sizes: Sequence[Mapping[str, Any]],
         ]
         error = [1 - figures["mean"] for _, figures in points]
         sd = [figures["sd"] or 0.0 for _, figures in points]
-        colour = COLOURS[at % len(COLOURS)]
-        axes.errorbar([photos for photos, _ in points], error, sd, label=method, color=colour, marker="o", capsize=3)
+        style = {"color": COLOURS[at % len(COLOURS)], "linestyle": "-" if at < len(COLOURS) else "--", "label": method}
+        axes.errorbar([photos for photos, _ in points], error, sd, marker="o", capsize=3, **style)
     ticks = sorted({size["fitted_on"] for size in sizes})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -132,11 +133,11 @@ def plot_sizes(path: str | os.PathLike[str], sizes: Sequence[Mapping[str, Any]],
     _save(figure, path)
 
 
-def _bars(axes: Axes, places: np.ndarray, width: float, part: Mapping[str, Any], label: str, colour: str) -> None:
+def _bars(axes: Axes, places: np.ndarray, width: float, part: Mapping[str, Any], style: Mapping[str, Any]) -> None:
     """One method's bars; the whiskers are the ends of its intervals, the number stands above them."""
     values = np.array([np.nan if part[key] is None else part[key] for key in FIGURES])
     ends = np.array([part["intervals"][key] for key in FIGURES], dtype=float).T
-    axes.bar(places, values, width * 0.92, label=label, color=colour)
+    axes.bar(places, values, width * 0.92, **style)
     reach = np.nan_to_num(np.clip([values - ends[0], ends[1] - values], 0, None))
     axes.errorbar(places, values, reach, fmt="none", ecolor="k", elinewidth=1, capsize=3)
     for place, value, above in zip(places, values, reach[1], strict=True):
