@@ -81,7 +81,7 @@ print((peak() - before) / X.nbytes)
 """
 
 
-@pytest.mark.parametrize("C", [1e-4, pytest.param(1.0, marks=pytest.mark.xfail(reason="2.05 copies", strict=True))])
+@pytest.mark.parametrize("C", [1e-4, 1.0])
 def test_a_fit_takes_no_more_than_two_copies_of_the_rows(tmp_path, C):
     """The peak of a process that loads float32 rows and fits them, the rows among it."""
     X, y = fc7_like(*FER2013)

@@ -76,19 +76,21 @@ class Rows:
         return reach, self._sweep(columns, self.dtype, both)
 
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
-        """[X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign; rows of weight 0 cost nothing."""
-        dtype = np.dtype(np.float64) if exact else self.dtype
-        total, step = np.zeros((self.shape[1] + 1,) * 2, dtype), BLOCK if exact else CHUNK
-        product = np.empty_like(total)
-        for chosen, add in ((np.flatnonzero(weight > 0), np.add), (np.flatnonzero(weight < 0), np.subtract)):
+        """The upper triangle of [X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign.
+
+        Rows of weight 0 cost nothing; below the triangle are zeros.
+        """
+        dtype, step = np.dtype(np.float64) if exact else self.dtype, BLOCK if exact else CHUNK
+        total = np.zeros((self.shape[1] + 1,) * 2, dtype, order="F")
+        (syrk,) = get_blas_funcs(("syrk",), (total,))
+        for chosen, share in ((np.flatnonzero(weight > 0), 1.0), (np.flatnonzero(weight < 0), -1.0)):
             for at in range(0, len(chosen), step):
                 rows = chosen[at : at + step]
                 part = np.empty((len(rows), len(total)), dtype)
                 part[:, :-1], part[:, -1] = self.X[rows], 1
                 part *= np.sqrt(np.abs(weight[rows, None])).astype(dtype)
-                np.matmul(part.T, part, out=product)  # the product of a matrix with itself takes half the operations
-                add(total, product, out=total)
-        return total
+                total = syrk(share, part.T, beta=1.0, c=total, lower=1, overwrite_c=1)
+        return total.T
 
     def squared(self) -> float:
         """Sum of the squares of all numbers."""
@@ -166,7 +168,7 @@ class Twice:
         return np.concatenate([once, once]), pulled
 
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> Any:
-        """[X 1]' diag(weight) [X 1]."""
+        """The upper triangle of [X 1]' diag(weight) [X 1]."""
         return self.rows.moments(weight[: self.count] + weight[self.count :], exact=exact)
 
     def squared(self) -> float:
