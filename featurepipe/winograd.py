@@ -18,11 +18,15 @@ from torch.utils.flop_counter import register_flop_formula
 TILE, WINDOW = 4, 6
 """Side of the output's tile, and of the input's below it."""
 
-FEWEST_PRODUCTS = 128 * 256
+FEWEST_PRODUCTS = 64 * 128
 """Input times output channels below which the way to the 36 numbers and back costs more than it saves."""
 
-BLOCK = 1_000_000
-"""Numbers that the transformed tiles of a block of rows hold at most, so that they stay near the processor."""
+MANY_PRODUCTS = 128 * 256
+"""Input times output channels from which on the filters are too large for a processor's own cache."""
+
+SMALL_BLOCK, LARGE_BLOCK = 100_000, 2_000_000
+"""Numbers that the transformed tiles of a block hold at most: so many stay in a processor's own cache; where that is
+taken by the filters, so many stay in the one it shares, and the filters are fetched less often."""
 
 _TO_INPUT = torch.tensor(
     [
@@ -48,6 +52,9 @@ _TO_FILTER = torch.tensor(
 _TO_OUTPUT = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 # Rows and columns at once: one product with 36 x 36 (16 x 36) numbers instead of two with 6 x 6.
 _INPUT, _OUTPUT = torch.kron(_TO_INPUT, _TO_INPUT), torch.kron(_TO_OUTPUT, _TO_OUTPUT)
+
+ONES = WINDOW + 1
+"""Which of the 36 numbers enters each of the 16 once: a bias there is everybody's."""
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -96,30 +103,59 @@ def with_winograd(network: nn.Module) -> nn.Module:
 
 @torch.library.custom_op("featurepipe::winograd", mutates_args=())
 def _convolve(images: torch.Tensor, filters: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    count, channels, height, width = images.shape
+    count, _, height, width = images.shape
     down, across = -(-height // TILE), -(-width // TILE)
     margins = (0, 0, 1, TILE * across + 1 - width, 1, TILE * down + 1 - height)
     padded = functional.pad(images.permute(0, 2, 3, 1), margins).contiguous()
     result = padded.new_empty(count, down, TILE, across, TILE, filters.shape[2])
-    step = max(1, BLOCK // (WINDOW**2 * count * across * max(filters.shape[1:])))
-    for top in range(0, down, step):
-        rows = result[:, top : top + step]
-        tiles = _to_input(padded[:, TILE * top :], rows.shape[1], across)
-        products = torch.bmm(tiles.view(WINDOW**2, -1, channels), filters)
-        back = (_OUTPUT @ products.view(WINDOW**2, -1)).view(TILE, TILE, *rows.shape[:2], across, -1)
-        rows.copy_(back.permute(2, 3, 0, 4, 1, 5))
+    some, rows = _block(count, down, across, filters)
+    room = _Room(padded, some * rows * across, filters)
+    for first in range(0, count, some):
+        for top in range(0, down, rows):
+            part = result[first : first + some, top : top + rows]
+            part.copy_(_tiles_of(padded[first:, TILE * top :], part.shape, filters, bias, room))
     whole = result.view(count, TILE * down, TILE * across, -1)[:, :height, :width]
-    return (whole.contiguous() if bias is None else whole + bias).permute(0, 3, 1, 2)
+    return whole.contiguous().permute(0, 3, 1, 2)
 
 
-def _to_input(padded: torch.Tensor, down: int, across: int) -> torch.Tensor:
-    """The transformed tiles, (36, n * down * across * channels), of the first `down` rows of tiles."""
-    count, channels = len(padded), padded.shape[3]
-    image, row, pixel, one = padded.stride()
+def _block(count: int, down: int, across: int, filters: torch.Tensor) -> tuple[int, int]:
+    """How many images, and how many rows of their tiles, are taken at a time."""
+    channels = filters.shape[1:]
+    most = LARGE_BLOCK if channels.numel() >= MANY_PRODUCTS else SMALL_BLOCK
+    row = WINDOW**2 * across * max(channels)
+    rows = min(down, max(1, most // row))
+    return min(count, max(1, most // (row * rows))), rows
+
+
+class _Room:
+    """Memory for one block after another: fresh memory for each would be far from the processor."""
+
+    def __init__(self, like: torch.Tensor, tiles: int, filters: torch.Tensor) -> None:
+        points, before, after = filters.shape
+        self.windows, self.tiles = (like.new_empty(points * tiles * before) for _ in range(2))
+        self.products, self.back = like.new_empty(points * tiles * after), like.new_empty(TILE**2 * tiles * after)
+
+
+def _tiles_of(
+    padded: torch.Tensor, shape: torch.Size, filters: torch.Tensor, bias: torch.Tensor | None, room: _Room
+) -> torch.Tensor:
+    """Output tiles of `shape`, (images, rows, TILE, tiles across, TILE, filters), from where `padded` begins."""
+    (points, before, after), (image, row, pixel, one) = filters.shape, padded.stride()
+    some, rows, _, across = shape[:4]
+    count = some * rows * across
     windows = padded.as_strided(
-        (WINDOW, WINDOW, count, down, across, channels), (row, pixel, image, TILE * row, TILE * pixel, one)
+        (WINDOW, WINDOW, some, rows, across, before), (row, pixel, image, TILE * row, TILE * pixel, one)
     )
-    return _INPUT @ windows.reshape(WINDOW**2, -1)
+    taken = room.windows[: points * count * before].view(windows.shape).copy_(windows)
+    tiles = room.tiles[: taken.numel()].view(points, -1)
+    torch.mm(_INPUT, taken.view(points, -1), out=tiles)
+    products = room.products[: points * count * after].view(points, count, after)
+    torch.bmm(tiles.view(points, count, before), filters, out=products)
+    if bias is not None:
+        products[ONES] += bias
+    back = room.back[: TILE**2 * count * after].view(TILE**2, -1)
+    torch.mm(_OUTPUT, products.view(points, -1), out=back)
+    return back.view(TILE, TILE, some, rows, across, after).permute(2, 3, 0, 4, 1, 5)
 
 
 @register_flop_formula(torch.ops.featurepipe.winograd)
