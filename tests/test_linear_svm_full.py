@@ -3,6 +3,7 @@
 `python -m pytest -m slow -s tests/test_linear_svm_full.py` prints the table of processor seconds, products and gaps.
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -10,11 +11,12 @@ import time
 import numpy as np
 import pytest
 from conftest import ROOT
+from sklearn.svm import LinearSVC
 
 from featurepipe.bench.linear_svm import FER2013, fc7_like
 from featurepipe.cli import main
 from featurepipe.features.table import FeatureTable
-from featurepipe.models.linear_svm import one_vs_rest, path
+from featurepipe.models.linear_svm import LinearSVM, one_vs_rest, path
 from featurepipe.models.svm import NORMALISERS
 
 pytestmark = pytest.mark.slow
@@ -23,17 +25,24 @@ CHUNK = 2048
 
 
 @pytest.fixture(scope="module")
-def vectors(tmp_path_factory):
-    """fc7 of FER2013's Training and class codes; where FER2013 is not here, rows with the spectrum of those."""
+def table(tmp_path_factory):
+    """fc7 of FER2013; None where FER2013 is not here."""
     source = ROOT.parent / "shared" / "data" / "fer2013.npz"
     if not source.is_file():
-        X, y = fc7_like(*FER2013)
-        return X, np.unique(y, return_inverse=True)[1]
-    table = tmp_path_factory.mktemp("fer2013") / "table"
-    assert main(["extract", str(source), "--views", "1", "--table", str(table)]) == 0
+        return None
+    folder = tmp_path_factory.mktemp("fer2013") / "table"
+    assert main(["extract", str(source), "--views", "1", "--table", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vectors(table):
+    """fc7 of FER2013's Training and labels; where FER2013 is not here, rows with the spectrum of those."""
+    if table is None:
+        return fc7_like(*FER2013)
     features = FeatureTable.open(table).matrix()
     train = features.split == "train"
-    return features.X[train], np.unique(features.label[train].astype(str), return_inverse=True)[1]
+    return features.X[train], features.label[train].astype(str)
 
 
 def gaps(X, sign, C, coef, intercept):
@@ -53,7 +62,7 @@ def gaps(X, sign, C, coef, intercept):
 
 @pytest.mark.parametrize("normaliser", ["standard", "l2"])
 def test_the_duality_gap_is_below_a_millionth_at_each_cost(vectors, normaliser):
-    X, codes = NORMALISERS[normaliser]().fit_transform(vectors[0]), vectors[1]
+    X, codes = NORMALISERS[normaliser]().fit_transform(vectors[0]), np.unique(vectors[1], return_inverse=True)[1]
     assert X.shape == FER2013
     columns, found = one_vs_rest(codes, np.ones(len(X)), np.ones(7)), {}
     print("\n| normaliser | C | CPU s | Newton steps | Hessian products | relative duality gap |")
@@ -65,6 +74,22 @@ def test_the_duality_gap_is_below_a_millionth_at_each_cost(vectors, normaliser):
         counts = f"{solution.steps} | {solution.products}"
         print(f"| {normaliser} | {C:g} | {seconds:.1f} | {counts} | {found[C]:.1e} |", flush=True)
     assert max(found.values()) <= 1e-6, found
+
+
+def test_the_optimum_at_the_chosen_cost_is_liblinears(table, vectors, tmp_path, capsys):
+    """At the C that `fit_svm` chooses on PublicTest; liblinear's trust region method on the primal, to a tight end."""
+    if table is None:
+        pytest.skip("FER2013 is not here")
+    assert main(["fit_svm", str(table), "--model", str(tmp_path / "svm.pkl"), "--json"]) == 0
+    chosen = json.loads(capsys.readouterr().out)
+    X, y, C = NORMALISERS[chosen["normaliser"]]().fit_transform(vectors[0]), vectors[1], chosen["C"]
+    ours = LinearSVM(C=C).fit(X, y)
+    theirs = LinearSVC(C=C, dual=False, tol=1e-5, max_iter=10_000).fit(X, y)
+    sign = np.where(y[:, None] == theirs.classes_, 1, -1)
+    slack = np.maximum(1 - sign * theirs.decision_function(X), 0)
+    objective = (np.square(theirs.coef_).sum(axis=1) + np.square(theirs.intercept_)) / 2 + C * (slack**2).sum(axis=0)
+    print(f"\nC {C:g}: liblinear's objectives over ours less 1: {objective / ours.objective_ - 1}")
+    assert ours.objective_ == pytest.approx(objective, rel=1e-6)
 
 
 _PEAK = """

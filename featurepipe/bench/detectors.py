@@ -28,7 +28,9 @@ def mmod_cpu(settings: Settings) -> dict[str, Any]:
     ours, theirs = DetectorSpec("mmod").build(), DetectorSpec("dlib-mmod").build()
     images = _images(2 if settings.quick else 8)
     with alone():
-        ours_s, theirs_s = medians(3, cpu_of(lambda: _all(ours, images)), cpu_of(lambda: _all(theirs, images)))
+        ours_s, theirs_s = medians(
+            settings.rounds, cpu_of(lambda: _all(ours, images)), cpu_of(lambda: _all(theirs, images))
+        )
     count = len(images)
     return row("mmod-cpu", ours_s / count, theirs_s / count, f"{_dlib()}, one core", "s/photo and core", None)
 
@@ -52,7 +54,7 @@ def mmod_gpu(settings: Settings) -> dict[str, Any]:
 def hog_cpu(settings: Settings) -> dict[str, Any]:
     """dlib's HOG detector in worker processes, against one photo after the other."""
     with TemporaryDirectory() as name:
-        samples = photos(Path(name), 192 if settings.quick else 1000)
+        samples = photos(Path(name), 96 if settings.quick else 1000)
         tasks = [FaceTask(sample, content_of(sample)) for sample in samples]
         finder = FaceFinder(DetectorSpec("hog"), None, "largest")
         detect = DetectorSpec("hog").build()
@@ -60,7 +62,7 @@ def hog_cpu(settings: Settings) -> dict[str, Any]:
         with Workers(finder, max(1, worth_starting(len(tasks))), 4 * cores()) as pool:
             list(pool.results(tasks[:16]))  # the processes stand
             ours, theirs = medians(
-                3,
+                settings.rounds,
                 wall_of(lambda: list(pool.results(tasks))),
                 wall_of(lambda: [detect(decode(read_photo(sample.path))) for sample in some]),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,11 @@ def _beside_torchvision(backbone: Backbone, settings: Settings) -> tuple[float, 
     """Seconds per face of the backbone, and of torchvision's VGG-16."""
     theirs = torchvision_vgg16(settings.device)
     batch = crops(backbone.batch_size, backbone.framing)
-    batches = 2 * backbone.threads
+    batches = (1 if settings.quick else 2) * backbone.threads
     forward_all(backbone, [batch] * backbone.threads)
     theirs(batch)
     ours_s, theirs_s = medians(
-        1 if settings.quick else 5,
+        settings.rounds,
         wall_of(lambda: forward_all(backbone, [batch] * batches)),
         wall_of(lambda: theirs(batch)),
     )
@@ -67,7 +68,7 @@ def vgg16_rate(settings: Settings) -> dict[str, Any]:
     runs = 20 if settings.on_gpu else 1
     rates, times = [], []
     with alone():
-        for _ in range(1 if settings.quick else 3):
+        for _ in range(settings.rounds):
             rates.append(products_per_second(settings.device, torch.bfloat16 if precision == "bf16" else None))
             backbone.vectors(batch)
             times.append(wall_of(lambda: [backbone.vectors(batch) for _ in range(runs)][-1].cpu())())
@@ -104,6 +105,7 @@ def forward_all(backbone: Backbone, batches: list[np.ndarray]) -> None:
             pass
 
 
+@cache
 def torchvision_vgg16(device: str) -> Callable[[np.ndarray], np.ndarray]:
     """torchvision's VGG-16 up to fc7, with seeded weights: uint8 crops (n, 224, 224, 3) to vectors (n, 4096)."""
     try:

@@ -70,6 +70,7 @@ def seeded_vgg16() -> VGG16:
     return network.eval()
 
 
+@cache
 def seeded_vgg_face(device: str, precision: str = "auto") -> TorchBackbone:
     """The backbone vgg-face with seeded weights in the place of its own."""
     where = resolve_device(device)
@@ -86,6 +87,7 @@ def seeded_vgg_face(device: str, precision: str = "auto") -> TorchBackbone:
     )
 
 
+@cache
 def seeded_vgg_face_int8() -> Int8Backbone:
     """The same in int8 on the CPU, its scales measured on noise; raises MissingPackageError without OpenVINO."""
     backbone = seeded_vgg_face("cpu", "fp32")

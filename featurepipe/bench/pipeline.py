@@ -34,19 +34,19 @@ FEW = 48
 def pipeline_vgg_face(settings: Settings) -> dict[str, Any]:
     """vgg-face with seeded weights: the forward pass costs most."""
     backbone = seeded_vgg_face(settings.device)
-    return _pipeline("pipeline-vgg-face", backbone, 96 if settings.quick else 384, settings)
+    return _pipeline("pipeline-vgg-face", backbone, 48 if settings.quick else 384, settings)
 
 
 def pipeline_fer_vgg(settings: Settings) -> dict[str, Any]:
     """fer-vgg as it ships: decoding and detecting cost most."""
     backbone = load_backbone("fer-vgg", device=settings.device)
-    return _pipeline("pipeline-fer-vgg", backbone, 512 if settings.quick else 1504, settings)
+    return _pipeline("pipeline-fer-vgg", backbone, 256 if settings.quick else 1504, settings)
 
 
 def pipeline_stored_boxes(settings: Settings) -> dict[str, Any]:
     """vgg-face with seeded weights on photos whose boxes an earlier run has stored."""
     backbone = seeded_vgg_face(settings.device)
-    count = 96 if settings.quick else 384
+    count = 48 if settings.quick else 384
     return _pipeline("pipeline-stored-boxes", backbone, count, settings, boxes_known=True)
 
 
@@ -63,12 +63,12 @@ def users_loop_int8(settings: Settings) -> dict[str, Any]:
 def _users_loop(what: str, backbone: Backbone, settings: Settings) -> dict[str, Any]:
     from featurepipe.bench.forward import torchvision_vgg16
 
-    count = 48 if settings.quick else 192
+    count = 32 if settings.quick else 192
     network, detect = torchvision_vgg16(settings.device), DetectorSpec("hog").build()
     with TemporaryDirectory() as name:
         run = Run(photos(Path(name), count), backbone)
         ours, theirs = medians(
-            1 if settings.quick else 3,
+            settings.rounds,
             lambda: run.seconds(Path(name)) / count,
             lambda: _loop(run.samples[:16], detect, network) / 16,
         )
@@ -130,10 +130,10 @@ class Run:
                 shutil.rmtree(table / "vectors")
             return wall_of(lambda: self.into(table))()
 
-    def bound(self, folder: Path, *, boxes_known: bool = False) -> float:
+    def bound(self, folder: Path, rounds: int, *, boxes_known: bool = False) -> float:
         """The least seconds per photo: all stages on all cores and no gap; a GPU detects and forwards beside them."""
         costs = self._on_cores(folder, boxes_known=boxes_known)
-        beside = self._forward_cost()
+        beside = self._forward_cost(rounds)
         if not self.on_gpu:
             return (costs + beside) / cores()
         return max(costs / cores(), beside + (0 if boxes_known else self._detect_cost()))
@@ -154,13 +154,13 @@ class Run:
         with alone():
             return sum(cpu_of(stage)() for stage in stages) / len(tasks)
 
-    def _forward_cost(self) -> float:
+    def _forward_cost(self, rounds: int) -> float:
         """Seconds per crop: of a core, or of the GPU by the clock."""
         batch = crops(self.backbone.batch_size, self.backbone.framing)
         measure = wall_of if self.on_gpu else cpu_of
         with alone():
             self.backbone(batch)
-            return statistics.median(measure(lambda: self.backbone(batch))() for _ in range(3)) / len(batch)
+            return statistics.median(measure(lambda: self.backbone(batch))() for _ in range(rounds)) / len(batch)
 
     def _detect_cost(self) -> float:
         """Seconds of the GPU per photo, by the clock, many at a time."""
@@ -180,9 +180,9 @@ def _pipeline(
         folder = Path(name)
         run = Run(samples(settings, folder, count), backbone)
         ours, bound = medians(
-            1 if settings.quick else 3,
+            settings.rounds,
             lambda: run.seconds(folder, boxes_known=boxes_known) / len(run.samples),
-            lambda: run.bound(folder, boxes_known=boxes_known),
+            lambda: run.bound(folder, settings.rounds, boxes_known=boxes_known),
         )
     found_by = version_of("dlib|dlib-bin") if run.spec.name == "hog" else f"{run.spec.name} on {run.spec.device}"
     reference = f"cores / processor time of all stages, each alone ({version_of('torch')}, {found_by})"

@@ -24,6 +24,11 @@ class Settings:
     photos: str | None = None
 
     @property
+    def rounds(self) -> int:
+        """How often each time is taken; the median counts."""
+        return 1 if self.quick else 3
+
+    @property
     def on_gpu(self) -> bool:
         """Whether the networks run elsewhere than on the processor."""
         return self.device != "cpu"
