@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featurepipe.models.matrices import Rows
+from featurepipe.models.matrices import Rows, one_thread
 from featurepipe.models.subspace import FLAT, LEAST, Subspace, leading
 
 LOOSE = 0.1
@@ -301,6 +301,10 @@ class Newton:
 
     def solve(self, C: float, *, tol: float, max_iter: int) -> Solution:
         """The optimum at C, to a relative gap of `tol` in every column, or as near as `max_iter` steps come."""
+        with one_thread():
+            return self._solve(C, tol, max_iter)
+
+    def _solve(self, C: float, tol: float, max_iter: int) -> Solution:
         exact, steps, products = self.rows.dtype == np.float64 and isinstance(self.space, _Tall), 0, 0
         self._grow(C)
         self._descend(C, tol, np.arange(len(self.intercept)))
@@ -337,6 +341,8 @@ class Newton:
 
     def _one_by_one(self, C: float, tol: float, max_iter: int, steps: int, products: int) -> Solution:
         """The columns one after another from where they stand, each with a factor of its own for the whole space."""
+        if isinstance(self.guide, Subspace):  # its memory is needed; the next C finds another
+            self.guide, self.floor = None, np.inf
         found = []
         for column in range(len(self.intercept)):
             mine = slice(column, column + 1)

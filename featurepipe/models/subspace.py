@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from featurepipe.models.matrices import all_threads, in_threads
+
 SAMPLED = 8
 """Rows that a basis is found from, per direction."""
 
@@ -40,12 +42,14 @@ def leading(rows: Any, size: int) -> tuple[np.ndarray, np.ndarray, float]:
     count, width = rows.shape
     generator = np.random.default_rng(0)
     some = rows.take(np.sort(generator.permutation(count)[: SAMPLED * size]))
-    basis = np.linalg.qr(some.pull(some.times(generator.standard_normal((width, size)))))[0]
-    seen = some.times(basis).astype(np.float64)
-    values, turn = np.linalg.eigh(seen.T @ seen)
+    with all_threads(some.shape[0] * width * size):
+        basis = np.linalg.qr(some.pull(some.times(generator.standard_normal((width, size)))))[0]
+        seen = some.times(basis).astype(np.float64)
+        values, turn = np.linalg.eigh(seen.T @ seen)
+        basis = basis @ turn[:, ::-1].astype(basis.dtype)
     share = count / some.shape[0]
     rest = max(some.squared() - values.sum(), 0) / max(width - size, 1)
-    return basis @ turn[:, ::-1].astype(basis.dtype), np.maximum(values[::-1], 0) * share, rest * share
+    return basis, np.maximum(values[::-1], 0) * share, rest * share
 
 
 class Subspace:
@@ -103,18 +107,11 @@ class Subspace:
     def renew(self, C: float, active: np.ndarray, at: np.ndarray) -> None:
         """Bring the Hessians of the columns `at` up to their active rows, (n, len(at)) bool."""
         wanted = (self.weight[:, at] * active).astype(np.float32)
-        for column, mine in zip(at, wanted.T, strict=True):
-            change = mine - self.counted[:, column]
-            changed = np.count_nonzero(change)
-            if changed:
-                self.factors[column] = None  # its memory is needed
-                if changed > np.count_nonzero(mine):
-                    self.hessians[column] = self._moments(mine)
-                else:
-                    self.hessians[column] += self._moments(change)
-                self.counted[:, column] = mine
-            if changed or self.costs[column] != C:
-                self.factors[column], self.costs[column] = self._factored(C, column), C
+        if len(at) == 1:  # one column takes all cores; several take one each
+            with all_threads(np.count_nonzero(wanted) * self.size**2 / 2):
+                self._renew(C, wanted[:, 0], int(at[0]))
+        else:
+            in_threads(lambda number: self._renew(C, wanted[:, number], int(at[number])), range(len(at)))
 
     def inner(self, a: np.ndarray, a_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The Hessians' solutions within the subspace: (k, len(at)) and, of the intercept, (len(at),)."""
@@ -132,12 +129,27 @@ class Subspace:
             z = z + (r - self.basis @ (self.basis.T @ r)) / beside
         return z.astype(r.dtype), z_b
 
+    def _renew(self, C: float, mine: np.ndarray, column: int) -> None:
+        """Bring the Hessian of one column up to its active rows' weights (n,)."""
+        change = mine - self.counted[:, column]
+        changed = np.count_nonzero(change)
+        if changed:
+            self.factors[column] = None  # its memory is needed
+            if changed > np.count_nonzero(mine):
+                self.hessians[column] = self._moments(mine)
+            else:
+                self.hessians[column] += self._moments(change)
+            self.counted[:, column] = mine
+        if changed or self.costs[column] != C:
+            self.factors[column], self.costs[column] = self._factored(C, column), C
+
     def _beginning(self) -> tuple[np.ndarray, np.ndarray]:
         """Hessians of all rows, which several columns share; of a single column's none, as some may not be active."""
         count, columns = self.weight.shape
         if columns == 1:
             return np.zeros((1, self.size + 1, self.size + 1), self._dtype()), np.zeros((count, 1), np.float32)
-        whole = self._moments(np.ones(count))
+        with all_threads(count * self.size**2 / 2):
+            whole = self._moments(np.ones(count))
         return np.repeat(whole[None], columns, axis=0), np.ones((count, columns), np.float32)
 
     def _down(self, w: np.ndarray) -> np.ndarray:
