@@ -28,6 +28,7 @@ def mmod_cpu(settings: Settings) -> dict[str, Any]:
     ours, theirs = DetectorSpec("mmod").build(), DetectorSpec("dlib-mmod").build()
     images = _images(2 if settings.quick else 8)
     with alone():
+        _all(ours, images)
         ours_s, theirs_s = medians(
             settings.rounds, cpu_of(lambda: _all(ours, images)), cpu_of(lambda: _all(theirs, images))
         )

@@ -35,7 +35,7 @@ def samples(settings: Settings, folder: Path, count: int) -> Sequence[Sample]:
 def photos(folder: Path, count: int) -> list[Sample]:
     """`count` photos of rendered faces in `folder`, no two of the same bytes.
 
-    64 are drawn; the others differ from them in bytes after the end of the JPEG alone.
+    32 are drawn; the others differ from them in bytes after the end of the JPEG alone.
     """
     data = _drawn()
     target = folder / f"photos-{count}"
@@ -49,7 +49,7 @@ def photos(folder: Path, count: int) -> list[Sample]:
 @cache
 def _drawn() -> list[bytes]:
     with TemporaryDirectory() as name:
-        return [path.read_bytes() for path in sorted(write_faces(name, subjects=8, size=(SIDE, SIDE), seed=7))]
+        return [path.read_bytes() for path in sorted(write_faces(name, subjects=4, size=(SIDE, SIDE), seed=7))]
 
 
 def crops(count: int, framing: Framing) -> np.ndarray:

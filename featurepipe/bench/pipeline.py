@@ -34,7 +34,7 @@ FEW = 48
 def pipeline_vgg_face(settings: Settings) -> dict[str, Any]:
     """vgg-face with seeded weights: the forward pass costs most."""
     backbone = seeded_vgg_face(settings.device)
-    return _pipeline("pipeline-vgg-face", backbone, 48 if settings.quick else 384, settings)
+    return _pipeline("pipeline-vgg-face", backbone, 32 if settings.quick else 384, settings)
 
 
 def pipeline_fer_vgg(settings: Settings) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def pipeline_fer_vgg(settings: Settings) -> dict[str, Any]:
 def pipeline_stored_boxes(settings: Settings) -> dict[str, Any]:
     """vgg-face with seeded weights on photos whose boxes an earlier run has stored."""
     backbone = seeded_vgg_face(settings.device)
-    count = 48 if settings.quick else 384
+    count = 32 if settings.quick else 384
     return _pipeline("pipeline-stored-boxes", backbone, count, settings, boxes_known=True)
 
 
@@ -63,14 +63,14 @@ def users_loop_int8(settings: Settings) -> dict[str, Any]:
 def _users_loop(what: str, backbone: Backbone, settings: Settings) -> dict[str, Any]:
     from featurepipe.bench.forward import torchvision_vgg16
 
-    count = 32 if settings.quick else 192
+    count, few = (24, 8) if settings.quick else (192, 16)
     network, detect = torchvision_vgg16(settings.device), DetectorSpec("hog").build()
     with TemporaryDirectory() as name:
         run = Run(photos(Path(name), count), backbone)
         ours, theirs = medians(
             settings.rounds,
             lambda: run.seconds(Path(name)) / count,
-            lambda: _loop(run.samples[:16], detect, network) / 16,
+            lambda: _loop(run.samples[:few], detect, network) / few,
         )
     reference = f"loop over Pillow, dlib, VGG-16 in fp32: {version_of('pillow', 'dlib|dlib-bin', 'torchvision')}"
     return row(what, ours, theirs, reference, "s/photo", None, settings.machine())

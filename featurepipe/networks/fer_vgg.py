@@ -11,18 +11,12 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from featurepipe.networks.views import cut_views
+from featurepipe.networks.views import cut_views, standardise
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3))
 """Channels and convolutions of each block."""
 FC6, FC7 = 512, 4096
 CROP, VIEW = 48, 44
-
-
-def standardise(images: torch.Tensor) -> torch.Tensor:
-    """Each image of (n, 1, h, w) to zero mean and unit deviation: exposure and contrast of the photo drop out."""
-    deviation, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
-    return (images - mean) / (deviation + 1e-3)
 
 
 def views(crops: torch.Tensor, count: int) -> list[torch.Tensor]:

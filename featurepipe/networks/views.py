@@ -10,6 +10,12 @@ def face_itself(faces: torch.Tensor) -> torch.Tensor:
     return faces
 
 
+def standardise(images: torch.Tensor) -> torch.Tensor:
+    """Each image of (n, 1, h, w) to zero mean and unit deviation: exposure and contrast of the photo drop out."""
+    deviation, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
+    return (images - mean) / (deviation + 1e-3)
+
+
 def one_view(faces: torch.Tensor, count: int) -> list[torch.Tensor]:
     """For systems that describe no test-time views: every count means the face itself."""
     return [faces]
@@ -18,6 +24,11 @@ def one_view(faces: torch.Tensor, count: int) -> list[torch.Tensor]:
 def mirrored(faces: torch.Tensor, count: int) -> list[torch.Tensor]:
     """The face and, for 2 or 10 views, its mirror: for systems that see the whole crop."""
     return [faces] if count == 1 else [faces, faces.flip(-1)]
+
+
+def standardised_and_mirrored(faces: torch.Tensor, count: int) -> list[torch.Tensor]:
+    """The same of standardised faces; of sequences, whose frames are channels, as a whole: they stay comparable."""
+    return mirrored(standardise(faces), count)
 
 
 def cut_views(faces: torch.Tensor, view: int, count: int) -> list[torch.Tensor]:

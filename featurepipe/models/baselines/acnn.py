@@ -18,6 +18,7 @@ from featurepipe.landmarks import MIRROR_68, split_landmarks
 from featurepipe.models.augment import augment_with_landmarks, erase
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
+from featurepipe.networks.initial import he_normal
 from featurepipe.networks.views import cut_views, face_itself
 from featurepipe.records import Framing
 
@@ -169,7 +170,7 @@ class ACNN(nn.Module):
             nn.ReLU(), nn.Linear(64 * count + 512 * whole, 1024), nn.Dropout(dropout), nn.ReLU(inplace=True)
         )
         self.output = nn.Linear(1024, classes)
-        _initialise(self)
+        he_normal(self)
 
     def forward(self, faces: Face) -> torch.Tensor:
         """Class scores (n, classes) before softmax."""
@@ -197,13 +198,6 @@ def _convolutions(before: int, *widths: int) -> nn.Sequential:
 def _norm(channels: int) -> nn.BatchNorm2d:
     """In the authors' Caffe networks no layer scales and shifts what batch norm has normalised."""
     return nn.BatchNorm2d(channels, affine=False)
-
-
-def _initialise(network: nn.Module) -> None:
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight)
-            nn.init.zeros_(layer.get_parameter("bias"))
 
 
 class _WithLandmarks(Baseline):

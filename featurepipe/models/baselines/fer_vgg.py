@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
-from featurepipe.networks.fer_vgg import CROP, VIEW, FerVGG, standardise, views
+from featurepipe.networks.fer_vgg import CROP, VIEW, FerVGG, views
+from featurepipe.networks.views import standardise
 from featurepipe.records import Framing
 
 FER_VGG = Baseline(

@@ -13,9 +13,8 @@ from torch.nn import functional
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
-from featurepipe.networks.fer_vgg import standardise
 from featurepipe.networks.initial import glorot_uniform
-from featurepipe.networks.sequences import sequence_views
+from featurepipe.networks.views import standardise, standardised_and_mirrored
 from featurepipe.records import Framing
 from featurepipe.timelines import five_states
 
@@ -148,7 +147,7 @@ KIM_CNN_LSTM = Baseline(
     view=SIZE,
     build=KimCNNLSTM,
     normalise=standardise,
-    views=sequence_views,
+    views=standardised_and_mirrored,
     output="softmax",
     recipe=TrainingRecipe(
         epochs=60,

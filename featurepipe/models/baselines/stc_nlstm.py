@@ -13,8 +13,7 @@ from torch import nn
 
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe
-from featurepipe.networks.fer_vgg import standardise
-from featurepipe.networks.sequences import sequence_views
+from featurepipe.networks.views import standardise, standardised_and_mirrored
 from featurepipe.records import Framing
 from featurepipe.timelines import to_peak
 
@@ -71,7 +70,7 @@ STC_NLSTM = Baseline(
     view=SIZE,
     build=STCNLSTM,
     normalise=standardise,
-    views=sequence_views,
+    views=standardised_and_mirrored,
     output="softmax",
     # SGD with lr 0.01 and momentum 0.9 had learnt nothing of rendered sequences after four epochs.
     recipe=TrainingRecipe(
