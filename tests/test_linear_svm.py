@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import featurepipe
 from featurepipe.models import matrices, newton, subspace
@@ -268,6 +269,23 @@ def test_a_chunked_float64_evaluation_is_the_plain_one():
     assert Rows(X).times(v, exact=True) == pytest.approx(X.astype(np.float64) @ v, rel=1e-12)
     r = np.random.default_rng(0).normal(size=(1000, 2))
     assert Rows(X).pull(r, exact=True) == pytest.approx(X.T.astype(np.float64) @ r, rel=1e-12)
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_blas_has_its_threads_again_once_no_fit_is_under_way():
+    with threadpool_limits(limits=2, user_api="blas"):
+        first, second = matrices.one_thread(), matrices.one_thread()
+        with first:
+            second.__enter__()
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}
+        second.__exit__(None, None, None)
+        assert set(blas_threads()) == {2}
+        LinearSVM().fit(*deep(300, 20))
+        assert set(blas_threads()) == {2}
 
 
 def test_moments_are_the_plain_products_for_weights_of_either_sign():
