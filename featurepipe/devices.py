@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from featurepipe.errors import InputError
+from featurepipe.whole_process import Restore, WholeProcess
 from featurepipe.winograd import with_winograd
 
 PRECISIONS = ("fp32", "bf16")
@@ -92,35 +92,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
         raise InputError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
-    return _tf32.off() if device.type == "cuda" else contextlib.nullcontext()
-
-
-class _TF32:
-    """Switches TF32 off while any thread is within: PyTorch keeps these settings for the whole process.
-
-    cuDNN rounds the factors of fp32 convolutions to 10 bits (TF32) unless it is told not to. Matrix products it rounds
-    only where the calling program has asked for it; here neither is wanted.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._within = threading.Lock(), 0
-        self._before = _Precisions("", "", "", "")
-
-    @contextlib.contextmanager
-    def off(self) -> Iterator[None]:
-        """A context in which it is off; afterwards, once no thread is within, all is as it was."""
-        with self._lock:
-            self._within += 1
-            if self._within == 1:
-                self._before = _precisions()
-                _set_precisions(_Precisions("highest", "ieee", "ieee", "ieee"))
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._within -= 1
-                if not self._within:
-                    _set_precisions(self._before)
+    return _tf32_off() if device.type == "cuda" else contextlib.nullcontext()
 
 
 class _Precisions(NamedTuple):
@@ -132,7 +104,18 @@ class _Precisions(NamedTuple):
     recurrences: str
 
 
-_tf32 = _TF32()
+def _switch_tf32_off() -> Restore:
+    before = _precisions()
+    _set_precisions(_Precisions("highest", "ieee", "ieee", "ieee"))
+    return lambda: _set_precisions(before)
+
+
+_tf32_off = WholeProcess(_switch_tf32_off)
+"""A context without TF32, which PyTorch switches for the whole process.
+
+cuDNN rounds the factors of fp32 convolutions to 10 bits (TF32) unless it is told not to. Matrix products it rounds only
+where the calling program has asked for it; here neither is wanted.
+"""
 
 
 def _precisions() -> _Precisions:

@@ -5,10 +5,9 @@ Small arrays (a few columns) come and go as NumPy; the rows, Gram matrices and f
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from scipy.linalg import get_blas_funcs, get_lapack_funcs
 from threadpoolctl import ThreadpoolController
 
 from featurepipe.machine import cores
+from featurepipe.whole_process import Restore, WholeProcess
 
 CHUNK = 2048
 """Rows of moments taken at a time."""
@@ -163,34 +163,16 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         return list(pool.map(work, items))
 
 
-class _OneThread:
-    """Keeps BLAS in the threads that call it while any is within: its settings are those of the whole process.
-
-    NumPy and SciPy have a BLAS each, whose threads wait for work by turning in circles: on two cores, factoring 129 x
-    129 numbers with SciPy and then multiplying some with NumPy took 20 ms so, and 0.6 ms in one thread.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._within = threading.Lock(), 0
-        self._limits: Any = None
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """A context; afterwards, once no thread is within, BLAS has its threads again."""
-        with self._lock:
-            self._within += 1
-            if self._within == 1:
-                self._limits = _blas().limit(limits=1, user_api="blas")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._within -= 1
-                if not self._within:
-                    self._limits.restore_original_limits()
+def _limit_to_one() -> Restore:
+    return _blas().limit(limits=1, user_api="blas").restore_original_limits
 
 
-one_thread = _OneThread()
+one_thread = WholeProcess(_limit_to_one)
+"""A context in which BLAS works in the threads that call it.
+
+NumPy and SciPy have a BLAS each, whose threads wait for work by turning in circles: on two cores, factoring 129 x 129
+numbers with SciPy and then multiplying some with NumPy took 20 ms so, and 0.6 ms in one thread.
+"""
 
 
 def all_threads(operations: float) -> AbstractContextManager[object]:

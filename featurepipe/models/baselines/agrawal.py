@@ -2,8 +2,8 @@
 
 The paper's principles are public (no fully connected layer, no dropout, strided convolutions instead of pooling), its
 two networks are not: depth, kernels and widths here are a reconstruction (baselines.md section 6), and so are first
-weights, input and learning rate. With Glorot's weights, faces in 0..1 and a rate of 1e-3 the ReLUs of agrawal_a soon
-answer all faces alike, and it learns no more than how frequent the classes are.
+weights, input and learning rate. With Glorot's weights, faces in 0..1 and a rate of 1e-3 the features of agrawal_a
+soon are the same for all faces, and it learns no more than how frequent the classes are.
 """
 
 from __future__ import annotations
