@@ -89,7 +89,7 @@ class Rows:
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
         """The upper triangle of [X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign.
 
-        Rows of weight 0 cost nothing; below the triangle are zeros.
+        Rows of weight 0 cost nothing; what is below the triangle does not count.
         """
         dtype, step = np.dtype(np.float64) if exact else self.dtype, BLOCK if exact else CHUNK
         total = np.zeros((self.shape[1] + 1,) * 2, dtype, order="F")
@@ -118,7 +118,7 @@ class Rows:
     def outer(self) -> Symmetric:
         """X X' in float64, a block of columns at a time: large C leaves no room for the rounding of float32."""
         outer = Symmetric(self.shape[0], np.dtype(np.float64))
-        with all_threads(self.X.size * self.shape[0] / 2):
+        with one_thread(), all_threads(self.X.size * self.shape[0] / 2):
             for at in range(0, self.shape[1], BLOCK):
                 outer.add(self.X[:, at : at + BLOCK].astype(np.float64).T, transposed=True)
         return outer

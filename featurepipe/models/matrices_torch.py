@@ -44,7 +44,7 @@ class TorchRows:
         return reach.cpu().numpy(), (self.X.T @ (self._here(weight) * reach)).cpu().numpy()
 
     def moments(self, weight: np.ndarray, *, exact: bool = False) -> np.ndarray:
-        """[X 1]' diag(weight) [X 1] (d + 1, d + 1), for weights (n,) of either sign; rows of weight 0 cost nothing."""
+        """[X 1]' diag(weight) [X 1] (d + 1, d + 1), below the triangle too; rows of weight 0 cost nothing."""
         dtype = torch.float64 if exact else self.X.dtype
         chosen, scale = torch.from_numpy(np.flatnonzero(weight)).to(self.X.device), self._here(weight, dtype)
         total = torch.zeros((self.shape[1] + 1,) * 2, dtype=dtype, device=self.X.device)
