@@ -333,6 +333,35 @@ class TestCompare:
         assert len(fits) == 9
         assert run(*words[:3], "seed_cnn", *words[5:]) == 2
 
+    def test_a_stopped_fit_goes_on_bit_equal(self, rendered, weights, tmp_path, capsys, monkeypatch):
+        """Stopped after the first of three epochs of the second fold: five epochs are trained in all, not six."""
+        epochs = []
+
+        def stopping(progress, done):
+            epochs.append(done)
+            if len(epochs) == 4:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("featurepipe.commands.compare_fit.move_to", stopping)
+        monkeypatch.setattr("featurepipe.commands.compare.write_report", lambda *given: None)
+        words = ("compare", rendered / "samples.csv", "--methods", "seed_cnn", "--epochs", 3, "--folds", 2)
+        words = (*words, "--weights", weights, "--workers", 0, "--json", "--out")
+        assert run(*words, tmp_path / "stopped") == 130
+        assert [file.suffix for file in sorted((tmp_path / "stopped" / "results").iterdir())].count(".ckpt") == 1
+        assert run(*words, tmp_path / "stopped") == 0
+        assert epochs == [1, 2, 3, 1, 2, 3]
+        assert {file.suffix for file in (tmp_path / "stopped" / "results").iterdir()} == {".npz"}
+        stopped = summary_of(capsys)["methods"]["seed_cnn"]
+        assert run(*words, tmp_path / "whole") == 0
+        whole = summary_of(capsys)["methods"]["seed_cnn"]
+        assert stopped["confusion"] == whole["confusion"]
+        probabilities = []
+        for out in ("stopped", "whole"):
+            for file in sorted((tmp_path / out / "results").iterdir()):
+                with np.load(file) as kept:
+                    probabilities.append(kept["probabilities"])
+        np.testing.assert_array_equal(probabilities[:2], probabilities[2:])
+
     def test_the_page_shows_faces_of_mistakes(self, rendered, weights, tmp_path, capsys):
         words = ("compare", rendered / "samples.csv", "--methods", "svm", "--out", tmp_path, "--folds", 2)
         assert run(*words, "--weights", weights, "--workers", 0) == 0

@@ -28,7 +28,7 @@ from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model
 from featurepipe.models.svm import LinearSVMCV
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
-from featurepipe.progress import bar
+from featurepipe.progress import bar, move_to
 
 
 @dataclass
@@ -131,13 +131,14 @@ def _data(plan: Plan, part: Part) -> list[list[str]]:
     ]
 
 
-def _outcome(fit: Callable[[], Model], asked: np.ndarray) -> Outcome:
+def _outcome(fit: Callable[..., Model], asked: np.ndarray, checkpoint: Path) -> Outcome:
     started = time.perf_counter()
-    model = fit()
+    model = fit(checkpoint=checkpoint)
     fitted = time.perf_counter()
     probabilities = model.predict_proba(asked)
     facts = {
-        "fit_seconds": fitted - started,
+        # Of a CNN that went on from a checkpoint the epochs before it count too.
+        "fit_seconds": max(fitted - started, model.training.get("seconds", 0.0)),
         "predict_seconds": time.perf_counter() - fitted,
         "chosen": {key: model.training[key] for key in ("C", "chosen_on", "warnings") if key in model.training},
         "history": model.training.get("history", []),
@@ -161,9 +162,20 @@ def precision_of(args: argparse.Namespace) -> str:
 
 
 def _fit(
-    args: argparse.Namespace, name: str, photos: Photos, faces: _Faces, part: Part, seed: int, *, free: bool
+    args: argparse.Namespace,
+    name: str,
+    photos: Photos,
+    faces: _Faces,
+    part: Part,
+    seed: int,
+    *,
+    free: bool,
+    checkpoint: Path,
 ) -> Model:
-    """Fit one method; `free` is whether an SVM may choose its C: not on photos that its backbone was trained on."""
+    """Fit one method; `free` is whether an SVM may choose its C: not on photos that its backbone was trained on.
+
+    A CNN goes on from `checkpoint`, but with --minutes: how many epochs fill them may now be counted otherwise.
+    """
     fit, choose = part.fit, part.choose
     if name in BASELINES and recipe_of(args, name).patience and not len(choose):
         fit, choose = held_out(fit, photos.label, photos.content, photos.subject, photos.sequence, seed)
@@ -174,7 +186,16 @@ def _fit(
         recipe = recipe_of(args, name)
         if args.minutes:
             recipe = fill_minutes(args.minutes, CNNClassifier(name, recipe, **settings), given, labels)
-        return CNNClassifier(name, recipe, **settings).fit(given, labels, validation=validation)
+        classifier = CNNClassifier(name, recipe, **settings)
+        with bar(recipe.epochs * recipe.orders, name, "epoch") as progress:
+            return classifier.fit(
+                given,
+                labels,
+                validation=validation,
+                checkpoint=None if args.minutes else checkpoint,
+                resume=True,
+                after_epoch=lambda history: move_to(progress, len(history)),
+            )
     if not free:
         return LinearSVMCV(seed=seed).fit_fixed(faces[fit], labels, FIXED_C)
     subjects, sequences = photos.subject[fit].tolist(), photos.sequence[fit].tolist()

@@ -30,18 +30,21 @@ class Outcome:
     facts: dict[str, Any]
 
 
-def kept(folder: Path, name: str, key: str, compute: Callable[[], Outcome]) -> Outcome:
+def kept(folder: Path, name: str, key: str, compute: Callable[[Path], Outcome]) -> Outcome:
     """The outcome stored in `folder` under `key`, or computed and stored.
 
-    `key` digests everything that decides the outcome; a damaged file counts as none.
+    `key` digests everything that decides the outcome; a damaged file counts as none. `compute` is given a name for its
+    checkpoint, which goes when the outcome is stored.
     """
     file = folder / f"{name.replace(':', '-')}-{key[:16]}.npz"
+    checkpoint = file.with_suffix(".ckpt")
     try:
         with np.load(file, allow_pickle=False) as stored:
             return Outcome(stored["labels"], stored["probabilities"], json.loads(str(stored["facts"])))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        outcome = compute()
-    folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        outcome = compute(checkpoint)
     with replacing(file) as stream:
         np.savez(stream, labels=outcome.labels, probabilities=outcome.probabilities, facts=json.dumps(outcome.facts))
+    checkpoint.unlink(missing_ok=True)
     return outcome

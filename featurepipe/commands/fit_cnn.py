@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from featurepipe.commands.fit_svm import soft_labels_of, training_rows
 from featurepipe.commands.sequences import read_input, read_sequences
@@ -36,7 +36,7 @@ from featurepipe.models.soft_labels import SoftLabels
 from featurepipe.models.training import EpochHook, History
 from featurepipe.models.training_log import write_log
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
-from featurepipe.progress import bar
+from featurepipe.progress import bar, move_to
 from featurepipe.weights import get_record
 
 
@@ -86,7 +86,7 @@ def _fit_model(
             recipe={"features": features.feature_half, "faces": features.face_half},
             trained_on=content_codes(features.content[fit]),
             initial=load_cnn(args.init) if args.init else None,
-            after_epoch=_watcher(args.model, progress.update, recipe.epochs),
+            after_epoch=_watcher(args.model, progress, recipe.epochs),
         )
     model.training["command"] = _settings(features, args)
     model.save(args.model, half=args.half)
@@ -122,7 +122,7 @@ def _fit_folds(
             folder=folder,
             resume=args.resume,
             validation=(features.X[watch], features.label[watch].astype(str)),
-            after_epoch=_watcher(args.model, progress.update, recipe.epochs),
+            after_epoch=_watcher(args.model, progress, recipe.epochs),
         )
     soft.save(args.model)
     write_log(log_of(args.model), history_of(soft.about["folds"]))
@@ -178,12 +178,12 @@ def log_of(model: str) -> str:
     return f"{model}.log.csv"
 
 
-def _watcher(model: str, update: Callable[[], object], epochs: int) -> EpochHook:
+def _watcher(model: str, progress: tqdm[None], epochs: int) -> EpochHook:
     """After each epoch: write the log, move the bar on, and about twenty times in all say the figures."""
 
     def after_epoch(history: History) -> None:
         write_log(log_of(model), history)
-        update()
+        move_to(progress, len(history))
         row = history[-1]
         if row["epoch"] % max(1, epochs // 20) == 0 or row["epoch"] == epochs:
             tell([json.dumps({name: round(value, 5) for name, value in row.items()})])
