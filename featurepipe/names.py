@@ -17,6 +17,7 @@ ARCHITECTURES = (
     "agrawal_b",
     "ednn",
     "dlsvm",
+    "dlsvm_paper",
     "kc_vgg",
     "ferplus_vgg13",
     "kim_cnn_lstm",

@@ -98,7 +98,9 @@ class TestNetworks:
             ("ednn", 6, 4_101_510),
             ("ednn", 7, 4_102_023),
             ("dlsvm", 7, 5_008_295),
+            ("dlsvm_paper", 7, 11_945_831),
             ("kc_vgg", 7, 29_890_759),
+            ("ferplus_vgg13", 7, 8_756_679),
             ("ferplus_vgg13", 8, 8_757_704),
             ("lopes_cnn", 2, 364_162),
             ("lopes_cnn", 6, 365_190),
@@ -120,6 +122,7 @@ class TestNetworks:
             ("mollahosseini_inception", torch.nn.MaxPool2d, [12, 6, 6, 6, 3, 3, 1]),
             ("dlsvm", torch.nn.MaxPool2d, [21]),
             ("dlsvm", torch.nn.AvgPool2d, [10, 5]),
+            ("dlsvm_paper", torch.nn.AvgPool2d, [11]),
             ("ednn", torch.nn.MaxPool2d, [11, 4, 1]),
             ("kc_vgg", torch.nn.MaxPool2d, [20, 10, 5, 2]),
             ("ferplus_vgg13", torch.nn.MaxPool2d, [32, 16, 8, 4]),
@@ -223,10 +226,10 @@ class TestLosses:
         shares = [SHARES[schedule](done, recipe, []) for done in (0.0, 0.5, 1.0)]
         np.testing.assert_allclose(shares, expected, atol=1e-12)
 
-    def test_plateaus_cut_by_a_quarter_after_five_epochs_without_gain(self):
-        rows = [{"loss": 1.0, "val_accuracy": value} for value in [0.5, 0.6] + [0.6] * 5 + [0.7] + [0.1] * 10]
+    def test_plateaus_cut_by_a_quarter_after_more_than_five_epochs_without_gain(self):
+        rows = [{"loss": 1.0, "val_accuracy": value} for value in [0.5, 0.6] + [0.6] * 6 + [0.7] + [0.1] * 12]
         recipe = TrainingRecipe(epochs=100, batch_size=2, lr=1.0, schedule="plateau")
-        shares = [SHARES["plateau"](0.0, recipe, rows[:count]) for count in (0, 6, 7, 8, 13, 18)]
+        shares = [SHARES["plateau"](0.0, recipe, rows[:count]) for count in (0, 7, 8, 9, 15, 21)]
         np.testing.assert_allclose(shares, [1, 1, 0.75, 0.75, 0.75**2, 0.75**3])
 
 

@@ -355,12 +355,13 @@ class TestCompare:
         assert run(*words, tmp_path / "whole") == 0
         whole = summary_of(capsys)["methods"]["seed_cnn"]
         assert stopped["confusion"] == whole["confusion"]
-        probabilities = []
+        outputs = []
         for out in ("stopped", "whole"):
             for file in sorted((tmp_path / out / "results").iterdir()):
                 with np.load(file) as kept:
-                    probabilities.append(kept["probabilities"])
-        np.testing.assert_array_equal(probabilities[:2], probabilities[2:])
+                    outputs.append(kept["outputs"])
+        np.testing.assert_array_equal(outputs[:2], outputs[2:])
+        assert not np.allclose(outputs[0].sum(1), 1)  # the network's sigmoids, which its squared error is of
 
     def test_the_page_shows_faces_of_mistakes(self, rendered, weights, tmp_path, capsys):
         words = ("compare", rendered / "samples.csv", "--methods", "svm", "--out", tmp_path, "--folds", 2)

@@ -47,6 +47,14 @@ def test_squared_errors_of_known_guessers():
     assert metrics.squared_errors(np.eye(8), truth) == (0.0, 0.0)
 
 
+def test_squared_errors_are_of_the_outputs_where_these_are_no_probabilities():
+    """Untrained sigmoids of eight classes are 1/2 each: half the sum is 1, whatever probabilities are made of them."""
+    classes = [f"c{number}" for number in range(8)]
+    found = metrics.evaluate(["c3"], ["c0"], np.full((1, 8), 1 / 8), classes, outputs=np.full((1, 8), 0.5))["all"]
+    assert (found["mse_half_sum"], found["mse_per_output"]) == (1.0, 0.25)
+    assert found["calibration_error"] == pytest.approx(1 / 8)
+
+
 def test_squared_errors_are_a_multiple_of_the_brier_score(drawn):
     truth, _, probabilities = drawn
     half, mean = metrics.squared_errors(probabilities, truth)

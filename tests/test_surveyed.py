@@ -343,9 +343,9 @@ class TestSeedHeads:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ('[network]\nhead = "relu"', "known are sigmoid, softmax"),
-            ("[network]\nhead = 3", "known are sigmoid, softmax"),
-            ("[network]\nhead = []", "known are sigmoid, softmax"),
+            ('[network]\nhead = "relu"', "known are sigmoid, softmax, svm"),
+            ("[network]\nhead = 3", "known are sigmoid, softmax, svm"),
+            ("[network]\nhead = []", "known are sigmoid, softmax, svm"),
             ('loss = "half-squared-error"\n[network]\nhead = "softmax"', "softmax with cross-entropy"),
             ('loss = "cross-entropy"', "sigmoid with half-squared-error"),
         ],
@@ -364,6 +364,8 @@ class TestSeedHeads:
             model.save(tmp_path / "m.safetensors")
             scores = model.decision_function(faces).astype(float)
             outputs = np.exp(scores) if head == "softmax" else 1 / (1 + np.exp(-scores))
+            if head == "sigmoid":
+                np.testing.assert_allclose(model.outputs(faces), outputs, rtol=1e-5)
             for own in (model, load_cnn(tmp_path / "m.safetensors", device="cpu")):
                 np.testing.assert_allclose(own.predict_proba(faces), outputs / outputs.sum(1, keepdims=True), rtol=1e-5)
 

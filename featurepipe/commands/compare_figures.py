@@ -97,7 +97,7 @@ def _main(plan: Plan, by_seed: Mapping[int, Result]) -> dict[str, Any]:
     runs = [run for seed, result in by_seed.items() for run in _runs(plan, seed, result)]
     column = {label: at for at, label in enumerate(plan.classes)}
     truth = np.array([column.get(label, len(column)) for label in plan.test.label[plan.tested]], np.int64)
-    half, mean = squared_errors(first.probabilities[plan.tested], truth)
+    half, mean = squared_errors(first.outputs[plan.tested], truth)
     return {"spread": spread(runs), "mse_half_sum": half, "mse_per_output": mean}
 
 
@@ -121,7 +121,14 @@ def _method(
 
 def _evaluated(plan: Plan, result: Result, rows: np.ndarray) -> dict[str, Any]:
     truth, subjects = plan.test.label[rows].tolist(), plan.test.subject[rows].tolist()
-    return evaluate(truth, result.predicted[rows].tolist(), result.probabilities[rows], plan.classes, subjects)
+    return evaluate(
+        truth,
+        result.predicted[rows].tolist(),
+        result.probabilities[rows],
+        plan.classes,
+        subjects,
+        outputs=result.outputs[rows],
+    )
 
 
 def _new(plan: Plan, result: Result) -> dict[str, Any] | None:
@@ -164,7 +171,9 @@ def _recipe(args: argparse.Namespace, name: str, sides: list[Side]) -> dict[str,
     """How vectors were made, faces found (of two SOURCEs those of each), and a CNN trained."""
     train, test = sides[0].features[name], sides[-1].features[name]
     faces = train.face_half if len(sides) == 1 else {"train": train.face_half, "test": test.face_half}
-    trained = {"training": recipe_of(args, name).document()} if name in BASELINES else {}
+    trained: dict[str, Any] = {}
+    if name in BASELINES:
+        trained = {"training": recipe_of(args, name).document(), "test_views": get_baseline(name).test_views}
     return {"features": train.feature_half, "faces": faces, **trained}
 
 

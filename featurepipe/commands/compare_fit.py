@@ -33,10 +33,14 @@ from featurepipe.progress import bar, move_to
 
 @dataclass
 class Result:
-    """One method's predictions on every photo of the plan's test side, and what they cost."""
+    """One method's predictions on every photo of the plan's test side, and what they cost.
+
+    `outputs` are the probabilities, but for a CNN of sigmoids, whose outputs these are made of.
+    """
 
     predicted: np.ndarray
     probabilities: np.ndarray
+    outputs: np.ndarray
     fit_seconds: float = 0.0
     predict_seconds: float = 0.0
     chosen: list[dict[str, Any]] = field(default_factory=list)
@@ -60,7 +64,7 @@ class _Faces:
 FIXED_C = 1.0
 """C of an SVM that may not choose (baselines.md 13.3): on vectors of unit length the usual one."""
 
-FORMAT = 2
+FORMAT = 3
 """Of what is kept of a fit: raised when the same settings are kept with other facts."""
 
 
@@ -71,7 +75,8 @@ def fit_and_test(args: argparse.Namespace, name: str, plan: Plan, train: Feature
     are kept under does not depend on the machine: they can be fitted on one and read on another.
     """
     known, asked = (_Faces(own.X, face_of(own, side)) for own, side in ((train, plan.train), (test, plan.test)))
-    result = Result(np.full(len(plan.test), None, object), np.zeros((len(plan.test), len(plan.classes))))
+    count, classes = len(plan.test), len(plan.classes)
+    result = Result(np.full(count, None, object), np.zeros((count, classes)), np.zeros((count, classes)))
     settings = [FORMAT, featurepipe.__version__, _method(args, name), _halves(train), _halves(test)]
     folder = Path(args.out) / "results"
     with bar(len(plan.parts), name, "fit") as progress:
@@ -135,7 +140,7 @@ def _outcome(fit: Callable[..., Model], asked: np.ndarray, checkpoint: Path) -> 
     started = time.perf_counter()
     model = fit(checkpoint=checkpoint)
     fitted = time.perf_counter()
-    probabilities = model.predict_proba(asked)
+    outputs = model.outputs(asked) if isinstance(model, CNNClassifier) else model.predict_proba(asked)
     facts = {
         # Of a CNN that went on from a checkpoint the epochs before it count too.
         "fit_seconds": max(fitted - started, model.training.get("seconds", 0.0)),
@@ -143,13 +148,15 @@ def _outcome(fit: Callable[..., Model], asked: np.ndarray, checkpoint: Path) -> 
         "chosen": {key: model.training[key] for key in ("C", "chosen_on", "warnings") if key in model.training},
         "history": model.training.get("history", []),
     }
-    return Outcome(np.array(model.labels), probabilities, facts)
+    return Outcome(np.array(model.labels), outputs, facts)
 
 
 def _enter(result: Result, plan: Plan, part: Part, outcome: Outcome) -> None:
     columns = np.array([plan.classes.index(label) for label in outcome.labels])
-    result.probabilities[np.ix_(part.test, columns)] = outcome.probabilities
-    result.predicted[part.test] = outcome.labels.astype(object)[outcome.probabilities.argmax(1)]
+    cells = np.ix_(part.test, columns)
+    result.outputs[cells] = outcome.outputs
+    result.probabilities[cells] = outcome.outputs / outcome.outputs.sum(1, keepdims=True)
+    result.predicted[part.test] = outcome.labels.astype(object)[outcome.outputs.argmax(1)]
     result.fit_seconds += outcome.facts["fit_seconds"]
     result.predict_seconds += outcome.facts["predict_seconds"]
     result.chosen.append(outcome.facts["chosen"])

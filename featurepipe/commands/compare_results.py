@@ -21,12 +21,12 @@ class Outcome:
     Parameters
     ----------
     labels : str (k,), the model's
-    probabilities : float64 (n, k), of the photos tested on that have a face
+    outputs : float64 (n, k), of the photos tested on that have a face: probabilities, or a CNN's sigmoids
     facts : JSON-able: fit_seconds, predict_seconds, and what was chosen
     """
 
     labels: np.ndarray
-    probabilities: np.ndarray
+    outputs: np.ndarray
     facts: dict[str, Any]
 
 
@@ -40,11 +40,11 @@ def kept(folder: Path, name: str, key: str, compute: Callable[[Path], Outcome]) 
     checkpoint = file.with_suffix(".ckpt")
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return Outcome(stored["labels"], stored["probabilities"], json.loads(str(stored["facts"])))
+            return Outcome(stored["labels"], stored["outputs"], json.loads(str(stored["facts"])))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         folder.mkdir(parents=True, exist_ok=True)
         outcome = compute(checkpoint)
     with replacing(file) as stream:
-        np.savez(stream, labels=outcome.labels, probabilities=outcome.probabilities, facts=json.dumps(outcome.facts))
+        np.savez(stream, labels=outcome.labels, outputs=outcome.outputs, facts=json.dumps(outcome.facts))
     checkpoint.unlink(missing_ok=True)
     return outcome

@@ -166,6 +166,8 @@ def _list_architectures() -> None:
         print(f"{baseline.name}: {count:,} parameters, {size}, {baseline.fidelity}")
         print(f"    from: {baseline.source}")
         print(f"    published: {baseline.published or 'nothing'}")
+        if baseline.differs:
+            print(f"    differs from it: {baseline.differs}")
         if baseline.framing.points:
             print(
                 f"    landmarks: dlib's {baseline.framing.points} in each face, looked for in the whole picture where "

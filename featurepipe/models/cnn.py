@@ -34,7 +34,7 @@ class CNNClassifier:
     recipe : how to train; None: the architecture's own
     seed : decides everything random
     device, precision : where, and in what arithmetic
-    views : views averaged when predicting (1, 2 or 10)
+    views : views averaged when predicting (1, 2 or 10); None: the architecture's own number
 
     Attributes
     ----------
@@ -55,10 +55,11 @@ class CNNClassifier:
         seed: int = 0,
         device: str = "auto",
         precision: str = "fp32",
-        views: int = 1,
+        views: int | None = None,
     ) -> None:
-        self.arch, self.seed, self.device, self.precision, self.views = arch, seed, device, precision, views
+        self.arch, self.seed, self.device, self.precision = arch, seed, device, precision
         self.recipe_ = recipe
+        self.views = views or self.baseline.test_views
 
     @property
     def baseline(self) -> Baseline:
@@ -134,7 +135,7 @@ class CNNClassifier:
 
         validated = self._encode(validation)
         trainer.run(faces, targets, soft=soft_labels, validation=validated, after_epoch=finished)
-        self.network_ = trainer.result
+        self.network_ = trainer.result.eval()
         self.recipe = dict(recipe or {})
         seen = [() if trained_on is None else trained_on, () if initial is None else initial.trained_on]
         self.trained_on: np.ndarray = np.unique(np.concatenate([np.asarray(codes, np.int64) for codes in seen]))
@@ -162,13 +163,16 @@ class CNNClassifier:
             views=self.views,
         )
 
-    def predict_proba(self, faces: np.ndarray) -> np.ndarray:
-        """Probabilities float64 (n, k), rows sum to 1; sigmoid outputs are divided by their sum."""
+    def outputs(self, faces: np.ndarray) -> np.ndarray:
+        """The network's own outputs float64 (n, k): softmax of its scores, or sigmoids of any sum."""
         scores = self.decision_function(faces).astype(np.float64)
         recipe = self.recipe_ or self.baseline.recipe
-        if recipe.network.get("head", self.baseline.output) == "softmax":
-            return softmax(scores, axis=1)
-        outputs = expit(scores)
+        sigmoid = recipe.network.get("head", self.baseline.output) == "sigmoid"
+        return expit(scores) if sigmoid else softmax(scores, axis=1)
+
+    def predict_proba(self, faces: np.ndarray) -> np.ndarray:
+        """Probabilities float64 (n, k), rows sum to 1: the outputs divided by their sum."""
+        outputs = self.outputs(faces)
         return outputs / outputs.sum(1, keepdims=True)
 
     def predict(self, faces: np.ndarray) -> np.ndarray:

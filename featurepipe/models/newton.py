@@ -514,7 +514,7 @@ class Newton:
             second = bend + np.einsum("ij,ij->j", pressed, gain)
             low, high = np.where(first < 0, size, low), np.where(first >= 0, size, high)
             new = size - first / np.maximum(second, np.finfo(float).tiny)
-            new = np.where((new > low) & (new < high), new, (low + high) / 2)
+            new = np.where((new >= low) & (new <= high), new, (low + high) / 2)
             done, size = np.abs(new - size) <= 1e-6 * np.abs(size), new
             if done.all():
                 break

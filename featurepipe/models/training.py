@@ -37,7 +37,9 @@ CHECKPOINT_EVERY = 20
 CROP_AREA = 100 * 100
 """Pixels of the largest crops that are predicted in full batches: memory is what their maps take."""
 PATIENCE = 5
-"""Epochs that schedule "plateau" waits."""
+"""Epochs without gain that schedule "plateau" bears."""
+EARLY = 0.1
+"""Share of the steps that have the recipe's early_momentum."""
 
 
 class Trainer:
@@ -246,8 +248,11 @@ class Trainer:
         return self.recipe.lr * SHARES[self.recipe.schedule](epoch / self.recipe.epochs, self.recipe, self._run())
 
     def _set_rate(self, epoch: float) -> None:
+        early = epoch / self.recipe.epochs < EARLY and self.recipe.early_momentum is not None
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(epoch)
+            if "momentum" in group:
+                group["momentum"] = self.recipe.early_momentum if early else self.recipe.momentum
 
     def _decay(self) -> float:
         """Decay of the moving average: shorter while it is young, so that it forgets the random start."""
@@ -431,12 +436,12 @@ def _one_cycle(done: float, recipe: TrainingRecipe, history: History) -> float:
 
 
 def _plateau(done: float, recipe: TrainingRecipe, history: History) -> float:
-    """0.75 to the power of how often five epochs in a row brought nothing better (Khaireddin & Chen 2021)."""
+    """0.75 to the power of how often too many epochs in a row brought nothing better (Khaireddin & Chen 2021)."""
     best, waited, cuts = -math.inf, 0, 0
     for row in history:
         score = row.get("val_accuracy", -row["loss"])
         best, waited = (score, 0) if score > best else (best, waited + 1)
-        if waited == PATIENCE:
+        if waited > PATIENCE:
             waited, cuts = 0, cuts + 1
     return 0.75**cuts
 
@@ -446,6 +451,8 @@ SHARES: dict[str, Callable[[float, TrainingRecipe, History], float]] = {
     "one-cycle": _one_cycle,
     "polynomial": lambda done, recipe, history: math.sqrt(1 - done),
     "step": lambda done, recipe, history: 0.1 ** ((done >= 0.6) + (done >= 0.8)),
+    "staircase": lambda done, recipe, history: 1.0 if done < 0.2 else 0.5 if done < 0.4 else 0.1,
+    "inverse-step": lambda done, recipe, history: 0.1 ** ((done >= 2 / 3) + (done >= 5 / 6)) / (1 + 2.5 * done),
     "plateau": _plateau,
 }
 """By schedule: (share of the epochs done, recipe, history) to the share of the recipe's lr."""
@@ -455,15 +462,20 @@ def _optimiser(network: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimi
     groups = _decayed_apart(network, recipe)
     if recipe.optimiser == "adam":
         return torch.optim.Adam(groups, lr=recipe.lr)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
 
 
 def _decayed_apart(network: nn.Module, recipe: TrainingRecipe) -> list[dict[str, Any]]:
-    """Weight decay on matrices and kernels alone: decaying biases and batch norm only weakens the fit."""
+    """Weight decay on matrices and kernels, elsewhere where the recipe says so: there it only weakens the fit."""
     matrices = [weights for weights in network.parameters() if weights.ndim > 1]
     others = [weights for weights in network.parameters() if weights.ndim <= 1]
     head = recipe.weight_decay if recipe.head_weight_decay is None else recipe.head_weight_decay
-    groups = [(matrices[:-1], recipe.weight_decay), (matrices[-1:], head), (others, 0.0)]
+    groups = [
+        (matrices[:-1], recipe.weight_decay),
+        (matrices[-1:], head),
+        (others, recipe.weight_decay * recipe.decay_all),
+    ]
     return [{"params": weights, "weight_decay": decay} for weights, decay in groups]
 
 

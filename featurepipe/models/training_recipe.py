@@ -50,9 +50,9 @@ class Augmentation:
                 raise InputError(f"training recipe, augmentation: {name} = {getattr(self, name)!r} is out of range")
 
 
-SCHEDULES = ("constant", "one-cycle", "polynomial", "step", "plateau")
+SCHEDULES = ("constant", "one-cycle", "polynomial", "step", "staircase", "inverse-step", "plateau")
 LOSSES = ("cross-entropy", "half-squared-error", "squared-hinge")
-HEADS = {"sigmoid": "half-squared-error", "softmax": "cross-entropy"}
+HEADS = {"sigmoid": "half-squared-error", "softmax": "cross-entropy", "svm": "squared-hinge"}
 """The loss that goes with each head, for architectures that leave a choice."""
 
 
@@ -67,10 +67,15 @@ class TrainingRecipe:
     lr : learning rate, the highest one where the schedule varies it
     optimiser : "sgd" or "adam"
     schedule : "constant"; "one-cycle": linear rise over `warmup` of the steps, then a cosine to zero; "polynomial":
-        falls to zero as the square root of what is left; "step": a tenth after 60 % and again after 80 %; "plateau":
-        three quarters after every five epochs that bring no better val_accuracy (or loss, where nothing is watched)
-    momentum : of SGD, Nesterov where it is not 0
+        falls to zero as the square root of what is left; "step": a tenth after 60 % and again after 80 %; "staircase":
+        a half after 20 % and a tenth after 40 % (Barsoum et al. 2016); "inverse-step": 1 / (1 + 2.5 t) at the share t
+        of the steps, a tenth of that after two thirds and again after five sixths (Tang 2013); "plateau": three
+        quarters after more than five epochs that bring no better val_accuracy (or loss, where nothing is watched)
+    momentum : of SGD
+    early_momentum : in the first tenth of the steps, where it differs
+    nesterov : whether the gradient is that of the place where momentum leads
     weight_decay : of matrices and kernels
+    decay_all : of biases and batch norm too
     head_weight_decay : of the last layer's matrix, where it differs
     norm_l1 : weight of the L1 norm of batch norm's scales in the loss
     loss : "cross-entropy"; "half-squared-error" between sigmoid outputs and one-hot targets; "squared-hinge": that of
@@ -96,7 +101,10 @@ class TrainingRecipe:
     schedule: str = "constant"
     warmup: float = 0.2
     momentum: float = 0.0
+    early_momentum: float | None = None
+    nesterov: bool = True
     weight_decay: float = 0.0
+    decay_all: bool = False
     head_weight_decay: float | None = None
     norm_l1: float = 0.0
     loss: str = "cross-entropy"
@@ -120,6 +128,7 @@ class TrainingRecipe:
             "schedule": self.schedule in SCHEDULES,
             "warmup": 0 < self.warmup < 1,
             "momentum": 0 <= self.momentum < 1,
+            "early_momentum": self.early_momentum is None or 0 <= self.early_momentum < 1,
             "weight_decay": self.weight_decay >= 0,
             "head_weight_decay": self.head_weight_decay is None or self.head_weight_decay >= 0,
             "norm_l1": self.norm_l1 >= 0,
@@ -177,6 +186,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "float": (int, float),
     "float | None": (int, float, type(None)),
     "str": (str,),
+    "bool": (bool,),
 }
 """What a field annotated so takes; TOML and JSON write whole numbers without a point."""
 
@@ -184,7 +194,8 @@ TYPES: dict[str, tuple[type, ...]] = {
 def _refuse_other_types(values: Augmentation | TrainingRecipe) -> None:
     for item in dataclasses.fields(values):
         value = getattr(values, item.name)
-        if item.type in TYPES and (not isinstance(value, TYPES[str(item.type)]) or isinstance(value, bool)):
+        wanted = TYPES.get(str(item.type))
+        if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
             raise InputError(f"training recipe: {item.name} = {value!r} is no {item.type}")
 
 

@@ -43,7 +43,7 @@ def _activation(values: torch.Tensor) -> torch.Tensor:
 
 
 def _initialise(layer: nn.Conv2d | nn.Linear) -> None:
-    """Uniform in +-sqrt(6 / (fan_in + fan_out)), biases 0, as the toolbox does."""
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)), biases 0: the toolbox's rule, for the weights in this form of it."""
     area = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
     bound = math.sqrt(6 / ((layer.weight.shape[0] + layer.weight.shape[1]) * area))
     nn.init.uniform_(layer.weight, -bound, bound)

@@ -78,12 +78,12 @@ AGREEMENT = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
 """The figures that get an interval."""
 
 
-def squared_errors(probabilities: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+def squared_errors(outputs: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Mean squared error against one-hot truth, in both conventions that the paper may mean (baselines.md 1.5).
 
     Parameters
     ----------
-    probabilities : (n, k)
+    outputs : (n, k), probabilities or a network's sigmoids
     truth : int (n,); a class beyond the k columns has a one-hot row of zeros
 
     Returns
@@ -93,7 +93,7 @@ def squared_errors(probabilities: np.ndarray, truth: np.ndarray) -> tuple[float,
     """
     if not len(truth):
         return np.nan, np.nan
-    squares = (probabilities - (truth[:, None] == np.arange(probabilities.shape[1]))) ** 2
+    squares = (outputs - (truth[:, None] == np.arange(outputs.shape[1]))) ** 2
     return float(squares.sum(axis=1).mean() / 2), float(squares.mean())
 
 
@@ -182,6 +182,7 @@ def evaluate(
     classes: Sequence[str],
     subjects: Sequence[str | None] | None = None,
     *,
+    outputs: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -194,6 +195,7 @@ def evaluate(
     probabilities : (n, k) columns as `classes`, rows without a prediction ignored; None where there are none
     classes : (k,) the classifier's labels
     subjects : (n,) who is in the photo; intervals resample subjects where all are known, else photos
+    outputs : (n, k) what squared errors are of, where not the probabilities: the sigmoids these are made of
 
     Returns
     -------
@@ -208,7 +210,9 @@ def evaluate(
     t = np.array([column[label] for label in truth], dtype=np.int64)
     p = np.array([-1 if label is None else column[label] for label in predicted], dtype=np.int64)
     found = p >= 0
-    outputs = None if probabilities is None else np.where(found[:, None], probabilities, 0.0)
+    probabilities, outputs = (
+        None if values is None else np.where(found[:, None], values, 0.0) for values in (probabilities, outputs)
+    )
     groups = np.array(subjects) if subjects is not None and all(subjects) else None
 
     def part(rows: np.ndarray) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def evaluate(
         figures = _agreement(count(t[rows], p[rows], len(names)), names)
         return (
             figures
-            | _probabilistic(None if outputs is None else outputs[rows], t[rows])
+            | _probabilistic(_rows(probabilities, rows), _rows(outputs, rows), t[rows])
             | {"intervals": {name: [_number(end) for end in ends] for name, ends in intervals.items()}}
         )
 
@@ -247,12 +251,18 @@ def _agreement(counts: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _probabilistic(outputs: np.ndarray | None, truth: np.ndarray) -> dict[str, float | None]:
-    if outputs is None:
+def _rows(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[rows]
+
+
+def _probabilistic(
+    probabilities: np.ndarray | None, outputs: np.ndarray | None, truth: np.ndarray
+) -> dict[str, float | None]:
+    if probabilities is None:
         half, mean, calibration, top = np.nan, np.nan, np.nan, np.nan
     else:
-        half, mean = squared_errors(outputs, truth)
-        calibration, top = calibration_error(outputs, truth), top_accuracy(outputs, truth)
+        half, mean = squared_errors(probabilities if outputs is None else outputs, truth)
+        calibration, top = calibration_error(probabilities, truth), top_accuracy(probabilities, truth)
     return {
         "mse_half_sum": _number(half),
         "mse_per_output": _number(mean),

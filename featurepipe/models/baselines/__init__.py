@@ -31,8 +31,9 @@ class Baseline:
     ----------
     name : as `--arch` takes it
     source : the paper it comes from
-    fidelity : "faithful" where the paper or its code says every layer, "near-faithful" where a few values are filled in
-        and a published count confirms them, "reconstruction" where little more than the principle is public
+    fidelity : of the layers: "faithful" where the paper or its code says every one, "near-faithful" where a few values
+        are filled in and a published count confirms them, "reconstruction" where little but the principle is public
+    differs : what is known of the source's preprocessing and training, and is otherwise here; "" where nothing is
     published : the accuracy it is known for and on what; "" where there is none
     framing : how its faces are cut
     view : side in pixels of what the network sees, at most framing.size
@@ -41,6 +42,7 @@ class Baseline:
     views : from float (n, c, *framing.shape[:2]) in 0..1 and a number of views to that many normalised inputs, whose
         scores are averaged
     output : "softmax" or "sigmoid", the function from scores to outputs; recipe.network["head"] where it has one
+    test_views : views that are averaged to predict, as the source does it
     recipe : how it is trained unless a recipe file says otherwise
     timeline : for a network of sequences: which of a sequence's frames it takes, as its c channels; their framing is
         grey. None: it takes single faces
@@ -58,6 +60,8 @@ class Baseline:
     views: Callable[[torch.Tensor, int], list[Any]]
     output: Literal["softmax", "sigmoid"]
     recipe: TrainingRecipe
+    differs: str = ""
+    test_views: int = 1
     timeline: Timeline | None = None
     recordable: bool = True
 

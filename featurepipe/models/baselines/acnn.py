@@ -239,15 +239,18 @@ def _baseline(name: str, size: int, whole: bool, published: str) -> Baseline:
             lr=1e-3,
             schedule="polynomial",
             momentum=0.9,
+            nesterov=False,
             weight_decay=5e-4,
             augmentation=Augmentation(flip=0.5, shift=(size - VIEW) / 2),
             network={"shared": 0.0, "width": 1.0, "outer_lift": 2.0, "dropout": 0.5},
         ),
+        differs="first weights are random, not ImageNet's; no faces are occluded in training",
         recordable=False,
     )
 
 
-PACNN = _baseline("pacnn", VIEW, False, "83.27 % RAF-DB, 55.33 % AffectNet (seven classes)")
+_TRAINED = "seven classes, trained on both with occluded copies"
+PACNN = _baseline("pacnn", VIEW, False, f"83.27 % RAF-DB, 55.33 % AffectNet ({_TRAINED})")
 GACNN = _baseline(
-    "gacnn", 232, True, "85.07 % RAF-DB, 58.78 % AffectNet (seven classes); 80.54 and 54.84 are of occluded faces"
+    "gacnn", 232, True, f"85.07 % RAF-DB, 58.78 % AffectNet ({_TRAINED}); 80.54 and 54.84 are of occluded faces"
 )

@@ -35,10 +35,11 @@ class AgrawalCNN(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for number in range(DEPTH):
-            # "same" for even kernels too: the odd pixel of padding goes right and below.
-            layers.append(nn.ZeroPad2d(((kernel - 1) // 2, kernel // 2) * 2))
-            layers.append(nn.Conv2d(filters if number else 1, filters, kernel, stride=1 + number % 2))
-            layers.append(nn.ReLU(inplace=True))
+            # "same" for even kernels too: the odd pixel of padding goes right and below, where stride 2 never looks.
+            before, stride, padding = filters if number else 1, 1 + number % 2, (kernel - 1) // 2
+            if stride == 1 and kernel % 2 == 0:
+                layers.append(nn.ZeroPad2d((0, 1, 0, 1)))
+            layers += [nn.Conv2d(before, filters, kernel, stride, padding), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(filters, classes)
         he_normal(self)

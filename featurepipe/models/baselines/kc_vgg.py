@@ -65,7 +65,9 @@ KC_VGG = Baseline(
     normalise=face_itself,
     views=_views,
     output="softmax",
-    # Theirs makes ten fixed crops of every warped picture in one step; here each step draws one crop at random.
+    differs="each step draws one crop at random of every warped picture, not ten fixed ones; each picture is moved and "
+    "turned, not half of them; it is scaled without changing its aspect",
+    test_views=10,
     recipe=TrainingRecipe(
         epochs=300,
         batch_size=64,
@@ -73,6 +75,8 @@ KC_VGG = Baseline(
         schedule="plateau",
         momentum=0.9,
         weight_decay=1e-4,
+        decay_all=True,
+        patience=300,  # never stops early: the best epoch on validation faces is kept
         augmentation=Augmentation(flip=0.5, shift=8.0, scale=0.2, rotation=10.0, erase=0.5),
         network={"dropout": 0.2},
     ),

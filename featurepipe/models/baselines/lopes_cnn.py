@@ -175,12 +175,13 @@ LOPES_CNN = _Aligned(
     normalise=local_contrast,
     views=_views,
     output="softmax",
-    # The paper makes 70 synthetic samples of each picture beforehand; here every epoch draws new ones.
+    differs="every epoch draws one new synthetic sample of each picture, where the paper makes 70 beforehand",
     recipe=TrainingRecipe(
         epochs=100,
         batch_size=64,
         lr=0.01,
         momentum=0.9,
+        nesterov=False,
         patience=20,
         orders=10,
         augmentation=Augmentation(eyes=0.05),

@@ -91,13 +91,15 @@ MOLLAHOSSEINI = Baseline(
     normalise=face_itself,
     views=mirrored,
     output="softmax",
-    # The paper's five 40-pixel crops with mirrors, resized, are shifts of up to 4 pixels and a zoom of 48 / 40.
+    differs="faces are cut around the detector's box, not registered to the mean face; crops are drawn at random, "
+    "shifted by up to 4 pixels and zoomed by up to a tenth, not the five of 40 pixels and their mirrors",
     recipe=TrainingRecipe(
         epochs=200,
         batch_size=128,
         lr=0.01,
         schedule="polynomial",
         momentum=0.9,
+        nesterov=False,
         weight_decay=1e-4,
         augmentation=Augmentation(flip=0.5, shift=4.0, scale=0.1),
     ),

@@ -6,7 +6,7 @@ from featurepipe.errors import InputError
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.acnn import GACNN, PACNN
 from featurepipe.models.baselines.agrawal import AGRAWAL_A, AGRAWAL_B
-from featurepipe.models.baselines.dlsvm import DLSVM_BASELINE
+from featurepipe.models.baselines.dlsvm import DLSVM_BASELINE, DLSVM_PAPER
 from featurepipe.models.baselines.ednn import EDNN_BASELINE
 from featurepipe.models.baselines.fer_vgg import FER_VGG
 from featurepipe.models.baselines.ferplus_vgg13 import FERPLUS_VGG13
@@ -32,6 +32,7 @@ BASELINES = {
         AGRAWAL_B,
         EDNN_BASELINE,
         DLSVM_BASELINE,
+        DLSVM_PAPER,
         KC_VGG,
         FERPLUS_VGG13,
         KIM_CNN_LSTM,

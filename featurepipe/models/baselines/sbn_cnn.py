@@ -65,6 +65,7 @@ SBN_CNN = Baseline(
         lr=0.01,
         schedule="step",
         momentum=0.9,
+        nesterov=False,
         weight_decay=5e-4,
         norm_l1=1e-4,
         augmentation=Augmentation(flip=0.5, shift=4.0, rotation=10.0),

@@ -1,0 +1,132 @@
+"""Recipes of surveyed systems against what their authors say or release (baselines.md sections 2, 3, 5, 10 to 12)."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from featurepipe.models.baselines.registry import get_baseline
+from featurepipe.models.cnn import CNNClassifier
+from featurepipe.models.training import SHARES, Trainer
+from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
+from featurepipe.networks.views import cut_views
+
+RATES = [
+    ("mollahosseini_inception", {0: 0.01, 0.75: 0.005}),
+    ("dlsvm", {0: 0.05, 0.4: 0.025, 0.7: 0.005 / 2.75, 0.9: 0.0005 / 3.25}),
+    ("kc_vgg", {0: 0.01, 0.9: 0.01}),
+    # 0.05, 0.025 and 0.005 from epochs 0, 20 and 40 of 100, by CNTK's momentum, which weighs gradients by 1 - 0.9
+    ("ferplus_vgg13", {0: 0.005, 0.19: 0.005, 0.2: 0.0025, 0.39: 0.0025, 0.4: 0.0005, 0.99: 0.0005}),
+    ("sbn_cnn", {0: 0.01, 0.6: 0.001, 0.8: 0.0001}),
+]
+
+
+@pytest.mark.parametrize(("name", "rates"), RATES)
+def test_learning_rates_at_shares_of_the_training(name, rates):
+    recipe = get_baseline(name).recipe
+    share = SHARES[recipe.schedule]
+    assert {done: recipe.lr * share(done, recipe, []) for done in rates} == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("name", "nesterov"),
+    [("kc_vgg", True), ("dlsvm", False), ("ferplus_vgg13", False), ("lopes_cnn", False), ("pacnn", False)],
+)
+def test_only_where_the_authors_say_so_momentum_is_nesterovs(name, nesterov):
+    assert optimiser_of(name).defaults["nesterov"] is nesterov
+
+
+@pytest.mark.parametrize(
+    ("name", "decays"),
+    [("kc_vgg", [1e-4, 1e-4, 1e-4]), ("dlsvm", [1e-4, 0.02, 0]), ("ferplus_vgg13", [0, 0, 0])],
+)
+def test_weight_decay_of_matrices_of_the_last_one_and_of_the_rest(name, decays):
+    assert [group["weight_decay"] for group in optimiser_of(name).param_groups] == decays
+
+
+def optimiser_of(name):
+    baseline, device = get_baseline(name), torch.device("cpu")
+    light = {"width": 0.03, "shared": 1.0} if "width" in baseline.recipe.network else {}
+    recipe = dataclasses.replace(baseline.recipe, network={**baseline.recipe.network, **light})
+    return Trainer(baseline, recipe, 7, device=device, precision="fp32", seed=0).optimiser
+
+
+def test_momentum_of_the_first_tenth():
+    """Twenty epochs: two of them with a momentum of 0.5."""
+    recipe = dataclasses.replace(get_baseline("dlsvm").recipe, epochs=20, batch_size=4, augmentation=Augmentation())
+    trainer = Trainer(get_baseline("dlsvm"), recipe, 2, device=torch.device("cpu"), precision="fp32", seed=0)
+    faces, seen = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8), []
+    trainer.run(
+        faces,
+        np.array([0, 1, 0, 1]),
+        after_epoch=lambda history: seen.append(trainer.optimiser.param_groups[0]["momentum"]),
+    )
+    assert seen == [0.5] * 2 + [0.9] * 18
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_plateaus_are_those_of_torch(seed):
+    scores = np.random.default_rng(seed).integers(40, 60, 80) / 100
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        torch.optim.SGD([parameter], lr=1.0), mode="max", factor=0.75, patience=5
+    )
+    recipe, history = TrainingRecipe(epochs=80, batch_size=2, lr=1.0, schedule="plateau"), []
+    for score in scores.tolist():
+        history.append({"loss": 1.0, "val_accuracy": score})
+        torchs.step(score)
+        assert SHARES["plateau"](0.0, recipe, history) == pytest.approx(torchs.get_last_lr()[0])
+
+
+@pytest.mark.parametrize("name", ["kc_vgg", "ferplus_vgg13"])
+def test_the_best_epoch_of_all_is_kept_where_the_released_code_keeps_it(name):
+    recipe = get_baseline(name).recipe
+    assert recipe.patience == recipe.epochs
+
+
+def test_dropout_below_the_svms_is_the_authors():
+    """Units that are kept stay as they are in training; at the end all are multiplied by 1 - p."""
+    baseline = get_baseline("dlsvm")
+    network, view = baseline.build(2, **baseline.recipe.network), torch.zeros(2, 1, 42, 42)
+    with torch.no_grad():
+        network.fc.weight.zero_()
+        network.fc.bias.fill_(1.0)
+        network.output.weight.fill_(1 / 3072)
+        network.output.bias.zero_()
+        assert network.eval()(view)[0, 0].item() == pytest.approx(0.8, abs=1e-5)
+        torch.manual_seed(0)
+        kept = network.train()(view)[0, 0].item() * 3072
+        assert kept == pytest.approx(round(kept), abs=0.05)
+        assert kept == pytest.approx(0.8 * 3072, abs=5 * (3072 * 0.8 * 0.2) ** 0.5)
+
+
+def test_the_control_of_the_svms_is_softmax(tmp_path):
+    (tmp_path / "r.toml").write_text(
+        'epochs = 1\nbatch_size = 4\nhead_weight_decay = 0.002\n[network]\nhead = "softmax"'
+    )
+    recipe = read_recipe(tmp_path / "r.toml", get_baseline("dlsvm").recipe)
+    assert recipe.loss == "cross-entropy"
+    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
+    model = CNNClassifier("dlsvm", recipe, device="cpu").fit(faces, ["a", "b", "a", "b"])
+    np.testing.assert_allclose(model.predict_proba(faces).sum(1), 1)
+
+
+def test_ten_crops_are_averaged_where_the_authors_average_them():
+    """kc_vgg predicts by the mean score of the centre, the corners and their mirrors, each cut by hand here."""
+    recipe = TrainingRecipe(epochs=1, batch_size=4, lr=1e-3, network={"dropout": 0.2})
+    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
+    model = CNNClassifier("kc_vgg", recipe, device="cpu").fit(faces, ["a", "b", "a", "b"])
+    pixels, scores = torch.from_numpy(faces)[:, None] / 255, []
+    with torch.inference_mode():
+        for y, x in ((0, 0), (0, 8), (8, 0), (8, 8), (4, 4)):
+            for image in (pixels, pixels.flip(-1)):
+                scores.append(model.network_(image[..., y : y + 40, x : x + 40]))
+    np.testing.assert_allclose(model.decision_function(faces), torch.stack(scores).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_ten_views_lie_in_the_centre_and_the_corners():
+    """Of a picture whose values name their places: the first value of each cut, then of each mirror."""
+    places = torch.arange(36.0).reshape(1, 1, 6, 6)
+    firsts = [view[0, 0, 0, 0].item() for view in cut_views(places, 4, 10)]
+    assert firsts == [7, 0, 2, 12, 14, 10, 3, 5, 15, 17]
