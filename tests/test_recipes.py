@@ -112,6 +112,15 @@ def test_the_control_of_the_svms_is_softmax(tmp_path):
     np.testing.assert_allclose(model.predict_proba(faces).sum(1), 1)
 
 
+def test_linear_convolutions_as_others_implemented_ednn():
+    """Without ReLU the convolutions, max pooling apart, are linear: twice the face, twice the maps less the biases."""
+    network = get_baseline("ednn").build(7, linear=True).eval()
+    faces, block = torch.rand(2, 64, 9, 9), network.features[3]
+    with torch.inference_mode():
+        nothing, once, twice = (block(scale * faces) for scale in (0, 1, 2))
+    torch.testing.assert_close(twice - nothing, 2 * (once - nothing), rtol=1e-4, atol=1e-5)
+
+
 def test_ten_crops_are_averaged_where_the_authors_average_them():
     """kc_vgg predicts by the mean score of the centre, the corners and their mirrors, each cut by hand here."""
     recipe = TrainingRecipe(epochs=1, batch_size=4, lr=1e-3, network={"dropout": 0.2})

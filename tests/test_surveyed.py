@@ -45,6 +45,13 @@ class TestLopesPreprocessing:
         torch.testing.assert_close(cut[0, 5], 0.38 + column * (torch.arange(32) + 0.5), atol=1e-4, rtol=0)
         torch.testing.assert_close(cut[1, :, 5], 0.37 + row * (torch.arange(32) + 0.5), atol=1e-4, rtol=0)
 
+    def test_a_larger_crop_has_the_same_middle(self):
+        """Half as large again: 0.36 wide, 0.675 high, its middle 0.095 below the eyes as before."""
+        cut = aligned(coordinates(200), torch.tensor([[[0.4, 0.4], [0.6, 0.4]]]), Steps(crop_scale=1.5))[0]
+        middle = (torch.arange(32) + 0.5) / 32 - 0.5
+        torch.testing.assert_close(cut[0, 5], 0.5 + 0.36 * middle, atol=1e-4, rtol=0)
+        torch.testing.assert_close(cut[1, :, 5], 0.495 + 0.675 * middle, atol=1e-4, rtol=0)
+
     def test_a_turned_face_comes_out_level(self):
         """The same crop of a pattern and of the pattern turned by 30 degrees about the point between the eyes."""
         angle = torch.tensor(np.radians(30.0), dtype=torch.float32)

@@ -197,7 +197,7 @@ class CNNClassifier:
             {
                 name: value
                 for name, value in recipe.network.items()
-                if name not in ("dropout", "head") and not isinstance(value, bool)  # steps before the network
+                if name not in ("dropout", "head", "crop_scale") and not isinstance(value, bool)  # no sizes
             }
             for recipe in (ours, theirs)
         ]

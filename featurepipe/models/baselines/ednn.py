@@ -1,11 +1,13 @@
 """ednn: two concatenating residual blocks (Jain, Shamsolmoali & Sehdev, Pattern Recognition Letters 120, 2019).
 
 Layers follow the paper's table as a third party implemented it; the count of 4,102,023 parameters at 48x48 and seven
-classes agrees with theirs (baselines.md section 7). Their convolutions are linear; here each ends in ReLU. The paper
-says that intensities are normalised, not how: here each face has mean 0 and deviation 1.
+classes agrees with theirs (baselines.md section 7). Their convolutions are linear; here each ends in ReLU, or none does
+(`linear`). The paper says that intensities are normalised, not how: here each face has mean 0 and deviation 1.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import nn
@@ -20,19 +22,22 @@ from featurepipe.records import Framing
 SIZE = 48
 
 
-def _convolution(before: int, after: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, kernel, stride, padding), nn.ReLU(inplace=True))
+def _convolution(
+    before: int, after: int, kernel: int, *, stride: int = 1, padding: int = 0, linear: bool = False
+) -> nn.Sequential:
+    convolution = nn.Conv2d(before, after, kernel, stride, padding)
+    return nn.Sequential(convolution) if linear else nn.Sequential(convolution, nn.ReLU(inplace=True))
 
 
 class ResidualBlock(nn.Module):
     """Four convolutions whose result is joined to the input, not added: (n, c, h, w) to (n, 256 + c, h, w)."""
 
-    def __init__(self, before: int) -> None:
+    def __init__(self, before: int, *, linear: bool) -> None:
         super().__init__()
-        self.u = _convolution(before, 64, 1)
-        self.v = _convolution(64, 64, 3, padding=1)
-        self.y = _convolution(128, 128, 3, padding=1)
-        self.z = _convolution(128, 256, 1)
+        self.u = _convolution(before, 64, 1, linear=linear)
+        self.v = _convolution(64, 64, 3, padding=1, linear=linear)
+        self.y = _convolution(128, 128, 3, padding=1, linear=linear)
+        self.z = _convolution(128, 256, 1, linear=linear)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps joined with what the block makes of them."""
@@ -47,22 +52,24 @@ class EDNN(nn.Module):
     ----------
     classes : number of classes
     dropout : probability of dropping a unit of the two fully connected layers while training
+    linear : whether convolutions are followed by no ReLU
     """
 
-    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+    def __init__(self, classes: int, dropout: float = 0.2, *, linear: bool = False) -> None:
         super().__init__()
+        convolution, block = partial(_convolution, linear=linear), partial(ResidualBlock, linear=linear)
         self.features = nn.Sequential(
-            _convolution(1, 32, 5, stride=2),
+            convolution(1, 32, 5, stride=2),
             nn.MaxPool2d(2),
-            _convolution(32, 64, 3),
-            ResidualBlock(64),
-            _convolution(320, 128, 3, padding=1),
+            convolution(32, 64, 3),
+            block(64),
+            convolution(320, 128, 3, padding=1),
             nn.MaxPool2d(2),
-            _convolution(128, 128, 3),
-            ResidualBlock(128),
-            _convolution(384, 256, 3, padding=1),
+            convolution(128, 128, 3),
+            block(128),
+            convolution(384, 256, 3, padding=1),
             nn.MaxPool2d(2),
-            _convolution(256, 512, 3, padding=1),
+            convolution(256, 512, 3, padding=1),
         )
         self.classifier = dense_layers((512, 1024, 512), dropout)
         self.output = nn.Linear(512, classes)
@@ -90,6 +97,6 @@ EDNN_BASELINE = Baseline(
         lr=1e-3,
         optimiser="adam",
         augmentation=Augmentation(flip=0.5, shift=4.0),
-        network={"dropout": 0.2},
+        network={"dropout": 0.2, "linear": False},
     ),
 )

@@ -45,11 +45,13 @@ class Steps:
     ----------
     align : turn it until the eyes are level
     crop : cut it by the distance between the eyes; else the whole framed face is sampled down
+    crop_scale : sides of that cut, as a multiple of the paper's
     normalise : local contrast; else grey values stay in 0..1
     """
 
     align: bool = True
     crop: bool = True
+    crop_scale: float = 1.0
     normalise: bool = True
 
 
@@ -114,7 +116,8 @@ def aligned(images: torch.Tensor, eyes: torch.Tensor, steps: Steps = Steps()) ->
     down = torch.stack([-half[:, 1], half[:, 0]], dim=1)
     # Not by affine_grid, whose matrix product autocast would round to bf16: half a pixel.
     if steps.crop:
-        centre, across, along = eyes.mean(1) + (BELOW - ABOVE) / 2 * down, ACROSS * half, (ABOVE + BELOW) * down
+        centre = eyes.mean(1) + (BELOW - ABOVE) / 2 * down
+        across, along = (steps.crop_scale * side for side in (ACROSS * half, (ABOVE + BELOW) * down))
     else:
         centre, across, along = torch.full_like(half, 0.5), *(functional.normalize(way, dim=1) for way in (half, down))
     finer = (2, 1) if steps.crop else (WHOLE // SIZE, WHOLE // SIZE)
@@ -159,7 +162,7 @@ def _views(faces: torch.Tensor, count: int, steps: Steps = Steps()) -> list[torc
     return [_normaliser(steps)(aligned(images, eye_centres(points), steps))]
 
 
-def _network(classes: int, **steps: bool) -> LopesCNN:
+def _network(classes: int, **steps: float) -> LopesCNN:
     """The steps change what it sees, not what it is."""
     return LopesCNN(classes)
 
