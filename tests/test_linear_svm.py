@@ -226,11 +226,11 @@ def test_columns_solved_one_by_one_in_the_whole_space_end_at_the_same_optimum(pe
     assert model.coef_ == pytest.approx(best.coef_, abs=3e-3 * np.abs(best.coef_).max())
 
 
-@pytest.mark.parametrize("patience", [0, newton.PATIENCE])
+@pytest.mark.parametrize("few", [0, newton.FEW])
 @pytest.mark.parametrize("C", [1e-3, 1.0, 100.0])
-def test_fewer_rows_than_dimensions_have_liblinears_planes_at_any_cost(C, patience, monkeypatch):
-    """Standardised, with a spectrum: at C = 100 the gap does not fall for many steps before it falls fast."""
-    monkeypatch.setattr(newton, "PATIENCE", patience)
+def test_fewer_rows_than_dimensions_have_liblinears_planes_at_any_cost(C, few, monkeypatch):
+    """Standardised, with a spectrum: by conjugate gradients as long as they help, and by solving at once."""
+    monkeypatch.setattr(newton, "FEW", few)
     rng = np.random.default_rng(0)
     y = np.arange(150) % 4
     hidden = rng.normal(size=(150, 150)) / np.arange(1, 151) + np.pad(0.5 * np.eye(4)[y], ((0, 0), (0, 146)))
@@ -243,8 +243,26 @@ def test_fewer_rows_than_dimensions_have_liblinears_planes_at_any_cost(C, patien
     assert model.coef_ == pytest.approx(reference.coef_, abs=1e-4 * np.abs(reference.coef_).max())
 
 
-def test_costs_after_one_another_start_from_columns_solved_one_by_one(monkeypatch):
-    monkeypatch.setattr(newton, "PATIENCE", 0)
+@pytest.mark.parametrize("penalised", [True, False])
+@pytest.mark.parametrize("TINY", [0, newton.TINY])
+def test_systems_of_active_rows_are_solved_whatever_the_intercept(penalised, TINY, monkeypatch):
+    """Weights of their own, many of them 0, and rows that occur twice: as conjugate gradients solve them."""
+    monkeypatch.setattr(newton, "TINY", TINY)
+    X, y = deep(80, 300)
+    X[40:] = X[:40]
+    weight = np.random.default_rng(0).integers(0, 3, 80).astype(float)
+    once, found = (LinearSVM(C=50.0, penalise_intercept=penalised, tol=1e-9) for _ in range(2))
+    found.fit(X, y, weight)
+    monkeypatch.setattr(newton, "FEW", 0)
+    monkeypatch.setattr(newton, "PATIENCE", np.inf)
+    once.fit(X, y, weight)
+    assert max(found.gap_.max(), once.gap_.max()) <= 1e-9
+    assert found.objective_ == pytest.approx(once.objective_, rel=2e-9)
+    assert found.coef_ == pytest.approx(once.coef_, abs=0.02 * np.abs(once.coef_).max())
+    assert found.intercept_ == pytest.approx(once.intercept_, abs=1e-3)
+
+
+def test_costs_after_one_another_start_from_the_optimum_before():
     X, y = deep(50, 300)
     columns = one_vs_rest(np.unique(y, return_inverse=True)[1], np.ones(50), np.ones(3))
     for C, found in zip((1e-3, 1e-1, 10.0), path(X, columns, (1e-3, 1e-1, 10.0), tol=1e-8), strict=True):

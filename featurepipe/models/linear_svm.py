@@ -115,7 +115,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     def _keep(self, found: Solution) -> None:
         self.coef_, self.intercept_ = found.coef, found.intercept
         self.objective_, self.gap_, self.n_iter_ = found.objective, found.gap, found.steps
-        if found.gap.max() > self.tol:
+        if not found.gap.max() <= self.tol:  # not a number is no gap either
             warnings.warn(
                 f"the duality gap is {found.gap.max():.1e} after {found.steps} steps, not {self.tol:.1e}: "
                 "scale the features, or raise max_iter",

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.linalg import get_blas_funcs, get_lapack_funcs
+from scipy.linalg import LinAlgError, get_blas_funcs, get_lapack_funcs
 from threadpoolctl import ThreadpoolController
 
 from featurepipe.machine import cores
@@ -36,6 +36,11 @@ MANY = 10**10
 
 BLOCK = 512
 """Side of the blocks by which a triangle is mirrored."""
+
+RIDGES = tuple(10.0**power for power in range(30))
+"""Multiples of I that are tried, one after another, where rounding makes a matrix indefinite."""
+
+NOT_FINITE = "a matrix to factor is not finite: use a smaller C"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -249,13 +254,23 @@ class Symmetric:
     def factor(self, scale: np.ndarray) -> None:
         """Factor I + diag(scale) G diag(scale); where rounding makes that indefinite, with a larger multiple of I."""
         scale = scale.astype(self.array.dtype)
-        ridge = 1.0
-        while not self._factored(scale, ridge):
-            ridge *= 10
+        if not any(self._factored(scale, ridge) for ridge in RIDGES):
+            raise LinAlgError(NOT_FINITE)
 
     def solve(self, r: np.ndarray) -> np.ndarray:
         """The solution x of (the factored matrix) x = r."""
         return self._potrs(self.array, np.asfortranarray(r, dtype=self.array.dtype), lower=1)[0]
+
+    def solve_within(self, chosen: np.ndarray, scale: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """The solution x of (I + diag(scale) H diag(scale)) x = r, with H of G's chosen rows and columns, ascending."""
+        system = self.array[np.ix_(chosen, chosen)].T * (scale[:, None] * scale)  # its lower triangle counts
+        diagonal = scale**2 * self.diagonal[chosen]
+        for ridge in RIDGES:
+            np.fill_diagonal(system, ridge + diagonal)
+            factor, failed = self._potrf(system, lower=1, clean=0)
+            if not failed:
+                return self._potrs(factor, np.asfortranarray(r, dtype=system.dtype), lower=1)[0]
+        raise LinAlgError(NOT_FINITE)
 
     def _factored(self, scale: np.ndarray, ridge: float) -> bool:
         array, size = self.array, len(self.array)

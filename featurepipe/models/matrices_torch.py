@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg import LinAlgError
 
-from featurepipe.models.matrices import BLOCK, CHUNK
+from featurepipe.models.matrices import BLOCK, CHUNK, NOT_FINITE, RIDGES
 
 
 class TorchRows:
@@ -86,18 +87,25 @@ class TorchSymmetric:
 
     def factor(self, scale: np.ndarray) -> None:
         """Factor I + diag(scale) G diag(scale); where rounding makes that indefinite, with a larger multiple of I."""
-        root, ridge = self._here(scale), 1.0
-        while True:
+        root = self._here(scale)
+        for ridge in RIDGES:
             system = self.matrix * root[:, None] * root
             system.diagonal().add_(ridge)
             self.lower, failed = torch.linalg.cholesky_ex(system)
             if not failed.item():
                 return
-            ridge *= 10
+        raise LinAlgError(NOT_FINITE)
 
     def solve(self, r: np.ndarray) -> np.ndarray:
         """The solution x of (the factored matrix) x = r."""
         return torch.cholesky_solve(self._here(r), self.lower).cpu().numpy()
+
+    def solve_within(self, chosen: np.ndarray, scale: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """The solution x of (I + diag(scale) H diag(scale)) x = r, with H of the chosen rows and columns."""
+        rows = torch.from_numpy(chosen).to(self.matrix.device)
+        part = TorchSymmetric(self.matrix[rows][:, rows])
+        part.factor(scale)
+        return part.solve(r)
 
     def _here(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.matrix.device, self.matrix.dtype)

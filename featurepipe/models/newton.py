@@ -14,12 +14,13 @@ directions in which the rows vary most (featurepipe.models.subspace):
 
 The subspace grows with C, as more directions of X'X rise above I. Small Hessians are of the whole space.
 
-With fewer rows than dimensions the same iterations run on coefficients of the rows, w = X'v, preconditioned by a
-Cholesky factor that all columns share.
+Where C is so large that no subspace is enough, the columns are soon solved one after another, each with the factor of
+its own active rows for the whole space: a few factors then do for what would take hundreds of products.
 
-Where C is so large that no subspace is enough, or a shared factor is of little help, the columns are soon solved one
-after another, each with the factor of its own active rows for the whole space: a few factors then do for what would
-take hundreds of products.
+With fewer rows than dimensions the same iterations run on coefficients of the rows, w = X'v, preconditioned by a
+Cholesky factor that all columns share. Where few rows are active, or the shared factor is of little help, each column's
+Newton system is solved at once instead, as large as its active rows are many (Chapelle 2007, "Training a Support Vector
+Machine in the Primal", section 4).
 
 The dual point a_i = 2 C s_i max(0, 1 - y_i f_i) proves how close the end is: P - D(a) = |grad P|^2 / 2 where p is 1.
 It is evaluated in float64, a chunk of rows at a time; nothing else of the size of X is ever made.
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featurepipe.models.matrices import Rows, one_thread
+from featurepipe.models.matrices import Rows, in_threads, one_thread
 from featurepipe.models.subspace import FLAT, LEAST, Subspace, leading
 
 LOOSE = 0.1
@@ -42,6 +43,9 @@ TINY = 256
 
 FINE = 1e-6
 """The reduction of the residual that this takes."""
+
+ROUNDED = 64 * np.finfo(float).eps
+"""Share of an objective's root that sums over its rows are rounded by, at most."""
 
 FARTHEST = 16.0
 """Longest step along a direction: rounding must not send the coordinates off."""
@@ -70,8 +74,12 @@ ROOM = 7
 such matrices at most, which together with the subspace are no larger than the rows."""
 
 PATIENCE = 30
-"""Columns with a poor guide are solved one by one after so many products: rows that soon cease to be active cost time
-in a Hessian."""
+"""Columns with a poor guide get factors of their own after so many products: rows that soon cease to be active cost
+time in a Hessian."""
+
+FEW = 300
+"""With fewer rows than dimensions, Newton systems are solved at once where the cubes of their sizes sum to at most this
+many times what a product with X X' takes: conjugate gradients would need about as much."""
 
 RESCALE = 2.5
 """With fewer rows than dimensions, a factor is kept until C times the share of active rows changes by more."""
@@ -165,7 +173,7 @@ class _Tall:
 
 
 class _Wide:
-    """Coordinates v of w = X'v, for fewer rows than dimensions; <u, v> of two such w is u' X X' v."""
+    """Coordinates v of w = X'v, for fewer rows than dimensions; <u, v> of two such w is u' X X' v, in float64."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows, self.size = rows, rows.shape[0]
@@ -173,7 +181,7 @@ class _Wide:
         self.root = np.ones(self.size)
 
     def margins(self, v: np.ndarray, at: np.ndarray, *, exact: bool = False) -> np.ndarray:
-        return self.rows.times(self.rows.pull(v, exact=True), exact=True) if exact else self.outer.times(v)
+        return self.outer.times(v)
 
     def pull(self, r: np.ndarray, at: np.ndarray, *, exact: bool = False) -> np.ndarray:
         return r
@@ -186,9 +194,6 @@ class _Wide:
         return np.einsum("ij,ij->j", u, self.outer.times(v), dtype=np.float64)
 
     def squared(self, u: np.ndarray, *, exact: bool) -> np.ndarray:
-        if exact:
-            w = self.rows.pull(u, exact=True)
-            return np.einsum("ij,ij->j", w, w)
         return np.maximum(self.inner(u, u), 0)
 
     def coef(self, v: np.ndarray) -> np.ndarray:
@@ -235,22 +240,6 @@ class _Shared:
         return self.root * self.space.outer.solve(r / self.root)
 
 
-class _Own(_Shared):
-    """The factor of a single column, of its active rows; the others are rows of I where I + D X X' D is factored."""
-
-    def renew(self, C: float, active: np.ndarray) -> None:
-        """Follow the active rows, (n, 1) of s_i or 0."""
-        root = np.sqrt(2 * C * active)
-        if not np.array_equal(root, self.root):
-            self._factor(root, 2 * C * active[:, 0])
-
-    def _inner(self, r: np.ndarray) -> np.ndarray:
-        active = self.root > 0
-        pulled = r - self.root**2 * self.space.outer.times(np.where(active, 0, r))
-        found = self.space.outer.solve(np.divide(pulled, self.root, out=np.zeros_like(pulled), where=active))
-        return np.where(active, self.root * found, r)
-
-
 @dataclass
 class _State:
     """Where the columns stand: objective, relative gap, gradient, and curvature 2 C s_i of active rows."""
@@ -279,12 +268,9 @@ class Newton:
     rows : (n, d)
     columns : targets and weights
     penalise_intercept : False leaves the intercept out of the penalty
-    space : coordinates of the same rows, where another solver has them
     """
 
-    def __init__(
-        self, rows: Rows, columns: Columns, *, penalise_intercept: bool = True, space: _Wide | None = None
-    ) -> None:
+    def __init__(self, rows: Rows, columns: Columns, *, penalise_intercept: bool = True) -> None:
         count, width = rows.shape
         self.rows, self.columns, self.penalty = rows, columns, float(penalise_intercept)
         self.space: _Tall | _Wide
@@ -292,8 +278,8 @@ class Newton:
         if count >= width:
             self.space, self.dtype = _Tall(rows, columns), rows.dtype
         else:
-            self.space, self.dtype = space or _Wide(rows), np.dtype(np.float64)
-            self.guide = (_Shared if columns.sign.shape[1] > 1 else _Own)(self.space, columns, self.penalty)
+            self.space, self.dtype = _Wide(rows), np.dtype(np.float64)
+            self.guide = _Shared(self.space, columns, self.penalty)
         self.floor = self.beyond = np.inf
         self.coordinates = np.zeros((self.space.size, columns.sign.shape[1]))
         self.intercept = np.zeros(columns.sign.shape[1])
@@ -317,7 +303,7 @@ class Newton:
                 exact, state = True, self._evaluate(C, True)
                 continue
             steps, before = steps + 1, state.gap[live].max()
-            products += self._step(C, state, live)
+            products += self._step(C, state, live, patient=products <= PATIENCE)
             self._descend(C, tol, live)
             if products > PATIENCE and self._steep(C):
                 return self._one_by_one(C, tol, max_iter, steps, products)
@@ -335,22 +321,19 @@ class Newton:
     def _steep(self, C: float) -> bool:
         """Whether what the columns share is a poor guide, and there is room for one column's for the whole space."""
         if not isinstance(self.guide, Subspace):
-            return type(self.guide) is _Shared
+            return False
         (count, width), subspace = self.rows.shape, self.guide.basis is not None and self.columns.scale is None
         return subspace and 2 * C * self.beyond >= STEEP and count >= ROOM * width
 
     def _one_by_one(self, C: float, tol: float, max_iter: int, steps: int, products: int) -> Solution:
         """The columns one after another from where they stand, each with a factor of its own for the whole space."""
-        if isinstance(self.guide, Subspace):  # its memory is needed; the next C finds another
-            self.guide, self.floor = None, np.inf
+        self.guide, self.floor = None, np.inf  # its memory is needed; the next C finds another
         found = []
         for column in range(len(self.intercept)):
             mine = slice(column, column + 1)
             alone = self._alone(mine)
             found.append(alone.solve(C, tol=tol, max_iter=max_iter - steps))
             self.coordinates[:, mine] = alone.coordinates
-        if isinstance(self.space, _Wide):  # there is one array for factors
-            self.guide = _Shared(self.space, self.columns, self.penalty)
         self.intercept = np.concatenate([one.intercept for one in found])
         self.margins = np.concatenate([one.margins for one in found], axis=1)
         return Solution(
@@ -366,10 +349,8 @@ class Newton:
     def _alone(self, mine: slice) -> Newton:
         """A solver of a single column that stands where this one does."""
         columns = Columns(self.columns.sign[:, mine], self.columns.weight[:, mine])
-        space = self.space if isinstance(self.space, _Wide) else None
-        alone = Newton(self.rows, columns, penalise_intercept=bool(self.penalty), space=space)
-        if space is None:
-            alone.guide, alone.floor = alone._subspace(None, 0.0), 0.0
+        alone = Newton(self.rows, columns, penalise_intercept=bool(self.penalty))
+        alone.guide, alone.floor = alone._subspace(None, 0.0), 0.0
         alone.coordinates, alone.intercept = self.coordinates[:, mine].copy(), self.intercept[mine].copy()
         alone.margins = self.margins[:, mine].copy()
         return alone
@@ -379,7 +360,7 @@ class Newton:
         state = self._evaluate(C, True)
         for _ in range(3):
             before = self.coordinates.copy(), self.intercept.copy(), self.margins.copy()
-            self._step(C, state, np.flatnonzero(state.gap > 0), FINE)
+            self._step(C, state, np.flatnonzero(state.gap > 0), loose=FINE)
             after = self._evaluate(C, True)
             if after.gap.max() >= state.gap.max():
                 self.coordinates, self.intercept, self.margins = before
@@ -475,8 +456,11 @@ class Newton:
             step, step_b = step[:, keep], step_b[keep]
             self._move(C, at, _Direction(guide.lift(step, at), step_b, guide.margins(step, at) + step_b))
 
-    def _step(self, C: float, state: _State, live: np.ndarray, loose: float = LOOSE) -> int:
-        """Move the live columns along their Newton directions; returns the products spent."""
+    def _step(self, C: float, state: _State, live: np.ndarray, *, loose: float = LOOSE, patient: bool = True) -> int:
+        """Move the live columns along their Newton directions; returns the products spent on conjugate gradients."""
+        if isinstance(self.space, _Wide) and not (patient and self._many(state, live)):
+            self._move(C, live, self._at_once(self.space, state, live))
+            return 0
         if isinstance(self.guide, Subspace):
             self.guide.renew(C, state.curvature[:, live] > 0, live)
         elif self.guide is not None:
@@ -486,6 +470,32 @@ class Newton:
             search.advance()
         self._move(C, live, _Direction(search.total, search.total_b, search.reach))
         return search.products
+
+    def _many(self, state: _State, live: np.ndarray) -> bool:
+        """Whether so many rows are active that conjugate gradients take less than systems of their size."""
+        active = np.count_nonzero(state.curvature[:, live], axis=0).astype(float)
+        return float((active**3).sum()) > FEW * len(live) * self.space.size**2
+
+    def _at_once(self, space: _Wide, state: _State, live: np.ndarray) -> _Direction:
+        """Newton directions: elsewhere minus the gradient; on the active rows what a system of their size says."""
+        curvature, r, r_b = state.curvature[:, live], -state.slope[:, live], -state.slope_b[live]
+        total, total_b = np.where(curvature > 0, 0, r), np.zeros(len(live))
+        pulled = r - curvature * space.outer.times(total)
+
+        def solve(column: int) -> None:
+            chosen = np.flatnonzero(curvature[:, column])
+            root = np.sqrt(curvature[chosen, column])
+            solution = root[:, None] * space.outer.solve_within(
+                chosen, root, np.stack([pulled[chosen, column] / root, root], axis=1)
+            )
+            bend = self.penalty + solution[:, 1].sum()
+            if bend > 0:
+                total_b[column] = (r_b[column] - r[chosen, column].sum() + solution[:, 0].sum()) / bend
+            total[chosen, column] = solution[:, 0] - total_b[column] * solution[:, 1]
+
+        largest = np.count_nonzero(curvature, axis=0).max(initial=0)
+        list((in_threads if largest > TINY else map)(solve, range(len(live))))
+        return _Direction(total, total_b, space.outer.times(total) + total_b)
 
     def precondition(self, r: np.ndarray, r_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Directions (p, len(at)) and (len(at),) that the guide holds residuals of the columns `at` to ask for."""
@@ -507,16 +517,19 @@ class Newton:
         slope += self.penalty * search.total_b * self.intercept[live]
         bend = np.maximum(self.space.inner(search.total, search.total), 0) + self.penalty * search.total_b**2
         size, low, high = np.ones(len(live)), np.zeros(len(live)), np.full(len(live), FARTHEST)
+        loss = np.einsum("ij,ij->j", cost, np.maximum(slack, 0) ** 2)
         for _ in range(50):
             left = slack - size * gain
             pressed = cost * (left > 0) * gain
             first = slope + size * bend - np.einsum("ij,ij->j", pressed, left)
             second = bend + np.einsum("ij,ij->j", pressed, gain)
             low, high = np.where(first < 0, size, low), np.where(first >= 0, size, high)
-            new = size - first / np.maximum(second, np.finfo(float).tiny)
+            second = np.maximum(second, np.finfo(float).tiny)
+            new = size - first / second
             new = np.where((new >= low) & (new <= high), new, (low + high) / 2)
-            done, size = np.abs(new - size) <= 1e-6 * np.abs(size), new
-            if done.all():
+            # `first` is rounded by about eps sqrt(loss second): along the shortest directions that is all there is.
+            enough, size = np.maximum(1e-6 * size, ROUNDED * np.sqrt(loss) / np.sqrt(second)) >= np.abs(new - size), new
+            if enough.all():
                 break
         return size
 

@@ -392,7 +392,7 @@ class _Search:
     def count(self, solution: Solution) -> None:
         """Count the one-vs-rest fits of a solution, and those that missed their tolerance."""
         self.fits += len(solution.gap)
-        self.unfinished += int((solution.gap > SEARCH_TOL).sum())
+        self.unfinished += int((~(solution.gap <= SEARCH_TOL)).sum())  # not a number is no gap either
 
     def add(self, found: Sequence[np.ndarray], truth: np.ndarray) -> None:
         """Take in one part: the decision values of its held-out rows for each C, and their true columns."""
