@@ -13,6 +13,7 @@ from typing import Any
 from featurepipe import __version__
 from featurepipe.errors import FeaturepipeError
 from featurepipe.labels import LABEL_SETS, canonical
+from featurepipe.machine import cores
 from featurepipe.names import (
     ARCHITECTURES,
     BACKBONES,
@@ -30,6 +31,9 @@ from featurepipe.names import (
 SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a copy of a database (featurepipe datasets lists
 them), a CSV (path,label,subject,split; only path is required), FER2013's CSV of pixels, or an NPZ of images and
 labels."""
+
+LARGEST_C = 1e9
+"""Of --C: beyond it rounding, not the penalty, decides."""
 
 GOES_ON = {
     "extract": "; the same command goes on from here",
@@ -63,6 +67,13 @@ def _run(args: argparse.Namespace) -> int:
         return 130
     except BrokenPipeError:
         raise
+    except MemoryError as error:
+        print(
+            f"featurepipe {args.command}: error: too little memory: {error}; give fewer --workers, a smaller "
+            "--batch-size or smaller photos",
+            file=sys.stderr,
+        )
+        return 2
     except OSError as error:  # no permission, a full disk, a folder where a file should be
         print(f"featurepipe {args.command}: error: a file cannot be read or written: {error}", file=sys.stderr)
         return 2
@@ -117,7 +128,7 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted SVM goes")
     parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
     parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
-    parser.add_argument("--C", type=_positive_float, nargs="+", metavar="C", help="values of C to choose from")
+    parser.add_argument("--C", type=_cost, nargs="+", metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
     parser.add_argument(
         "--soft-labels",
@@ -439,7 +450,7 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._Argu
         group.add_argument("--batch-size", type=_positive, metavar="N", help="faces; default: 8, on a GPU 64")
     if "workers" in names:
         group.add_argument(
-            "--workers", type=_count, metavar="N", help="processes; default: by cores and photos; 0: none"
+            "--workers", type=_workers, metavar="N", help="processes; default: by cores and photos; 0: none"
         )
     if "seed" in names:
         group.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: %(default)s")
@@ -469,8 +480,11 @@ def _positive(text: str) -> int:
     return _at_least(text, 1)
 
 
-def _count(text: str) -> int:
-    return _at_least(text, 0)
+def _workers(text: str) -> int:
+    count, most = _at_least(text, 0), max(64, 4 * cores())
+    if count > most:  # each is a Python of its own: thousands bring a machine down
+        raise argparse.ArgumentTypeError(f"expected at most {most} processes on this machine, got {text}")
+    return count
 
 
 def _frames(text: str) -> int:
@@ -498,6 +512,13 @@ def _positive_float(text: str) -> float:
     value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def _cost(text: str) -> float:
+    value = _positive_float(text)
+    if value > LARGEST_C:
+        raise argparse.ArgumentTypeError(f"expected a number of at most {LARGEST_C:g}, got {text!r}")
     return value
 
 

@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from featurepipe.errors import InputError
+
 CHUNK = 1 << 20
 _HASHING = threading.Lock()
 
@@ -48,9 +50,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of `path` when the block ends well, and vanishes otherwise.
 
     The bytes go to a temporary name in the same folder, are flushed to disk, and renamed: a reader never sees
-    half a file, whenever this process is killed.
+    half a file, whenever this process is killed. A link stays, what it points to is replaced.
+
+    Raises InputError where `path` is a device or a pipe, OSError where it is a folder or cannot be written.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise InputError(f"{path} is no plain file but a device or a pipe: give the name of a file to write")
     target.parent.mkdir(parents=True, exist_ok=True)
     name = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     stream = open(name, "xb")  # noqa: SIM115 (closed below); not mkstemp, whose files others may not read

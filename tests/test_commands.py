@@ -485,6 +485,8 @@ class TestErrors:
             (("extract", "x", "--table", "t", "--margin", "-1"), "expected"),
             (("fit_svm", "t", "--model", "m", "--folds", "1"), "expected"),
             (("fit_svm", "t", "--model", "m", "--seed", "4294967296"), "expected"),
+            (("fit_svm", "t", "--model", "m", "--C", "1e308"), "at most 1e+09"),
+            (("extract", "x", "--table", "t", "--workers", "100000"), "at most"),
         ],
     )
     def test_arguments_out_of_range(self, words, said, capsys):
@@ -492,6 +494,29 @@ class TestErrors:
             main(list(words))
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
+
+    def test_links_stay_and_what_is_no_file_is_not_replaced(self, table, tmp_path, capsys):
+        """A link to a model is written through; a pipe, as a device would be, is refused and stays one."""
+        (tmp_path / "real").mkdir()
+        (tmp_path / "svm.pkl").symlink_to(tmp_path / "real" / "svm.pkl")
+        words = ("fit_svm", table, "--folds", 4, "--C", 1, "--model")
+        for _ in range(2):
+            assert run(*words, tmp_path / "svm.pkl") == 0
+            assert (tmp_path / "svm.pkl").is_symlink()
+            assert (tmp_path / "real" / "svm.pkl").stat().st_size > 1000
+            (tmp_path / "real" / "svm.pkl").write_bytes(b"old")
+        os.mkfifo(tmp_path / "pipe")
+        assert run(*words, tmp_path / "pipe") == 2
+        assert "no plain file" in capsys.readouterr().err
+        assert (tmp_path / "pipe").is_fifo()
+
+    def test_too_little_memory_is_no_traceback(self, table, tmp_path, capsys, monkeypatch):
+        def fit(*given, **named):
+            raise MemoryError("Unable to allocate 1 PiB")
+
+        monkeypatch.setattr(LinearSVMCV, "fit", fit)
+        assert run("fit_svm", table, "--folds", 4, "--model", tmp_path / "m") == 2
+        assert "too little memory: Unable to allocate 1 PiB" in capsys.readouterr().err
 
     def test_unlabelled_tables_cannot_be_fitted_on(self, rendered, weights, tmp_path, capsys):
         photos = tmp_path / "photos"
