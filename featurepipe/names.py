@@ -39,7 +39,8 @@ PROTOCOLS = (
 )
 BENCHMARKS = (
     *("mmod-cpu", "hog-cpu", "vgg16-forward", "dlib-resnet", "pipeline-vgg-face", "pipeline-fer-vgg"),
-    *("users-loop", "linear-svm-fit", "linear-svm-fit-l2", "linear-svm-search", "cache-read", "rerun", "memory-flat"),
+    *("users-loop", "linear-svm-fit", "linear-svm-fit-l2", "linear-svm-search", "linear-svm-search-small"),
+    *("cache-read", "rerun", "memory-flat"),
     *("vgg16-int8", "users-loop-int8"),
     *("vgg16-rate", "pipeline-stored-boxes", "mmod-gpu", "linear-svm-gpu"),
 )

@@ -24,6 +24,7 @@ ROWS = {
     "linear-svm-fit": "linear_svm.fit_row",
     "linear-svm-fit-l2": "linear_svm.fit_l2_row",
     "linear-svm-search": "linear_svm.search_row",
+    "linear-svm-search-small": "linear_svm.search_small_row",
     "cache-read": "table.cache_read",
     "rerun": "table.rerun",
     "memory-flat": "memory.memory_flat",
