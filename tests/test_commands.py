@@ -190,13 +190,21 @@ class TestFitAndClassify:
         (tmp_path / "s.csv").write_text("\n".join(lines))
         (tmp_path / "known.csv").write_text("\n".join(lines[:17]))
         (tmp_path / "r.toml").write_text("epochs = 1")
-        model, table = tmp_path / "m.safetensors", tmp_path / "t"
-        words = ("fit_cnn", tmp_path / "s.csv", "--arch", "seed_cnn", "--model", model, "--workers", 0)
+        cnn, svm, table = tmp_path / "m.safetensors", tmp_path / "svm.pkl", tmp_path / "t"
+        words = ("fit_cnn", tmp_path / "s.csv", "--arch", "seed_cnn", "--model", cnn, "--workers", 0)
         assert run(*words, "--table", table, "--recipe", tmp_path / "r.toml") == 0
-        for source, scored, leak in (("s.csv", 16, 0), ("known.csv", 16, 16)):
+        assert run("extract", tmp_path / "s.csv", "--table", tmp_path / "f", "--backbone", "hog", "--workers", 0) == 0
+        assert run("fit_svm", tmp_path / "f", "--model", svm, "--C", 1, "--folds", 2) == 0
+        for model, source, leak in (
+            (cnn, "s.csv", 0),
+            (cnn, "known.csv", 16),
+            (svm, "s.csv", 0),
+            (svm, "known.csv", 16),
+        ):
+            scored = 16
             capsys.readouterr()
-            words = ("classify", tmp_path / source, "--model", model, "--out", tmp_path / "out", "--table", table)
-            assert run(*words, "--workers", 0) == 0
+            words = ("classify", tmp_path / source, "--model", model, "--out", tmp_path / "out")
+            assert run(*words, "--table", tmp_path / f"for-{model.name}", "--workers", 0) == 0
             assert ("LEAK" in capsys.readouterr().out) is bool(leak)
             document = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
             assert (document["scores"]["all"]["photos"], document["scores"]["leak"]) == (scored, leak)

@@ -64,6 +64,25 @@ def bundle(model, tmp_path):
 # The same model back
 
 
+@pytest.mark.parametrize("save", [save_svm, save_svm_arrays])
+def test_the_photos_it_was_fitted_on_are_kept(save, tmp_path):
+    X, y = np.eye(6, dtype=np.float32), ["anger", "fear"] * 3
+    save(tmp_path / "m", LinearSVMCV(Cs=[1.0], folds=2).fit(X, y, trained_on=np.array([5, -(2**63), 5])))
+    save(tmp_path / "again", load_model(tmp_path / "m"))
+    for name in ("m", "again"):
+        assert load_model(tmp_path / name).trained_on.tolist() == [-(2**63), 5]
+
+
+def test_older_files_say_nothing_of_the_photos_and_stay_readable(model, bundle, tmp_path):
+    del bundle["trained_on"]
+    joblib.dump(bundle, tmp_path / "old.pkl", protocol=4)
+    assert load_model(tmp_path / "old.pkl").trained_on.tolist() == []
+    bundle["trained_on"] = np.zeros(3)
+    joblib.dump(bundle, tmp_path / "new.pkl", protocol=4)
+    with pytest.raises(ModelError, match="trained_on is not a row of int64"):
+        load_model(tmp_path / "new.pkl")
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("normaliser", ["l2", "standard"])
 @pytest.mark.parametrize("save", [save_svm, save_svm_arrays])

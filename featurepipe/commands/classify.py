@@ -185,10 +185,9 @@ def _face_notes(here: Half, model: Model) -> list[str]:
 
 
 def seen_by(model: Model, features: Features, weights: str | None) -> np.ndarray:
-    """Which faces are of photos that the CNN, or the SVM's backbone, was trained on; bool (faces,)."""
-    if _is_cnn(model):
-        return np.isin(content_codes(features.content), model.trained_on)
-    return seen_in_training(features, weights)
+    """Which faces are of photos that the model, or the SVM's backbone, was trained on; bool (faces,)."""
+    seen = np.isin(content_codes(features.content), model.trained_on)
+    return seen if _is_cnn(model) else seen | seen_in_training(features, weights)
 
 
 def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
@@ -277,7 +276,7 @@ def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None, unit: str
         lines.append(f"coverage {figures['coverage']:.4f}; intervals: 95 %, over {figures['resampled']}")
     if figures and figures["leak"]:
         lines.append(
-            f"LEAK: the network was trained on {figures['leak']} of the scored photos, so these figures are too good"
+            f"LEAK: the model was trained on {figures['leak']} of the scored photos, so these figures are too good"
         )
     return lines
 

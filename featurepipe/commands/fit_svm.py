@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         features.label[fit].astype(str),
         soft_labels=_blended(args, features, fit),
         recipe=recipe,
+        trained_on=content_codes(features.content[fit]),
         **_choosing(features, fit, choose),
     )
     model.training["soft_weight"] = args.soft_weight if args.soft_labels else 0.0

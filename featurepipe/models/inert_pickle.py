@@ -55,7 +55,7 @@ _COMPRESSED = {
     b"\x04\x22\x4d\x18": "lz4",
     b"ZF": "an old joblib",
 }
-_DTYPE = re.compile(r"f8|U[1-9][0-9]{0,3}")
+_DTYPE = re.compile(r"[fi]8|U[1-9][0-9]{0,3}")
 _DAMAGE = (
     pickle.UnpicklingError, EOFError, RecursionError, IndexError, KeyError, TypeError, ValueError, AttributeError,
     OverflowError, struct.error,

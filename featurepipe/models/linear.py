@@ -34,6 +34,7 @@ class LinearModel:
     temperature : what decision values are divided by before softmax
     recipe : feature half and face half of the vectors that the model was fitted on
     training : summary of the fit; its "normaliser" is "l2" or "standard"
+    trained_on : int64 (n,), sorted codes of the photos fitted on
     """
 
     kind: ClassVar[str] = "svm"
@@ -46,8 +47,9 @@ class LinearModel:
         temperature: float,
         recipe: dict[str, Any],
         training: dict[str, Any],
+        trained_on: np.ndarray,
     ) -> None:
-        self._arrays, self.labels = arrays, labels
+        self._arrays, self.labels, self.trained_on = arrays, labels, trained_on
         self.temperature_, self.recipe, self.training = temperature, recipe, training
 
     @property

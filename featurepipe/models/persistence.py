@@ -42,13 +42,15 @@ MAX_ITEMS = 100_000
 """Values in a model's recipe and summary together; more is an attempt to exhaust memory."""
 
 TRAINED_ON = "trained_on"
-"""Name of the array in a CNN's file that says which photos it was trained on."""
+"""Name of the array in a model's file that says which photos it was trained on."""
 
 _SVMS = ("LinearSVM", "LinearSVC")
 """The solvers whose pickles are read: our own, and scikit-learn's of older files."""
 
 _KEY = "featurepipe"
-_BUNDLE = {"featurepipe", "kind", "pipeline", "temperature", "labels", "recipe", "versions", "training"}
+_BUNDLE = {"featurepipe", "kind", "pipeline", "temperature", "labels", "recipe", "versions", "training", TRAINED_ON}
+_NONE = np.empty(0, np.int64)
+"""What files say of the photos they were trained on that were written before they said it."""
 
 
 class Model(Protocol):
@@ -57,6 +59,7 @@ class Model(Protocol):
     kind: ClassVar[str]
     recipe: dict[str, Any]
     training: dict[str, Any]
+    trained_on: np.ndarray
 
     @property
     def labels(self) -> list[str]:
@@ -76,14 +79,15 @@ def save_svm(path: str | os.PathLike[str], model: LinearSVMCV | LinearModel) -> 
     """Write a fitted SVM as a joblib pickle that holds its scikit-learn Pipeline."""
     import joblib
 
-    bundle = {_KEY: FORMAT, "kind": "svm", "pipeline": model.pipeline_, **_described(model)}
+    bundle = {_KEY: FORMAT, "kind": "svm", "pipeline": model.pipeline_, TRAINED_ON: model.trained_on}
+    bundle |= _described(model)
     with replacing(path) as stream:
         joblib.dump(bundle, stream, protocol=4)
 
 
 def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVMCV | LinearModel) -> None:
-    """Write a fitted SVM as safetensors: the arrays of `LinearSVMCV.arrays` and a JSON document."""
-    save_tensors(path, model.arrays(), {"kind": "svm", **_described(model)})
+    """Write a fitted SVM as safetensors: the arrays of `LinearSVMCV.arrays`, trained_on, and a JSON document."""
+    save_tensors(path, {**model.arrays(), TRAINED_ON: model.trained_on}, {"kind": "svm", **_described(model)})
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
@@ -203,19 +207,19 @@ def _is_safetensors(path: str | os.PathLike[str]) -> bool:
 
 def _svm_from_arrays(path: str | os.PathLike[str]) -> LinearModel:
     arrays, document = load_tensors(path)
-    return _built(path, document, arrays)
+    return _built(path, document, arrays, arrays.pop(TRAINED_ON, _NONE))
 
 
 def _svm_from_pickle(path: str | os.PathLike[str]) -> LinearModel:
     bundle = read_inert(path)
-    if type(bundle) is not dict or set(bundle) != _BUNDLE or bundle["kind"] != "svm":
+    if type(bundle) is not dict or set(bundle) | {TRAINED_ON} != _BUNDLE or bundle["kind"] != "svm":
         raise ModelError(f"{path} is a pickle, but not a model of featurepipe")
     _check_format(path, bundle[_KEY])
     arrays = _pipeline_arrays(path, bundle["pipeline"], bundle["labels"])
     document = {key: bundle[key] for key in ("temperature", "labels", "recipe", "training")}
     if not _is_plain(document):
         raise ModelError(f"{path}: its recipe or training summary is not plain JSON values")
-    return _built(path, document, arrays)
+    return _built(path, document, arrays, bundle.get(TRAINED_ON, _NONE))
 
 
 def _pipeline_arrays(path: str | os.PathLike[str], pipeline: Any, labels: Any) -> dict[str, Any]:
@@ -243,14 +247,22 @@ def _state(node: Any, *names: str) -> dict[str, Any]:
     return node.state
 
 
-def _built(path: str | os.PathLike[str], document: dict[str, Any], arrays: dict[str, Any]) -> LinearModel:
+def _built(
+    path: str | os.PathLike[str], document: dict[str, Any], arrays: dict[str, Any], trained_on: Any
+) -> LinearModel:
     try:
+        _check_trained_on(trained_on)
         _check_document(document)
         _check_arrays(arrays, len(document["labels"]), document["training"]["normaliser"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error}): fit or fetch the model again") from error
     described = {key: document[key] for key in ("labels", "temperature", "recipe", "training")}
-    return LinearModel(arrays, **described)
+    return LinearModel(arrays, **described, trained_on=trained_on)
+
+
+def _check_trained_on(codes: Any) -> None:
+    if type(codes) is not np.ndarray or codes.dtype != np.int64 or codes.ndim != 1:
+        raise ValueError(f"{TRAINED_ON} is not a row of int64 numbers")
 
 
 def _check_document(document: dict[str, Any]) -> None:

@@ -74,6 +74,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
     temperature_ : float > 0
     recipe : dict, feature half and face half of the vectors that the model was fitted on
     training : dict, JSON-able summary of the fit
+    trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     """
 
     kind: ClassVar[str] = "svm"
@@ -103,6 +104,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
         soft_labels: np.ndarray | None = None,
         recipe: Mapping[str, Any] | None = None,
+        trained_on: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> LinearSVMCV:
         """Choose C and the temperature on held-out rows, then fit on all rows of `X`.
@@ -118,6 +120,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         soft_labels : (n, k) distributions over the sorted labels to learn instead of `y`, see `LinearSVM.fit`; what is
             chosen is chosen on labels all the same
         recipe : recorded with the model
+        trained_on : int64, codes of the photos; kept with the model, so that nobody tests on them unawares
         progress : called with (fits done, fits in all)
 
         Raises
@@ -137,6 +140,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         self._refit(rows, soft_labels, search.chosen)
         self.temperature_ = temperature.value
         self.recipe = dict(recipe or {})
+        self.trained_on: np.ndarray = np.unique(np.asarray([] if trained_on is None else trained_on, np.int64))
         self.training = {
             "chosen_on": chosen_on,
             "groups": grouped_by,
@@ -156,7 +160,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         rows = _checked_training(X, y)
         self._refit(rows, None, C)
         self.temperature_ = 1.0
-        self.recipe = {}
+        self.recipe, self.trained_on = {}, np.empty(0, np.int64)
         self.training = {"chosen_on": "nothing", "C": C, **self._settings(rows), "warnings": []}
         return self
 
@@ -230,6 +234,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         svc.n_features_in_ = arrays["coef"].shape[1]
         model.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svc)])
         model.temperature_, model.recipe, model.training = temperature, recipe, training
+        model.trained_on = np.empty(0, np.int64)
         return model
 
     def _new_search(self) -> _Search:
