@@ -3,6 +3,7 @@
 import argparse
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from trees_sequences import ckplus_sequence
 from featurepipe.commands.compare_fit import fit_and_test
 from featurepipe.commands.compare_plan import Part, Plan
 from featurepipe.commands.compare_sides import Photos
+from featurepipe.commands.steps import content_codes
 from featurepipe.datasets.protocols import PROTOCOLS
 from featurepipe.features.table import Features
 from featurepipe.models.baselines.registry import BASELINES
@@ -474,3 +476,36 @@ def test_people_and_copies_on_both_sides_of_an_official_split_are_told(rendered,
     assert code == 0, said
     assert document["leaks"] == {"people": ["subject-006"], "copies": 2, "descriptor": None}
     assert document["shared"] == 9  # all of subject-006, and the copy
+
+
+# Methods that fail
+
+
+def test_a_backbone_that_cannot_be_loaded_stops_no_other_method_and_is_told_before_faces_are_looked_for(
+    rendered, compare, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FEATUREPIPE_WEIGHTS", str(tmp_path / "empty"))
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    code, document, said = compare(a, methods=("svm:hog", "svm:vgg-face"))
+    assert code == 0, said
+    assert (list(document["methods"]), list(document["failed"])) == (["svm:hog"], ["svm:vgg-face"])
+    assert said.index("svm:vgg-face failed: ") < said.index("detected in")
+    code, document, said = compare(a, methods=("svm:vgg-face",), out="nothing")
+    assert (code, document) == (2, None)
+    assert "detected in" not in said
+
+
+def test_a_backbone_that_knows_the_test_photos_stops_no_other_method(rendered, compare, tmp_path):
+    """The weights say that they were trained on one of the photos."""
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    known = tmp_path / "known.safetensors"
+    recipe = TrainingRecipe(epochs=1, batch_size=4, lr=0.01, network={"width": 0.125})
+    model = CNNClassifier("fer-vgg", recipe, device="cpu")
+    content = hashlib.sha256((rendered / "subject-000" / "fear-0.jpg").read_bytes()).hexdigest()
+    model.fit(np.zeros((8, 48, 48), np.uint8), ["anger", "fear"] * 4, trained_on=content_codes([content]))
+    model.save(known)
+    code, document, said = compare(a, "--weights", known, methods=("svm", "svm:hog"))
+    assert code == 0, said
+    assert list(document["methods"]) == ["svm:hog"]
+    assert "LEAK: the backbone of svm was trained on 1 of" in document["failed"]["svm"]
+    assert "svm failed: LEAK" in said

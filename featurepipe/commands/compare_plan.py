@@ -62,6 +62,7 @@ class Plan:
     seen : by method: bool, which of `train` its backbone was trained on; C is not chosen on these
     shared : positions of photos tested on whose people or pictures are among those to fit or choose on too
     further : by name: other parts of the same photos, to set beside: training sizes
+    refused : by method: why it may not be tested on these photos
     """
 
     train: Photos
@@ -71,6 +72,7 @@ class Plan:
     seen: Mapping[str, np.ndarray]
     shared: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     further: Mapping[str, list[Part]] = field(default_factory=dict)
+    refused: Mapping[str, InputError] = field(default_factory=dict)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -135,10 +137,9 @@ def _plan(args: argparse.Namespace, side: Side) -> Plan:
     official = protocol.scheme == "official" if protocol else "test" in photos.split
     about, parts, further = (_official if official else _folds)(args, photos, protocol)
     shared = _shared(photos, parts) if official else np.empty(0, np.int64)
-    _refuse_leak(photos, seen, parts)
     about["dropped"] = dict(sorted((Counter(dropped) + Counter(about["dropped"])).items()))
     about |= {"labels": wanted, "shared": len(shared)} | _named(protocol)
-    return Plan(photos, photos, parts, about, seen, shared, further)
+    return Plan(photos, photos, parts, about, seen, shared, further, _leaking(photos, seen, parts))
 
 
 def label_set(args: argparse.Namespace) -> str:
@@ -283,8 +284,8 @@ def _new_folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | No
     return folds
 
 
-def _refuse_leak(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Part]) -> None:
-    """A backbone that was trained on the photos tested on makes its figures worthless.
+def _leaking(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Part]) -> dict[str, InputError]:
+    """The methods whose backbone was trained on photos tested on, which makes their figures worthless, and the error.
 
     Copies of photos to fit or choose on do not count: every method, whatever its backbone, may know them from there;
     they are told and scored apart as `Plan.shared`.
@@ -293,12 +294,14 @@ def _refuse_leak(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Par
     learnt = [contents[np.concatenate([part.fit, part.choose])] for part in parts]
     own = [part.test[~np.isin(contents[part.test], known)] for part, known in zip(parts, learnt, strict=True)]
     rows = np.concatenate(own)
-    for name, known in seen.items():
-        if leaking := int(known[rows].sum()):
-            raise InputError(
-                f"LEAK: the backbone of {name} was trained on {leaking} of the photos to test on, so its figures would "
-                "mean nothing; compare on other photos, or with a backbone that has not seen them"
-            )
+    return {
+        name: InputError(
+            f"LEAK: the backbone of {name} was trained on {leaking} of the photos to test on, so its figures would "
+            "mean nothing; compare on other photos, or with a backbone that has not seen them"
+        )
+        for name, known in seen.items()
+        if (leaking := int(known[rows].sum()))
+    }
 
 
 def _cross_plan(args: argparse.Namespace, train: Side, test: Side) -> Plan:

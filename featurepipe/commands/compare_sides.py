@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from featurepipe.commands.sequences import read_sequences, sequences_of, whole_sequences
 from featurepipe.commands.steps import (
@@ -24,7 +27,7 @@ from featurepipe.commands.steps import (
 from featurepipe.cost import Cost
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.source import Source
-from featurepipe.errors import InputError
+from featurepipe.errors import FeaturepipeError, InputError, ModelError
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import REGISTRY, load_backbone
 from featurepipe.features.table import Features, FeatureTable
@@ -117,20 +120,39 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
     return each
 
 
-def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
-    """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
+@contextmanager
+def failing_alone(failed: dict[str, FeaturepipeError], name: str) -> Iterator[None]:
+    """What a user can mend, and too little memory on the GPU, fails this method alone: told, and put in `failed`."""
+    try:
+        yield
+    except FeaturepipeError as error:
+        failed[name] = error
+    except torch.OutOfMemoryError as error:
+        failed[name] = ModelError(f"the GPU has too little memory: {error}")
+    if name in failed:
+        tell([f"{name} failed: {failed[name]}"])
+
+
+def extract_sides(
+    args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]
+) -> tuple[list[Side], dict[str, FeaturepipeError]]:
+    """What `read_sources` read, with the faces of all photos found and every method's input extracted.
+
+    With why those methods failed whose input cannot be made; raises the last of these errors where none is left.
+    """
     features: list[dict[str, Features]] = [{} for _ in each]
+    inputs, failed = _inputs(args)
     descriptors = _extracted("leak check", _descriptor(args), each) if args.leak_descriptor else [None] * len(each)
-    costs = {}
-    for name in dict.fromkeys(args.methods):
-        backbone = _input_of(args, name)
-        costs[name] = backbone.cost()
-        for by_method, made in zip(features, _extracted(name, backbone, each), strict=True):
-            by_method[name] = made
+    costs = {name: backbone.cost() for name, backbone in inputs.items()}
+    for name in costs:
+        with failing_alone(failed, name):
+            for by_method, made in zip(features, _extracted(name, inputs.pop(name), each), strict=True):
+                by_method[name] = made
+    _need_one(features[0], failed)
     if args.train:
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
-    return [
+    sides = [
         Side(
             own.source,
             source.dataset,
@@ -142,6 +164,23 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
         )
         for (own, source), by_method, described in zip(each, features, descriptors, strict=True)
     ]
+    return sides, failed
+
+
+def _inputs(args: argparse.Namespace) -> tuple[dict[str, Backbone], dict[str, FeaturepipeError]]:
+    """What makes each method's input, and why it cannot be loaded: known before an hour is spent on the others."""
+    inputs: dict[str, Backbone] = {}
+    failed: dict[str, FeaturepipeError] = {}
+    for name in dict.fromkeys(args.methods):
+        with failing_alone(failed, name):
+            inputs[name] = _input_of(args, name)
+    _need_one(inputs, failed)
+    return inputs, failed
+
+
+def _need_one(left: Collection[str], failed: dict[str, FeaturepipeError]) -> None:
+    if not left:
+        raise list(failed.values())[-1]
 
 
 def _extracted(name: str, backbone: Backbone, each: list[tuple[argparse.Namespace, Source]]) -> list[Features]:
