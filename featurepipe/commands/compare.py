@@ -17,7 +17,7 @@ from featurepipe.commands.compare_lines import budget_of, head_of, lines_of
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
 from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, read_sources
-from featurepipe.commands.steps import show, tell
+from featurepipe.commands.steps import refuse_inside, show, tell
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
@@ -29,6 +29,9 @@ from featurepipe.report.table import write_table
 ALONE = ("dataset", "table", "folds")
 CROSS = ("train_dataset", "train_table", "test_dataset", "test_table")
 """Options for one SOURCE, and for two."""
+
+MAX_SEED = 2**32 - 1
+"""NumPy's legacy generators, which scikit-learn draws from, take no more."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,13 +97,18 @@ def _check(args: argparse.Namespace) -> None:
         recipe_of(args, name)  # a mistake in it is said before faces are looked for
     if bool(args.train) != bool(args.test) or bool(args.source) == bool(args.train):
         raise InputError("give one SOURCE, or --train A and --test B to fit on one and test on another")
-    if not seeds_of(args):
+    seeds = seeds_of(args)
+    if not seeds:
         raise InputError("--seeds 0 leaves nothing to fit; expected 1 or more, or a list of seeds")
+    if max(seeds) > MAX_SEED:
+        raise InputError(f"seed {max(seeds)} is too large; expected at most {MAX_SEED}: give a smaller --seed")
     _check_protocol(args)
     misplaced = [name for name in (ALONE if args.train else CROSS) if getattr(args, name) is not None]
     if misplaced:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in misplaced)
         raise InputError(f"{options} cannot be used {'with --train and --test' if args.train else 'without --train'}")
+    for source in (args.train, args.test) if args.train else (args.source,):
+        refuse_inside(Path(args.out), source)
 
 
 def _check_protocol(args: argparse.Namespace) -> None:

@@ -46,11 +46,23 @@ def head_of(document: dict[str, Any]) -> str:
     head += {"known": "", "unknown": ", identity unknown", "shared": ", the same people on both sides"}[
         document["identity"]
     ]
+    if document.get("folds_seed", document["seed"]) != document["seed"]:
+        head += f", folds frozen with seed {document['folds_seed']}"
     if document["shuffled_labels"]:
         head += ", LABELS SHUFFLED"
     if document.get("shared"):
         head += f"; {document['shared']} test photos show people or pictures that train or val hold too"
-    return head
+    return head + _unread(document)
+
+
+def _unread(document: dict[str, Any]) -> str:
+    """Photos that are in no figure."""
+    counts = document["unread"] if "train" in document else {"source": document["unread"]}
+    return "".join(
+        f"; {count} labelled {document['unit']} of {document[side]} are missing or cannot be read: left out"
+        for side, count in counts.items()
+        if count
+    )
 
 
 def _warning(document: dict[str, Any]) -> list[str]:

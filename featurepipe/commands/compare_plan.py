@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from featurepipe.datasets.splits import (
     nested_part,
     rows_by_use,
     sample_keys,
+    small_classes,
 )
 from featurepipe.errors import InputError
 from featurepipe.labels import to_label_set
@@ -138,7 +139,7 @@ def _plan(args: argparse.Namespace, side: Side) -> Plan:
     about, parts, further = (_official if official else _folds)(args, photos, protocol)
     shared = _shared(photos, parts) if official else np.empty(0, np.int64)
     about["dropped"] = dict(sorted((Counter(dropped) + Counter(about["dropped"])).items()))
-    about |= {"labels": wanted, "shared": len(shared)} | _named(protocol)
+    about |= {"labels": wanted, "shared": len(shared), "unread": side.unread} | _named(protocol)
     return Plan(photos, photos, parts, about, seen, shared, further, _leaking(photos, seen, parts))
 
 
@@ -215,7 +216,12 @@ def _folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) 
     folds = _frozen_folds(args, photos, path) if path.exists() else _new_folds(args, photos, protocol, path)
     by = "content" if folds.identity == "shared" else grouped_by(photos.subject.tolist(), photos.sequence.tolist())
     what = "photos" if by == "content" else GROUPS[by]
-    about = {"protocol": f"{folds.n_folds} folds of {what}", "identity": folds.identity, "dropped": dict(folds.dropped)}
+    about = {
+        "protocol": f"{folds.n_folds} folds of {what}",
+        "identity": folds.identity,
+        "dropped": dict(folds.dropped),
+        "folds_seed": folds.seed,
+    }
     none = np.empty(0, np.int64)
     scheme = protocol.scheme if protocol else "stratified"
     parts = [Part(fit, none, test) for fit, test in folds.parts()]
@@ -248,14 +254,34 @@ def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds
             f"{path} holds folds of protocol {folds.protocol or 'none'}, not of {args.protocol or 'none'}: give the "
             "same --protocol, or another --out"
         )
-    folds.check_samples(photos.content.tolist(), photos.path.tolist())
+    try:
+        folds.check_samples(photos.content.tolist())
+    except InputError as error:
+        raise InputError(f"{path}: {error} (delete {path}, or give another --out)") from error
     if args.folds not in (None, folds.n_folds):
         raise InputError(
             f"{path} holds {folds.n_folds} folds, not {args.folds}: leave out --folds to use them, or give "
             "another --out"
         )
+    _check_dropped(args, photos, folds, path)
     folds.check(photos.subject.tolist())
     return folds
+
+
+def _check_dropped(args: argparse.Namespace, photos: Photos, folds: Folds, path: Path) -> None:
+    """The folds left out the very classes that --min-per-class leaves out, where it is given."""
+    if args.min_per_class is None:
+        return
+    asked = small_classes(photos.label.tolist(), _groups(photos).tolist(), args.min_per_class)
+    if asked != folds.dropped:
+        raise InputError(
+            f"{path} holds folds that leave out {_classes(folds.dropped)}, and --min-per-class {args.min_per_class} "
+            f"leaves out {_classes(asked)}: leave it out to use them, delete {path}, or give another --out"
+        )
+
+
+def _classes(labels: Collection[str]) -> str:
+    return ", ".join(sorted(labels)) or "no class"
 
 
 def _new_folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None, path: Path) -> Folds:
@@ -325,6 +351,7 @@ def _cross_plan(args: argparse.Namespace, train: Side, test: Side) -> Plan:
         "chosen_on": len(choose),
         "dropped": dropped,
         "refused": refused,
+        "unread": {"train": train.unread, "test": test.unread},
     }
     if train.dataset == test.dataset:  # names of people of two databases say nothing about one another
         about["same_names"] = int(np.isin(tested.subject, [name for name in set(learnt.subject) if name]).sum())

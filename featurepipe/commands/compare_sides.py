@@ -70,6 +70,7 @@ class Side:
     name : SOURCE as given
     dataset : its reader
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
+    unread : number of labelled ones that are missing or cannot be read
     features : by method: vectors for an SVM, crops for a CNN, or sequences of crops
     samples : all of SOURCE, with or without label
     costs : by method: what making its input takes for one face; None where that is not counted
@@ -80,6 +81,7 @@ class Side:
     name: str
     dataset: str
     photos: Photos
+    unread: int
     features: dict[str, Features]
     samples: list[Sample]
     costs: dict[str, Cost | None]
@@ -201,18 +203,18 @@ def of_sequences(args: argparse.Namespace) -> bool:
     return any(name in BASELINES and get_baseline(name).timeline for name in args.methods)
 
 
-def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, dict[str, Features]]:
-    """The labelled photos of one SOURCE, or its sequences, and every method's input for them."""
+def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, int, dict[str, Features]]:
+    """The labelled photos of one SOURCE, or its sequences, how many cannot be read, and every method's input."""
     if not of_sequences(own):
         samples = FeatureTable.open(own.table).samples()
-        return _photos(samples, np.arange(samples.num_rows), own.source), features
+        return *_photos(samples, np.arange(samples.num_rows), own.source), features
     sequences = sequences_of(own.table, own.source)
     whole = dict(features)
     for name in features:
         if name in BASELINES and (timeline := get_baseline(name).timeline):
             taken = sequences.features(features[name], timeline)
             whole[name] = dataclasses.replace(taken, sample=sequences.peak[taken.sample])
-    return _photos(sequences.samples, sequences.peak, own.source), whole
+    return *_photos(sequences.samples, sequences.peak, own.source), whole
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:
@@ -260,8 +262,8 @@ def _weights_of(args: argparse.Namespace, name: str) -> str | None:
     return args.weights if name not in BASELINES and learnt[:1] == [_backbone_of(name)] else None
 
 
-def _photos(samples: pa.Table, place: np.ndarray, source: str) -> Photos:
-    """The labelled ones of samples, whose places among all of SOURCE are `place`, int64 (n,).
+def _photos(samples: pa.Table, place: np.ndarray, source: str) -> tuple[Photos, int]:
+    """The labelled ones of samples, whose places among all of SOURCE are `place`, int64 (n,); and those left out.
 
     Files that could not be read have no content key to put them into a fold by: they are left out, and counted.
     """
@@ -273,4 +275,4 @@ def _photos(samples: pa.Table, place: np.ndarray, source: str) -> Photos:
         tell([f"{lost} labelled photos are missing or cannot be read: left out ({source})"])
     if not len(rows):
         raise InputError(f"{source} has no labelled photo to compare on; see --help for ways to give labels")
-    return Photos(place[rows], **{name: column[rows] for name, column in columns.items()})
+    return Photos(place[rows], **{name: column[rows] for name, column in columns.items()}), lost
