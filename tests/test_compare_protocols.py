@@ -600,3 +600,58 @@ def test_seeds_beyond_the_largest_are_refused(compare, rendered):
     code, _, said = compare(rendered / "samples.csv", "--seed", 2**32 - 1, "--seeds", 2)
     assert code == 2
     assert "seed 4294967296 is too large; expected at most 4294967295" in said
+
+
+@pytest.mark.parametrize(("labels", "said"), [((), "has no labels"), (("anger",), "has anger")])
+def test_a_source_without_two_labels_is_refused_before_faces_are_looked_for(labels, said, rendered, compare, tmp_path):
+    (tmp_path / "none.csv").write_text(f"path\n{rendered}/subject-000/anger-0.jpg")
+    code, _, told = compare(manifest(tmp_path / "a.csv", rendered, labels) if labels else tmp_path / "none.csv")
+    assert code == 2
+    assert f"{said} to fit on: two labels of label set native are needed" in told
+    assert "detected in" not in told
+
+
+def test_of_an_official_split_two_labels_must_be_trained_on(rendered, compare, tmp_path):
+    """Fear is in the test part alone: refused where anger is all that is left to fit on, told where it is not."""
+
+    def split(photo):
+        return ["test" if photo.name.startswith("fear") or "7" in photo.parent.name else "train"]
+
+    header = "path,label,subject,split"
+    code, _, told = compare(manifest(tmp_path / "a.csv", rendered, ("anger", "fear"), header, split), drawn=True)
+    assert code == 2
+    assert "has anger to fit on" in told
+    b = manifest(tmp_path / "b.csv", rendered, ("anger", "contempt", "fear"), header, split)
+    code, document, told = compare(b, drawn=True)
+    assert code == 0, told
+    assert (document["classes"], document["untrained"]) == (["anger", "contempt"], {"fear": 8})
+    told = "8 photos are labelled fear, which is not trained on: always wrong"
+    assert told in lines_of(document, tmp_path)[0]
+    assert told in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_plots_of_methods_no_longer_compared_go(rendered, compare, tmp_path):
+    a = manifest(tmp_path / "a.csv", rendered, ("anger", "fear"))
+    assert compare(a, "--folds", 2, "--learning-curve", 0.5, methods=("svm", "svm:hog"), drawn=True)[0] == 0
+    plots = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert plots == {"accuracy.png", "sizes.png", "confusion-svm.png", "confusion-svm-hog.png"}
+    (tmp_path / "out" / "confusion-of-mine.png").touch()
+    assert compare(a, methods=("svm",), drawn=True)[0] == 0
+    plots = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert plots == {"accuracy.png", "confusion-svm.png", "confusion-of-mine.png"}
+
+
+@pytest.mark.parametrize(("tested", "few"), [("7", True), ("34567", False)])
+def test_few_people_have_no_intervals(tested, few, rendered, compare, tmp_path):
+    header = "path,label,subject,split"
+    a = manifest(
+        tmp_path / "a.csv", rendered, WORDS, header, lambda photo: ["test" if photo.parent.name[-1] in tested else ""]
+    )
+    code, document, told = compare(a, drawn=True)
+    assert code == 0, told
+    assert (document["methods"]["svm"]["all"]["intervals"]["uar"] == [None, None]) is few
+    printed = lines_of(document, tmp_path)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ("too few subjects for intervals" in printed) is few
+    assert ("95 % interval" not in "\n".join(printed)) is few
+    assert ("too few subjects for intervals" in page) is few

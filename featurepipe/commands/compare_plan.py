@@ -37,6 +37,7 @@ from featurepipe.datasets.splits import (
 )
 from featurepipe.errors import InputError
 from featurepipe.labels import to_label_set
+from featurepipe.records import Sample
 
 FOLDS = 5
 
@@ -88,17 +89,39 @@ class Plan:
 
 def refuse_early(args: argparse.Namespace, sources: list[Source]) -> None:
     """Raise InputError, before faces are looked for, where the labels asked for cannot be there."""
+    fitted = _fitted_labels(args, sources[0].samples)
     if args.train:
-        labelled = [[sample for sample in source.samples if sample.label] for source in sources]
-        fitted = [str(sample.label) for sample in labelled[0] if sample.split not in ("val", "test")]
-        _common_labels(args, fitted, [str(sample.label) for sample in labelled[1]])
+        _common_labels(args, fitted, [str(sample.label) for sample in sources[1].samples if sample.label])
+    elif len({label for label in to_label_set(fitted, label_set(args))[0] if label}) < 2:
+        raise InputError(
+            f"{args.source} has {_listed(fitted)} to fit on: two labels of label set {label_set(args)} are needed to "
+            "compare on; see --help for ways to give labels"
+        )
+
+
+def _fitted_labels(args: argparse.Namespace, samples: list[Sample]) -> list[str]:
+    """The labels of photos that may be fitted on: where the split decides, not of those to choose or to test on."""
+    protocol = get_protocol(args.protocol) if args.protocol else None
+    official = protocol.scheme == "official" if protocol else any(sample.split == "test" for sample in samples)
+    kept = [sample for sample in samples if not (args.train or official) or sample.split not in ("val", "test")]
+    return [str(sample.label) for sample in kept if sample.label]
 
 
 def plan_of(args: argparse.Namespace, sides: list[Side]) -> Plan:
     """The protocol that the arguments ask for, with labels permuted where they ask for the control."""
     plan = _cross_plan(args, *sides) if args.train else _plan(args, sides[0])
     plan = replace(plan, further={**plan.further, **_smaller(args, plan)})
-    return _shuffled(plan, args.seed) if args.shuffle_labels else plan
+    plan = _shuffled(plan, args.seed) if args.shuffle_labels else plan
+    return replace(plan, about=plan.about | {"untrained": _untrained(plan)})
+
+
+def _untrained(plan: Plan) -> dict[str, int]:
+    """How many photos of each label are tested on where none of it is fitted on: no method can get them right."""
+    strangers = [
+        part.test[~np.isin(plan.test.label[part.test].astype(str), plan.train.label[part.fit].astype(str))]
+        for part in plan.parts
+    ]
+    return _counts(plan.test.label[np.concatenate(strangers)])
 
 
 def _smaller(args: argparse.Namespace, plan: Plan) -> dict[str, list[Part]]:

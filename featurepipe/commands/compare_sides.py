@@ -274,5 +274,5 @@ def _photos(samples: pa.Table, place: np.ndarray, source: str) -> tuple[Photos, 
     if lost := int(known.sum()) - len(rows):
         tell([f"{lost} labelled photos are missing or cannot be read: left out ({source})"])
     if not len(rows):
-        raise InputError(f"{source} has no labelled photo to compare on; see --help for ways to give labels")
+        raise InputError(f"{source} has no labelled photo that can be read: look whether its files are there")
     return Photos(place[rows], **{name: column[rows] for name, column in columns.items()}), lost
