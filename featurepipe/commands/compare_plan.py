@@ -299,7 +299,7 @@ def _check_dropped(args: argparse.Namespace, photos: Photos, folds: Folds, path:
     if asked != folds.dropped:
         raise InputError(
             f"{path} holds folds that leave out {_classes(folds.dropped)}, and --min-per-class {args.min_per_class} "
-            f"leaves out {_classes(asked)}: leave it out to use them, delete {path}, or give another --out"
+            f"leaves out {_classes(asked)}: leave out the option to use them, delete {path}, or give another --out"
         )
 
 
