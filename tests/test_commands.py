@@ -232,6 +232,21 @@ class TestFitAndClassify:
         assert run(*words) == 0
         assert r"out\udce9" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(("people", "few"), [(4, True), (5, False)])
+    def test_intervals_of_few_people_are_not_given(self, people, few, rendered, tmp_path, capsys):
+        lines = ["path,label,subject"]
+        lines += [f"{rendered}/subject-00{number}/fear-0.jpg,fear,S{number}" for number in range(people)]
+        (tmp_path / "s.csv").write_text("\n".join(lines))
+        model = tmp_path / "m.safetensors"
+        CNNClassifier("fer-vgg", small_recipe(), device="cpu").fit(
+            np.zeros((8, 48, 48), np.uint8), ["anger", "fear"] * 4
+        ).save(model)
+        words = ("classify", tmp_path / "s.csv", "--model", model, "--out", tmp_path / "o", "--detector", "none")
+        assert run(*words, "--workers", 0) == 0
+        said = capsys.readouterr().out
+        assert ("too few subjects for intervals" in said) is few
+        assert ("intervals: 95 %, over subjects" in said) is not few
+
     def test_models_that_name_no_vectors_are_refused(self, rendered, tmp_path, capsys):
         """A LinearSVMCV fitted in Python on vectors of one's own."""
         model = LinearSVMCV(Cs=[1.0], folds=2).fit(np.eye(4), ["anger", "fear"] * 2)

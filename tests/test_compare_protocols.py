@@ -3,6 +3,7 @@
 import argparse
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -13,10 +14,13 @@ from command_helpers import WORDS, manifest
 from PIL import Image
 from trees_sequences import ckplus_sequence
 
-from featurepipe.commands.compare_fit import fit_and_test
+from featurepipe.commands.compare_fit import Result, fit_and_test
+from featurepipe.commands.compare_lines import lines_of
 from featurepipe.commands.compare_plan import Part, Plan
 from featurepipe.commands.compare_sides import Photos
+from featurepipe.commands.steps import content_codes
 from featurepipe.datasets.protocols import PROTOCOLS
+from featurepipe.datasets.splits import Folds, sample_keys
 from featurepipe.features.table import Features
 from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.models.budget import fill_minutes
@@ -474,3 +478,180 @@ def test_people_and_copies_on_both_sides_of_an_official_split_are_told(rendered,
     assert code == 0, said
     assert document["leaks"] == {"people": ["subject-006"], "copies": 2, "descriptor": None}
     assert document["shared"] == 9  # all of subject-006, and the copy
+
+
+# Methods that fail
+
+
+def test_a_backbone_that_cannot_be_loaded_stops_no_other_method_and_is_told_before_faces_are_looked_for(
+    rendered, compare, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FEATUREPIPE_WEIGHTS", str(tmp_path / "empty"))
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    code, document, said = compare(a, methods=("svm:hog", "svm:vgg-face"))
+    assert code == 0, said
+    assert (list(document["methods"]), list(document["failed"])) == (["svm:hog"], ["svm:vgg-face"])
+    assert said.index("svm:vgg-face failed: ") < said.index("detected in")
+    code, document, said = compare(a, methods=("svm:vgg-face",), out="nothing")
+    assert (code, document) == (2, None)
+    assert "detected in" not in said
+
+
+def test_a_backbone_that_knows_the_test_photos_stops_no_other_method(rendered, compare, tmp_path):
+    """The weights say that they were trained on one of the photos."""
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    known = tmp_path / "known.safetensors"
+    recipe = TrainingRecipe(epochs=1, batch_size=4, lr=0.01, network={"width": 0.125})
+    model = CNNClassifier("fer-vgg", recipe, device="cpu")
+    content = hashlib.sha256((rendered / "subject-000" / "fear-0.jpg").read_bytes()).hexdigest()
+    model.fit(np.zeros((8, 48, 48), np.uint8), ["anger", "fear"] * 4, trained_on=content_codes([content]))
+    model.save(known)
+    code, document, said = compare(a, "--weights", known, methods=("svm", "svm:hog"))
+    assert code == 0, said
+    assert list(document["methods"]) == ["svm:hog"]
+    assert "LEAK: the backbone of svm was trained on 1 of" in document["failed"]["svm"]
+    assert "svm failed: LEAK" in said
+
+
+# Frozen folds
+
+
+def test_frozen_folds_are_of_the_same_bytes_wherever_these_lie(rendered, compare, tmp_path):
+    """Other spellings of the paths are the same photos; a copy more is one photo more, and what to do is said."""
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    assert compare(a, "--folds", 2)[0] == 0
+    shutil.copytree(rendered, tmp_path / "moved")
+    b = manifest(tmp_path / "b.csv", tmp_path / "moved", WORDS)
+    code, document, said = compare(b)
+    assert (code, document["protocol"]) == (0, "2 folds of subjects"), said
+    b.write_text(f"{b.read_text()}\n{tmp_path}/moved/subject-000/anger-0.jpg,anger,subject-000")
+    code, _, said = compare(b)
+    assert code == 2
+    assert "for 64 photos and do not fit these 65: 0 of theirs are missing, 1 are not known" in said
+    assert f"delete {tmp_path}/out/folds.json, or give another --out" in said
+
+
+def test_frozen_folds_keep_their_seed_and_their_classes(rendered, compare, tmp_path):
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    assert compare(a, "--folds", 2)[0] == 0
+    code, document, said = compare(a, "--seed", 3, "--min-per-class", 8)
+    assert (code, document["seed"], document["folds_seed"]) == (0, 3, 0), said
+    assert "folds frozen with seed 0" in "\n".join(lines_of(document, tmp_path))
+    code, _, said = compare(a, "--min-per-class", 9)
+    assert code == 2
+    assert "holds folds that leave out no class, and --min-per-class 9 leaves out anger, contempt, disgust" in said
+
+
+# What is written
+
+
+def test_photos_that_cannot_be_read_are_told_with_the_figures(rendered, compare, tmp_path):
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    a.write_text(f"{a.read_text()}\ngone.jpg,anger,nobody")
+    code, document, said = compare(a, "--folds", 2, drawn=True)
+    assert (code, document["unread"], document["photos"]) == (0, 1, 64), said
+    told = f"1 labelled photos of {a} are missing or cannot be read: left out"
+    assert told in "\n".join(lines_of(document, tmp_path))
+    assert told in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_rank_is_that_of_the_accuracy_over_all_photos(rendered, compare, tmp_path, monkeypatch):
+    """Folds of 8 and 56 photos: svm is right in the small one alone, svm:hog in half of the large one."""
+
+    def guessed(args, name, plan, train, test, seed):
+        predicted = np.full(len(plan.test), "fear", object)
+        small, large = sorted((part.test for part in plan.parts), key=len)
+        right = small if name == "svm" else large[: len(large) // 2]
+        predicted[:] = np.where(plan.test.label == "fear", "anger", "fear")
+        predicted[right] = plan.test.label[right]
+        answers = np.full((len(plan.test), len(plan.classes)), 1 / len(plan.classes))
+        return Result(predicted, answers, answers, chosen=[{}, {}], histories=[[], []])
+
+    def uneven(labels, *, subjects, contents, paths, **asked):
+        fold_of = np.array([int(subject != "subject-000") for subject in subjects])
+        return Folds(sample_keys(contents, paths), fold_of, 2, 0, "known")
+
+    monkeypatch.setattr("featurepipe.commands.compare.fit_and_test", guessed)
+    monkeypatch.setattr("featurepipe.commands.compare_plan.make_folds", uneven)
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    code, document, said = compare(a, methods=("svm", "svm:hog"))
+    assert code == 0, said
+    rows = document["methods"]
+    assert [(name, row["rank"], row["all"]["accuracy"]) for name, row in rows.items()] == [
+        ("svm:hog", 1, 28 / 64),
+        ("svm", 2, 8 / 64),
+    ]
+    assert rows["svm"]["spread"]["accuracy"]["mean"] > rows["svm:hog"]["spread"]["accuracy"]["mean"]
+    assert rows["svm:hog"]["ranked_by"] == 28 / 64
+
+
+# What is refused before anything is read
+
+
+def test_out_may_not_lie_in_the_folder_of_photos(rendered, compare, tmp_path):
+    for words in ((tmp_path,), ("--train", rendered, "--test", tmp_path)):
+        code, _, said = compare(*words)
+        assert code == 2
+        assert f"{tmp_path}/out lies in {tmp_path}" in said
+        assert "give another --out" in said
+
+
+def test_seeds_beyond_the_largest_are_refused(compare, rendered):
+    code, _, said = compare(rendered / "samples.csv", "--seed", 2**32 - 1, "--seeds", 2)
+    assert code == 2
+    assert "seed 4294967296 is too large; expected at most 4294967295" in said
+
+
+@pytest.mark.parametrize(("labels", "said"), [((), "has no labels"), (("anger",), "has anger")])
+def test_a_source_without_two_labels_is_refused_before_faces_are_looked_for(labels, said, rendered, compare, tmp_path):
+    (tmp_path / "none.csv").write_text(f"path\n{rendered}/subject-000/anger-0.jpg")
+    code, _, told = compare(manifest(tmp_path / "a.csv", rendered, labels) if labels else tmp_path / "none.csv")
+    assert code == 2
+    assert f"{said} to fit on: two labels of label set native are needed" in told
+    assert "detected in" not in told
+
+
+def test_of_an_official_split_two_labels_must_be_trained_on(rendered, compare, tmp_path):
+    """Fear is in the test part alone: refused where anger is all that is left to fit on, told where it is not."""
+
+    def split(photo):
+        return ["test" if photo.name.startswith("fear") or "7" in photo.parent.name else "train"]
+
+    header = "path,label,subject,split"
+    code, _, told = compare(manifest(tmp_path / "a.csv", rendered, ("anger", "fear"), header, split), drawn=True)
+    assert code == 2
+    assert "has anger to fit on" in told
+    b = manifest(tmp_path / "b.csv", rendered, ("anger", "contempt", "fear"), header, split)
+    code, document, told = compare(b, drawn=True)
+    assert code == 0, told
+    assert (document["classes"], document["untrained"]) == (["anger", "contempt"], {"fear": 8})
+    told = "8 photos are labelled fear, which is not trained on: always wrong"
+    assert told in lines_of(document, tmp_path)[0]
+    assert told in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_plots_of_methods_no_longer_compared_go(rendered, compare, tmp_path):
+    a = manifest(tmp_path / "a.csv", rendered, ("anger", "fear"))
+    assert compare(a, "--folds", 2, "--learning-curve", 0.5, methods=("svm", "svm:hog"), drawn=True)[0] == 0
+    plots = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert plots == {"accuracy.png", "sizes.png", "confusion-svm.png", "confusion-svm-hog.png"}
+    (tmp_path / "out" / "confusion-of-mine.png").touch()
+    assert compare(a, methods=("svm",), drawn=True)[0] == 0
+    plots = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert plots == {"accuracy.png", "confusion-svm.png", "confusion-of-mine.png"}
+
+
+@pytest.mark.parametrize(("tested", "few"), [("7", True), ("34567", False)])
+def test_few_people_have_no_intervals(tested, few, rendered, compare, tmp_path):
+    header = "path,label,subject,split"
+    a = manifest(
+        tmp_path / "a.csv", rendered, WORDS, header, lambda photo: ["test" if photo.parent.name[-1] in tested else ""]
+    )
+    code, document, told = compare(a, drawn=True)
+    assert code == 0, told
+    assert (document["methods"]["svm"]["all"]["intervals"]["uar"] == [None, None]) is few
+    printed = lines_of(document, tmp_path)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ("too few subjects for intervals" in printed) is few
+    assert ("95 % interval" not in "\n".join(printed)) is few
+    assert ("too few subjects for intervals" in page) is few

@@ -169,6 +169,15 @@ def test_subjects_are_resampled_only_where_all_are_known():
     assert known["all"]["mse_half_sum"] is None
 
 
+@pytest.mark.parametrize(("people", "given"), [(1, False), (4, False), (5, True)])
+def test_fewer_than_five_subjects_give_no_interval(people, given):
+    """Of one subject every resample is the same: an interval of width zero."""
+    subjects = [f"S{number % people}" for number in range(20)]
+    found = metrics.evaluate(["joy", "fear"] * 10, ["joy"] * 20, None, CLASSES, subjects, resamples=10)["all"]
+    assert found["accuracy"] == 0.5
+    assert all((low is not None) is given for ends in found["intervals"].values() for low in ends)
+
+
 def test_calibration_error_tells_calibrated_from_overconfident():
     rng = np.random.default_rng(0)
     top = rng.uniform(0.5, 1, 20000)

@@ -189,19 +189,21 @@ def test_saved_folds_come_back_equal(tmp_path):
     for (train, test), (train_back, test_back) in zip(folds.parts(), back.parts(), strict=True):
         np.testing.assert_array_equal(train, train_back)
         np.testing.assert_array_equal(test, test_back)
-    back.check_samples(about["contents"], about["paths"])
+    back.check_samples(about["contents"])
 
 
 def test_folds_are_refused_for_other_samples():
     labels, about = people()
     folds = make_folds(labels, **about)
-    contents, paths = about["contents"], about["paths"]
+    contents = about["contents"]
     with pytest.raises(InputError, match="1 of theirs are missing, 0 are not known"):
-        folds.check_samples(contents[1:], paths[1:])
+        folds.check_samples(contents[1:])
     with pytest.raises(InputError, match="1 of theirs are missing, 1 are not known"):
-        folds.check_samples([*contents[:-1], "changed"], paths)
+        folds.check_samples([*contents[:-1], "changed"])
+    with pytest.raises(InputError, match=rf"these {len(contents) + 1}: 0 of theirs are missing, 1 are not known"):
+        folds.check_samples([*contents, contents[0]])
     with pytest.raises(InputError, match="the order differs"):
-        folds.check_samples(contents[::-1], paths[::-1])
+        folds.check_samples(contents[::-1])
 
 
 def test_a_subject_in_two_folds_is_caught(tmp_path):

@@ -273,7 +273,9 @@ def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None, unit: str
     if figures:
         whole = "photos" if unit == "faces" else unit
         lines += [_scored(f"all {whole}", figures["all"]), _scored("found faces", figures["found"])]
-        lines.append(f"coverage {figures['coverage']:.4f}; intervals: 95 %, over {figures['resampled']}")
+        few, unit = figures["all"]["intervals"]["accuracy"][0] is None, figures["resampled"]
+        intervals = f"too few {unit} for intervals" if few else f"intervals: 95 %, over {unit}"
+        lines.append(f"coverage {figures['coverage']:.4f}; {intervals}")
     if figures and figures["leak"]:
         lines.append(
             f"LEAK: the model was trained on {figures['leak']} of the scored photos, so these figures are too good"
@@ -284,7 +286,8 @@ def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None, unit: str
 def _scored(what: str, part: dict[str, Any]) -> str:
     def figure(name: str) -> str:
         low, high = part["intervals"][name]
-        return "none" if part[name] is None else f"{part[name]:.4f} ({low:.4f} to {high:.4f})"
+        interval = "" if low is None else f" ({low:.4f} to {high:.4f})"
+        return "none" if part[name] is None else f"{part[name]:.4f}{interval}"
 
     return (
         f"scored on {what} ({part['photos']}): accuracy {figure('accuracy')}, UAR {figure('uar')}, "

@@ -16,10 +16,10 @@ from featurepipe.commands.compare_fit import Result, fit_and_test, recipe_of
 from featurepipe.commands.compare_lines import budget_of, head_of, lines_of
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
-from featurepipe.commands.compare_sides import Side, extract_sides, read_sources
-from featurepipe.commands.steps import show, tell
+from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, read_sources
+from featurepipe.commands.steps import refuse_inside, show, tell
 from featurepipe.datasets.protocols import get_protocol
-from featurepipe.errors import FeaturepipeError, InputError, ModelError
+from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
 from featurepipe.machine import processor
 from featurepipe.models.baselines.registry import BASELINES
@@ -30,18 +30,22 @@ ALONE = ("dataset", "table", "folds")
 CROSS = ("train_dataset", "train_table", "test_dataset", "test_table")
 """Options for one SOURCE, and for two."""
 
+MAX_SEED = 2**32 - 1
+"""NumPy's legacy generators, which scikit-learn draws from, take no more."""
+
 
 def run(args: argparse.Namespace) -> int:
     """Extract for every method, settle who is tested, fit and test, write JSON and plots, print the table."""
     _check(args)
     sources, out = read_sources(args), Path(args.out)
     refuse_early(args, [source for _, source in sources])
-    sides = extract_sides(args, sources)
+    sides, unmade = extract_sides(args, sources)
     plan = plan_of(args, sides)
     results, failed = _results(args, plan, sides)
     if not results:
         raise list(failed.values())[-1]
-    document = figures_of(args, plan, results, sides) | {"failed": {name: str(why) for name, why in failed.items()}}
+    document = figures_of(args, plan, results, sides)
+    document["failed"] = {name: str(why) for name, why in (unmade | failed).items()}
     document["sizes"] = _sizes(args, plan, results, sides)
     document |= _versions()
     write_json(out / "comparison.json", document)
@@ -60,14 +64,10 @@ def _results(
     failed: dict[str, FeaturepipeError] = {}
     for name in sides[0].features:
         features = sides[0].features[name], sides[-1].features[name]
-        try:
+        with failing_alone(failed, name):
+            if name in plan.refused:
+                raise plan.refused[name]
             results[name] = {seed: fit_and_test(args, name, plan, *features, seed) for seed in seeds_of(args)}
-        except FeaturepipeError as error:
-            failed[name] = error
-        except torch.OutOfMemoryError as error:
-            failed[name] = ModelError(f"the GPU has too little memory: {error}")
-        if name in failed:
-            tell([f"{name} failed: {failed[name]}"])
     return results, failed
 
 
@@ -97,13 +97,18 @@ def _check(args: argparse.Namespace) -> None:
         recipe_of(args, name)  # a mistake in it is said before faces are looked for
     if bool(args.train) != bool(args.test) or bool(args.source) == bool(args.train):
         raise InputError("give one SOURCE, or --train A and --test B to fit on one and test on another")
-    if not seeds_of(args):
+    seeds = seeds_of(args)
+    if not seeds:
         raise InputError("--seeds 0 leaves nothing to fit; expected 1 or more, or a list of seeds")
+    if max(seeds) > MAX_SEED:
+        raise InputError(f"seed {max(seeds)} is too large; expected at most {MAX_SEED}: give a smaller --seed")
     _check_protocol(args)
     misplaced = [name for name in (ALONE if args.train else CROSS) if getattr(args, name) is not None]
     if misplaced:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in misplaced)
         raise InputError(f"{options} cannot be used {'with --train and --test' if args.train else 'without --train'}")
+    for source in (args.train, args.test) if args.train else (args.source,):
+        refuse_inside(Path(args.out), source)
 
 
 def _check_protocol(args: argparse.Namespace) -> None:

@@ -44,6 +44,7 @@ def figures_of(args: argparse.Namespace, plan: Plan, results: Results, sides: li
         "chance": round(1 / len(plan.classes), 4),
         "methods": _ranked(
             {name: _method(args, name, plan, by_seed, sides) for name, by_seed in results.items()},
+            {name: _pooled(plan, by_seed) for name, by_seed in results.items()},
             _held_against(args, plan),
         ),
         "leaks": leaks_of(plan, sides),
@@ -65,19 +66,26 @@ def _databases(args: argparse.Namespace, sides: list[Side]) -> Sequence[str]:
     return (get_protocol(args.protocol).databases if args.protocol else ()) or (sides[-1].dataset,)
 
 
-def _ranked(methods: dict[str, Any], protocol: str | None) -> dict[str, Any]:
-    """The methods with their rank, and what is published of those too far below it, which have none."""
+def _ranked(methods: dict[str, Any], pooled: dict[str, float], protocol: str | None) -> dict[str, Any]:
+    """The methods with their rank, best first; last those without one: with what is published, too far above them."""
     below = undertrained({name: row["spread"]["accuracy"]["mean"] for name, row in methods.items()}, protocol)
-    places = ranks({name: _mean(row["runs"]) for name, row in methods.items()}, below)
+    places = ranks(pooled, below)
     return {
-        name: row | {"rank": places[name], "undertrained": asdict(below[name]) if name in below else None}
-        for name, row in methods.items()
+        name: methods[name]
+        | {
+            "rank": places[name],
+            "ranked_by": pooled[name],
+            "undertrained": asdict(below[name]) if name in below else None,
+        }
+        for name in sorted(methods, key=lambda name: places[name] or len(methods) + 1)
     }
 
 
-def _mean(runs: list[dict[str, Any]]) -> float:
-    """Mean accuracy on new photos; on all where every photo tested on shows people or pictures trained on."""
-    return float(np.mean([run["accuracy"] if run["new_accuracy"] is None else run["new_accuracy"] for run in runs]))
+def _pooled(plan: Plan, by_seed: Mapping[int, Result]) -> float:
+    """Accuracy over the photos of all folds and seeds: new ones, or all where none or every one is new."""
+    new = _new_rows(plan)
+    rows = plan.tested if new is None else new
+    return float(np.mean([result.predicted[rows] == plan.test.label[rows] for result in by_seed.values()]))
 
 
 def size_of(name: str, plan: Plan, results: Results, failed: Mapping[str, Exception]) -> dict[str, Any]:
@@ -132,9 +140,14 @@ def _evaluated(plan: Plan, result: Result, rows: np.ndarray) -> dict[str, Any]:
 
 
 def _new(plan: Plan, result: Result) -> dict[str, Any] | None:
-    """Of the photos of people and pictures that the training photos do not show, where some do."""
+    rows = _new_rows(plan)
+    return None if rows is None else _evaluated(plan, result, rows)["all"]
+
+
+def _new_rows(plan: Plan) -> np.ndarray | None:
+    """The photos of people and pictures that the training photos do not show; None where all are, or none."""
     rows = np.setdiff1d(plan.tested, plan.shared)
-    return _evaluated(plan, result, rows)["all"] if len(plan.shared) and len(rows) else None
+    return rows if len(plan.shared) and len(rows) else None
 
 
 def _runs(plan: Plan, seed: int, result: Result) -> list[dict[str, Any]]:

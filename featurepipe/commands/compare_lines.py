@@ -26,6 +26,7 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
     return [
         *head,
         *_aligned([_cells(name, row) for name, row in document["methods"].items()]),
+        *_too_few(document),
         *_undertrained(document),
         *failed,
         *tests,
@@ -46,11 +47,25 @@ def head_of(document: dict[str, Any]) -> str:
     head += {"known": "", "unknown": ", identity unknown", "shared": ", the same people on both sides"}[
         document["identity"]
     ]
+    if document.get("folds_seed", document["seed"]) != document["seed"]:
+        head += f", folds frozen with seed {document['folds_seed']}"
     if document["shuffled_labels"]:
         head += ", LABELS SHUFFLED"
     if document.get("shared"):
         head += f"; {document['shared']} test photos show people or pictures that train or val hold too"
-    return head
+    for label, count in document["untrained"].items():
+        head += f"; {count} {document['unit']} are labelled {label}, which is not trained on: always wrong"
+    return head + _unread(document)
+
+
+def _unread(document: dict[str, Any]) -> str:
+    """Photos that are in no figure."""
+    counts = document["unread"] if "train" in document else {"source": document["unread"]}
+    return "".join(
+        f"; {count} labelled {document['unit']} of {document[side]} are missing or cannot be read: left out"
+        for side, count in counts.items()
+        if count
+    )
 
 
 def _warning(document: dict[str, Any]) -> list[str]:
@@ -92,6 +107,11 @@ def budget_of(document: dict[str, Any]) -> str:
     if epochs:
         return f"{epochs} epochs"
     return f"{minutes:g} minutes for each fit" if minutes else "the epochs of its own recipe"
+
+
+def _too_few(document: dict[str, Any]) -> list[str]:
+    first = next(iter(document["methods"].values()))  # all are tested on the same photos
+    return [f"too few {first['resampled']} for intervals"] if first["all"]["intervals"]["accuracy"][0] is None else []
 
 
 def _undertrained(document: dict[str, Any]) -> list[str]:
@@ -154,7 +174,7 @@ def _cells(name: str, row: dict[str, Any]) -> dict[str, str]:
         "rank": str(row["rank"] or "-"),
         "method": name,
         "accuracy": f"{part['accuracy']:.4f}",
-        "95 % interval": f"{low:.4f}-{high:.4f}",
+        "95 % interval": "" if low is None else f"{low:.4f}-{high:.4f}",
         "of new photos": f"{row['new']['accuracy']:.4f}" if row["new"] else "",
         "mean +- sd of runs": f"{spread['mean']:.4f} +- {spread['sd']:.4f} ({len(row['runs'])})" if several else "",
         "UAR": f"{part['uar']:.4f}",

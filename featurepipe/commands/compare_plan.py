@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,9 +33,11 @@ from featurepipe.datasets.splits import (
     nested_part,
     rows_by_use,
     sample_keys,
+    small_classes,
 )
 from featurepipe.errors import InputError
 from featurepipe.labels import to_label_set
+from featurepipe.records import Sample
 
 FOLDS = 5
 
@@ -62,6 +64,7 @@ class Plan:
     seen : by method: bool, which of `train` its backbone was trained on; C is not chosen on these
     shared : positions of photos tested on whose people or pictures are among those to fit or choose on too
     further : by name: other parts of the same photos, to set beside: training sizes
+    refused : by method: why it may not be tested on these photos
     """
 
     train: Photos
@@ -71,6 +74,7 @@ class Plan:
     seen: Mapping[str, np.ndarray]
     shared: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     further: Mapping[str, list[Part]] = field(default_factory=dict)
+    refused: Mapping[str, InputError] = field(default_factory=dict)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -85,17 +89,39 @@ class Plan:
 
 def refuse_early(args: argparse.Namespace, sources: list[Source]) -> None:
     """Raise InputError, before faces are looked for, where the labels asked for cannot be there."""
+    fitted = _fitted_labels(args, sources[0].samples)
     if args.train:
-        labelled = [[sample for sample in source.samples if sample.label] for source in sources]
-        fitted = [str(sample.label) for sample in labelled[0] if sample.split not in ("val", "test")]
-        _common_labels(args, fitted, [str(sample.label) for sample in labelled[1]])
+        _common_labels(args, fitted, [str(sample.label) for sample in sources[1].samples if sample.label])
+    elif len({label for label in to_label_set(fitted, label_set(args))[0] if label}) < 2:
+        raise InputError(
+            f"{args.source} has {_listed(fitted)} to fit on: two labels of label set {label_set(args)} are needed to "
+            "compare on; see --help for ways to give labels"
+        )
+
+
+def _fitted_labels(args: argparse.Namespace, samples: list[Sample]) -> list[str]:
+    """The labels of photos that may be fitted on: where the split decides, not of those to choose or to test on."""
+    protocol = get_protocol(args.protocol) if args.protocol else None
+    official = protocol.scheme == "official" if protocol else any(sample.split == "test" for sample in samples)
+    kept = [sample for sample in samples if not (args.train or official) or sample.split not in ("val", "test")]
+    return [str(sample.label) for sample in kept if sample.label]
 
 
 def plan_of(args: argparse.Namespace, sides: list[Side]) -> Plan:
     """The protocol that the arguments ask for, with labels permuted where they ask for the control."""
     plan = _cross_plan(args, *sides) if args.train else _plan(args, sides[0])
     plan = replace(plan, further={**plan.further, **_smaller(args, plan)})
-    return _shuffled(plan, args.seed) if args.shuffle_labels else plan
+    plan = _shuffled(plan, args.seed) if args.shuffle_labels else plan
+    return replace(plan, about=plan.about | {"untrained": _untrained(plan)})
+
+
+def _untrained(plan: Plan) -> dict[str, int]:
+    """How many photos of each label are tested on where none of it is fitted on: no method can get them right."""
+    strangers = [
+        part.test[~np.isin(plan.test.label[part.test].astype(str), plan.train.label[part.fit].astype(str))]
+        for part in plan.parts
+    ]
+    return _counts(plan.test.label[np.concatenate(strangers)])
 
 
 def _smaller(args: argparse.Namespace, plan: Plan) -> dict[str, list[Part]]:
@@ -135,10 +161,9 @@ def _plan(args: argparse.Namespace, side: Side) -> Plan:
     official = protocol.scheme == "official" if protocol else "test" in photos.split
     about, parts, further = (_official if official else _folds)(args, photos, protocol)
     shared = _shared(photos, parts) if official else np.empty(0, np.int64)
-    _refuse_leak(photos, seen, parts)
     about["dropped"] = dict(sorted((Counter(dropped) + Counter(about["dropped"])).items()))
-    about |= {"labels": wanted, "shared": len(shared)} | _named(protocol)
-    return Plan(photos, photos, parts, about, seen, shared, further)
+    about |= {"labels": wanted, "shared": len(shared), "unread": side.unread} | _named(protocol)
+    return Plan(photos, photos, parts, about, seen, shared, further, _leaking(photos, seen, parts))
 
 
 def label_set(args: argparse.Namespace) -> str:
@@ -214,7 +239,12 @@ def _folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) 
     folds = _frozen_folds(args, photos, path) if path.exists() else _new_folds(args, photos, protocol, path)
     by = "content" if folds.identity == "shared" else grouped_by(photos.subject.tolist(), photos.sequence.tolist())
     what = "photos" if by == "content" else GROUPS[by]
-    about = {"protocol": f"{folds.n_folds} folds of {what}", "identity": folds.identity, "dropped": dict(folds.dropped)}
+    about = {
+        "protocol": f"{folds.n_folds} folds of {what}",
+        "identity": folds.identity,
+        "dropped": dict(folds.dropped),
+        "folds_seed": folds.seed,
+    }
     none = np.empty(0, np.int64)
     scheme = protocol.scheme if protocol else "stratified"
     parts = [Part(fit, none, test) for fit, test in folds.parts()]
@@ -247,14 +277,34 @@ def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds
             f"{path} holds folds of protocol {folds.protocol or 'none'}, not of {args.protocol or 'none'}: give the "
             "same --protocol, or another --out"
         )
-    folds.check_samples(photos.content.tolist(), photos.path.tolist())
+    try:
+        folds.check_samples(photos.content.tolist())
+    except InputError as error:
+        raise InputError(f"{path}: {error} (delete {path}, or give another --out)") from error
     if args.folds not in (None, folds.n_folds):
         raise InputError(
             f"{path} holds {folds.n_folds} folds, not {args.folds}: leave out --folds to use them, or give "
             "another --out"
         )
+    _check_dropped(args, photos, folds, path)
     folds.check(photos.subject.tolist())
     return folds
+
+
+def _check_dropped(args: argparse.Namespace, photos: Photos, folds: Folds, path: Path) -> None:
+    """The folds left out the very classes that --min-per-class leaves out, where it is given."""
+    if args.min_per_class is None:
+        return
+    asked = small_classes(photos.label.tolist(), _groups(photos).tolist(), args.min_per_class)
+    if asked != folds.dropped:
+        raise InputError(
+            f"{path} holds folds that leave out {_classes(folds.dropped)}, and --min-per-class {args.min_per_class} "
+            f"leaves out {_classes(asked)}: leave out the option to use them, delete {path}, or give another --out"
+        )
+
+
+def _classes(labels: Collection[str]) -> str:
+    return ", ".join(sorted(labels)) or "no class"
 
 
 def _new_folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None, path: Path) -> Folds:
@@ -283,8 +333,8 @@ def _new_folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | No
     return folds
 
 
-def _refuse_leak(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Part]) -> None:
-    """A backbone that was trained on the photos tested on makes its figures worthless.
+def _leaking(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Part]) -> dict[str, InputError]:
+    """The methods whose backbone was trained on photos tested on, which makes their figures worthless, and the error.
 
     Copies of photos to fit or choose on do not count: every method, whatever its backbone, may know them from there;
     they are told and scored apart as `Plan.shared`.
@@ -293,12 +343,14 @@ def _refuse_leak(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Par
     learnt = [contents[np.concatenate([part.fit, part.choose])] for part in parts]
     own = [part.test[~np.isin(contents[part.test], known)] for part, known in zip(parts, learnt, strict=True)]
     rows = np.concatenate(own)
-    for name, known in seen.items():
-        if leaking := int(known[rows].sum()):
-            raise InputError(
-                f"LEAK: the backbone of {name} was trained on {leaking} of the photos to test on, so its figures would "
-                "mean nothing; compare on other photos, or with a backbone that has not seen them"
-            )
+    return {
+        name: InputError(
+            f"LEAK: the backbone of {name} was trained on {leaking} of the photos to test on, so its figures would "
+            "mean nothing; compare on other photos, or with a backbone that has not seen them"
+        )
+        for name, known in seen.items()
+        if (leaking := int(known[rows].sum()))
+    }
 
 
 def _cross_plan(args: argparse.Namespace, train: Side, test: Side) -> Plan:
@@ -322,6 +374,7 @@ def _cross_plan(args: argparse.Namespace, train: Side, test: Side) -> Plan:
         "chosen_on": len(choose),
         "dropped": dropped,
         "refused": refused,
+        "unread": {"train": train.unread, "test": test.unread},
     }
     if train.dataset == test.dataset:  # names of people of two databases say nothing about one another
         about["same_names"] = int(np.isin(tested.subject, [name for name in set(learnt.subject) if name]).sum())

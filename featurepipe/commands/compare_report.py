@@ -19,6 +19,7 @@ from featurepipe.faces.crops import crop_face
 from featurepipe.faces.images import PhotoError, turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.table import Features
+from featurepipe.names import METHODS
 from featurepipe.records import Face, Framing, Sample
 from featurepipe.report.page import Mistake, write_page
 from featurepipe.report.plots import plot_comparison, plot_confusion, plot_sizes, plot_training
@@ -35,6 +36,7 @@ def write_report(
     out: Path, document: dict[str, Any], facts: Mapping[str, Any], plan: Plan, results: dict[str, Result], side: Side
 ) -> None:
     """Write plots (accuracy.png, confusion-METHOD.png, ...) and report.html into `out`; `side` is the one tested on."""
+    _remove_plots(out)
     plots = _plots(out, document)
     reader = SampleReader()
     try:
@@ -42,6 +44,17 @@ def write_report(
     finally:
         reader.close()
     write_page(out / "report.html", document, facts, plots, mistakes, leak_lines(document["leaks"]))
+
+
+def _remove_plots(out: Path) -> None:
+    """Those of an earlier comparison in the same folder would pass for this one's."""
+    kinds = [f"{kind}-{name}" for name in METHODS for kind in ("confusion", "training")]
+    for name in (*kinds, "accuracy", "sizes"):
+        _plot_file(out, name).unlink(missing_ok=True)
+
+
+def _plot_file(out: Path, name: str) -> Path:
+    return out / f"{name.replace(':', '-')}.png"
 
 
 def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
@@ -56,7 +69,7 @@ def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
             names |= {f"training-{name}": partial(plot_training, histories=histories, title=name)}
     if document["sizes"]:
         names |= {"sizes": partial(plot_sizes, sizes=document["sizes"], title=title)}
-    files = {name: out / f"{name.replace(':', '-')}.png" for name in names}
+    files = {name: _plot_file(out, name) for name in names}
     for name, draw in names.items():
         draw(files[name])
     return {name: file.read_bytes() for name, file in files.items()}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from featurepipe.commands.sequences import read_sequences, sequences_of, whole_sequences
 from featurepipe.commands.steps import (
@@ -24,7 +27,7 @@ from featurepipe.commands.steps import (
 from featurepipe.cost import Cost
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.source import Source
-from featurepipe.errors import InputError
+from featurepipe.errors import FeaturepipeError, InputError, ModelError
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import REGISTRY, load_backbone
 from featurepipe.features.table import Features, FeatureTable
@@ -67,6 +70,7 @@ class Side:
     name : SOURCE as given
     dataset : its reader
     photos : every labelled photo that can be read, whatever its status: one without a face every method gets wrong
+    unread : number of labelled ones that are missing or cannot be read
     features : by method: vectors for an SVM, crops for a CNN, or sequences of crops
     samples : all of SOURCE, with or without label
     costs : by method: what making its input takes for one face; None where that is not counted
@@ -77,6 +81,7 @@ class Side:
     name: str
     dataset: str
     photos: Photos
+    unread: int
     features: dict[str, Features]
     samples: list[Sample]
     costs: dict[str, Cost | None]
@@ -117,20 +122,39 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
     return each
 
 
-def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]) -> list[Side]:
-    """What `read_sources` read, with the faces of all photos found and every method's input extracted."""
+@contextmanager
+def failing_alone(failed: dict[str, FeaturepipeError], name: str) -> Iterator[None]:
+    """What a user can mend, and too little memory on the GPU, fails this method alone: told, and put in `failed`."""
+    try:
+        yield
+    except FeaturepipeError as error:
+        failed[name] = error
+    except torch.OutOfMemoryError as error:
+        failed[name] = ModelError(f"the GPU has too little memory: {error}")
+    if name in failed:
+        tell([f"{name} failed: {failed[name]}"])
+
+
+def extract_sides(
+    args: argparse.Namespace, each: list[tuple[argparse.Namespace, Source]]
+) -> tuple[list[Side], dict[str, FeaturepipeError]]:
+    """What `read_sources` read, with the faces of all photos found and every method's input extracted.
+
+    With why those methods failed whose input cannot be made; raises the last of these errors where none is left.
+    """
     features: list[dict[str, Features]] = [{} for _ in each]
+    inputs, failed = _inputs(args)
     descriptors = _extracted("leak check", _descriptor(args), each) if args.leak_descriptor else [None] * len(each)
-    costs = {}
-    for name in dict.fromkeys(args.methods):
-        backbone = _input_of(args, name)
-        costs[name] = backbone.cost()
-        for by_method, made in zip(features, _extracted(name, backbone, each), strict=True):
-            by_method[name] = made
+    costs = {name: backbone.cost() for name, backbone in inputs.items()}
+    for name in costs:
+        with failing_alone(failed, name):
+            for by_method, made in zip(features, _extracted(name, inputs.pop(name), each), strict=True):
+                by_method[name] = made
+    _need_one(features[0], failed)
     if args.train:
         halves = [next(iter(by_method.values())).face_half for by_method in features]
         tell(face_half_notes(halves[1], halves[0]))
-    return [
+    sides = [
         Side(
             own.source,
             source.dataset,
@@ -142,6 +166,23 @@ def extract_sides(args: argparse.Namespace, each: list[tuple[argparse.Namespace,
         )
         for (own, source), by_method, described in zip(each, features, descriptors, strict=True)
     ]
+    return sides, failed
+
+
+def _inputs(args: argparse.Namespace) -> tuple[dict[str, Backbone], dict[str, FeaturepipeError]]:
+    """What makes each method's input, and why it cannot be loaded: known before an hour is spent on the others."""
+    inputs: dict[str, Backbone] = {}
+    failed: dict[str, FeaturepipeError] = {}
+    for name in dict.fromkeys(args.methods):
+        with failing_alone(failed, name):
+            inputs[name] = _input_of(args, name)
+    _need_one(inputs, failed)
+    return inputs, failed
+
+
+def _need_one(left: Collection[str], failed: dict[str, FeaturepipeError]) -> None:
+    if not left:
+        raise list(failed.values())[-1]
 
 
 def _extracted(name: str, backbone: Backbone, each: list[tuple[argparse.Namespace, Source]]) -> list[Features]:
@@ -162,18 +203,18 @@ def of_sequences(args: argparse.Namespace) -> bool:
     return any(name in BASELINES and get_baseline(name).timeline for name in args.methods)
 
 
-def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, dict[str, Features]]:
-    """The labelled photos of one SOURCE, or its sequences, and every method's input for them."""
+def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, int, dict[str, Features]]:
+    """The labelled photos of one SOURCE, or its sequences, how many cannot be read, and every method's input."""
     if not of_sequences(own):
         samples = FeatureTable.open(own.table).samples()
-        return _photos(samples, np.arange(samples.num_rows), own.source), features
+        return *_photos(samples, np.arange(samples.num_rows), own.source), features
     sequences = sequences_of(own.table, own.source)
     whole = dict(features)
     for name in features:
         if name in BASELINES and (timeline := get_baseline(name).timeline):
             taken = sequences.features(features[name], timeline)
             whole[name] = dataclasses.replace(taken, sample=sequences.peak[taken.sample])
-    return _photos(sequences.samples, sequences.peak, own.source), whole
+    return *_photos(sequences.samples, sequences.peak, own.source), whole
 
 
 def _alone(args: argparse.Namespace) -> argparse.Namespace:
@@ -221,8 +262,8 @@ def _weights_of(args: argparse.Namespace, name: str) -> str | None:
     return args.weights if name not in BASELINES and learnt[:1] == [_backbone_of(name)] else None
 
 
-def _photos(samples: pa.Table, place: np.ndarray, source: str) -> Photos:
-    """The labelled ones of samples, whose places among all of SOURCE are `place`, int64 (n,).
+def _photos(samples: pa.Table, place: np.ndarray, source: str) -> tuple[Photos, int]:
+    """The labelled ones of samples, whose places among all of SOURCE are `place`, int64 (n,); and those left out.
 
     Files that could not be read have no content key to put them into a fold by: they are left out, and counted.
     """
@@ -233,5 +274,5 @@ def _photos(samples: pa.Table, place: np.ndarray, source: str) -> Photos:
     if lost := int(known.sum()) - len(rows):
         tell([f"{lost} labelled photos are missing or cannot be read: left out ({source})"])
     if not len(rows):
-        raise InputError(f"{source} has no labelled photo to compare on; see --help for ways to give labels")
-    return Photos(place[rows], **{name: column[rows] for name, column in columns.items()})
+        raise InputError(f"{source} has no labelled photo that can be read: look whether its files are there")
+    return Photos(place[rows], **{name: column[rows] for name, column in columns.items()}), lost

@@ -155,6 +155,12 @@ def held_out(
     return fit[kept], fit[held]
 
 
+def refuse_inside(out: Path, source: str) -> None:
+    """Raise InputError where what is written into `out` would be read as photos of SOURCE next time."""
+    if out.resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(f"{out} lies in {source}, whose photos its pictures would join next time: give another --out")
+
+
 def table_of(args: argparse.Namespace, default: Path) -> Path:
     """The feature table to use: the one asked for, else `default`."""
     return Path(args.table) if args.table else default

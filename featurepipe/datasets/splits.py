@@ -34,7 +34,7 @@ class Folds:
 
     Parameters
     ----------
-    keys : one per sample, in order: content key and path (`sample_keys`)
+    keys : one per sample, in order: content key and path (`sample_keys`); the path is for people to read
     fold_of : int (n,), the fold whose test part holds the sample; DROPPED for a sample of a class left out
     n_folds, seed : as given to `make_folds`
     identity : "known": no person is in two folds; "unknown": some samples' subjects are not known; "shared": folds that
@@ -74,16 +74,19 @@ class Folds:
                 "figures from these folds would not be of unseen people; make the folds anew"
             )
 
-    def check_samples(self, contents: Sequence[str], paths: Sequence[str]) -> None:
-        """Raise InputError unless these are, in this order, the samples that the folds were made for."""
-        keys = sample_keys(contents, paths)
-        if keys == self.keys:
+    def check_samples(self, contents: Sequence[str]) -> None:
+        """Raise InputError unless these are, in this order, the samples that the folds were made for.
+
+        They are known by content, wherever they lie; each copy of one picture counts.
+        """
+        ours = [key.partition(" ")[0] for key in self.keys]
+        if ours == list(contents):
             return
-        missing, extra = len(set(self.keys) - set(keys)), len(set(keys) - set(self.keys))
+        missing, extra = Counter(ours) - Counter(contents), Counter(contents) - Counter(ours)
         raise InputError(
-            f"the folds are for {len(self.keys)} samples and do not fit these {len(keys)}: {missing} of theirs are "
-            f"missing, {extra} are not known to them"
-            + (", the order differs" if not missing and not extra else "")
+            f"the folds are for {len(ours)} photos and do not fit these {len(contents)}: {missing.total()} of theirs "
+            f"are missing, {extra.total()} are not known to them"
+            + ("" if missing or extra else ", the order differs")
             + "; give the same SOURCE, or make the folds anew"
         )
 
@@ -224,14 +227,23 @@ def make_folds(
     identity = _identity(subjects, by)
     groups = groups_of(contents, subjects, sequences)
     unit = GROUPS[grouped_by(subjects, sequences)]
+    dropped = small_classes(labels, groups, min_per_class)
     sizes = _groups_per_class(labels, groups)
-    kept = {label for label, size in sizes.items() if size >= min_per_class}
-    _check_sizes({label: sizes[label] for label in kept}, n_folds, unit)
-    rows = [row for row, label in enumerate(labels) if label in kept]
+    _check_sizes({label: size for label, size in sizes.items() if label not in dropped}, n_folds, unit)
+    rows = [row for row, label in enumerate(labels) if label not in dropped]
     fold_of = np.full(len(labels), DROPPED, dtype=np.int64)
     fold_of[rows] = _assign([labels[row] for row in rows], [groups[row] for row in rows], [1.0] * n_folds, seed)
-    dropped = dict(sorted(Counter(label for label in labels if label not in kept).items()))
     return Folds(sample_keys(contents, paths), fold_of, n_folds, seed, identity, dropped)
+
+
+def small_classes(labels: Sequence[str], groups: Sequence[str], min_per_class: int) -> dict[str, int]:
+    """Classes with fewer groups (`groups_of`) than this, sorted, and how many samples each has.
+
+    >>> small_classes(["anger", "fear", "fear", "anger"], ["a", "a", "a", "b"], 2)
+    {'fear': 2}
+    """
+    sizes, samples = _groups_per_class(labels, groups), Counter(labels)
+    return {label: samples[label] for label in sorted(sizes) if sizes[label] < min_per_class}
 
 
 def deal_folds(

@@ -25,6 +25,9 @@ BINS = 15
 LEVEL = 0.95
 """Coverage of the bootstrap intervals."""
 
+MIN_SUBJECTS = 5
+"""Fewer subjects resampled say nothing of others: of one every draw is the same."""
+
 
 def count(truth: np.ndarray, predicted: np.ndarray, k: int) -> np.ndarray:
     """Confusion counts int (k, k + 1): rows truth, columns prediction, the last column for no prediction."""
@@ -194,7 +197,8 @@ def evaluate(
     predicted : (n,) labels, None where there is no prediction (no face, or the photo could not be read)
     probabilities : (n, k) columns as `classes`, rows without a prediction ignored; None where there are none
     classes : (k,) the classifier's labels
-    subjects : (n,) who is in the photo; intervals resample subjects where all are known, else photos
+    subjects : (n,) who is in the photo; intervals resample subjects where all are known, else photos; their ends are
+        None where there are fewer than MIN_SUBJECTS
     outputs : (n, k) what squared errors are of, where not the probabilities: the sigmoids these are made of
 
     Returns
@@ -217,12 +221,13 @@ def evaluate(
 
     def part(rows: np.ndarray) -> dict[str, Any]:
         own = None if groups is None else groups[rows]
-        intervals = bootstrap(t[rows], p[rows], len(names), own, resamples=resamples, seed=seed)
+        few = own is not None and len(set(own)) < MIN_SUBJECTS
+        ends = {} if few else bootstrap(t[rows], p[rows], len(names), own, resamples=resamples, seed=seed)
         figures = _agreement(count(t[rows], p[rows], len(names)), names)
         return (
             figures
             | _probabilistic(_rows(probabilities, rows), _rows(outputs, rows), t[rows])
-            | {"intervals": {name: [_number(end) for end in ends] for name, ends in intervals.items()}}
+            | {"intervals": {name: [_number(end) for end in ends.get(name, (np.nan, np.nan))] for name in AGREEMENT}}
         )
 
     return {

@@ -56,7 +56,7 @@ def _of_method(name: str, row: Mapping[str, Any]) -> Iterator[Row]:
         for figure in ("accuracy", "uar", "macro_f1", "new_accuracy", "epochs"):
             yield name, over, "", figure, run[figure]
     yield from _spread(name, "", row["spread"])
-    for figure in ("rank", "coverage", "fit_seconds", "predict_seconds"):
+    for figure in ("rank", "ranked_by", "coverage", "fit_seconds", "predict_seconds"):
         yield name, "", "", figure, row[figure]
     for figure, value in (row["cost"] or {}).items():
         yield name, "", "", figure, value
