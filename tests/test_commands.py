@@ -202,6 +202,27 @@ class TestFitAndClassify:
             assert (document["scores"]["all"]["photos"], document["scores"]["leak"]) == (scored, leak)
             assert "truth" in document["predictions"][0]
 
+    @pytest.mark.parametrize("kind", ["svm", "cnn"])
+    def test_photos_without_any_face_have_rows_with_a_status(self, kind, table, weights, tmp_path, capsys):
+        """In a fresh table, which has then no vector at all."""
+        from PIL import Image
+
+        Image.new("RGB", (120, 120), "white").save(tmp_path / "blank.png")
+        (tmp_path / "s.csv").write_text("path,label\nblank.png,anger\ngone.png,fear")
+        model = tmp_path / "model"
+        if kind == "svm":
+            assert run("fit_svm", table, "--model", model, "--weights", weights, "--folds", 2, "--C", 1) == 0
+        else:
+            shutil.copy(weights, model)
+        words = ("classify", tmp_path / "s.csv", "--model", model, "--out", tmp_path / "o", "--workers", 0)
+        words = (*words, "--pictures", "--prior", "anger=0.5", *(("--weights", weights) if kind == "svm" else ()))
+        assert run(*words) == 0, capsys.readouterr().err
+        rows = rows_of(tmp_path / "o" / "predictions.csv")
+        assert [(row["status"], row["label"], row["p_anger"]) for row in rows] == [
+            ("no_face", "", ""),
+            ("missing", "", ""),
+        ]
+
     def test_names_of_any_kind(self, rendered, tmp_path, capsys):
         """Bytes that are not UTF-8, line breaks, and a name as long as a file system takes."""
         photos = tmp_path / "photos"

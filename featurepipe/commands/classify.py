@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
             f"--pictures would put photos into {args.source}, to be classified next time: give another --out"
         )
     model = load_model(args.model) if args.model else load_model(shipped_svm())
+    prior = prior_of(args, model)
     source = read_sequences(args) if timeline_of(model) else samples_of(args)
     keep_faces_of(args, model, source)
     out = Path(args.out)
@@ -67,13 +68,13 @@ def run(args: argparse.Namespace) -> int:
     summary = fill_table(args, source, table, features_by)
     samples, photos, features = to_classify(args, model, table, source.samples, read_features(table, features_by))
     tell(_face_notes(features.face_half, model))
-    probabilities, prior = probabilities_of(args, model, features.X)
+    probabilities = probabilities_of(model, features.X, prior)
     predictions = Predictions(samples, features, model.labels, probabilities)
     figures = scores(predictions, seen_by(model, features, args.weights)) if predictions.labelled else None
     document = {
         "model": args.model or "shipped",
         "classes": model.labels,
-        "prior": prior,
+        "prior": None if prior is None else dict(zip(model.labels, prior.round(6).tolist(), strict=True)),
         "recipe": {"features": features.feature_half, "faces": features.face_half},
         "extraction": dataclasses.asdict(summary),
         "scores": figures,
@@ -87,16 +88,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def probabilities_of(
-    args: argparse.Namespace, model: Model, X: np.ndarray
-) -> tuple[np.ndarray, dict[str, float] | None]:
-    """Probabilities float64 (n, k) of vectors or crops, and the prior they are for; None: that of training."""
-    probabilities = model.predict_proba(X)
+def prior_of(args: argparse.Namespace, model: Model) -> np.ndarray | None:
+    """How frequent each class is by --prior, float64 (k,); None: as in training. Raises InputError."""
     if not args.prior:
-        return probabilities, None
-    trained = trained_shares(model.training, model.labels)
-    prior = full_prior(dict(args.prior), model.labels, trained)
-    return with_prior(probabilities, trained, prior), dict(zip(model.labels, prior.round(6).tolist(), strict=True))
+        return None
+    if twice := [label for label, count in Counter(label for label, _ in args.prior).items() if count > 1]:
+        raise InputError(f"--prior names {', '.join(twice)} more than once: name each label once")
+    return full_prior(dict(args.prior), model.labels, trained_shares(model.training, model.labels))
+
+
+def probabilities_of(model: Model, X: np.ndarray, prior: np.ndarray | None) -> np.ndarray:
+    """Probabilities float64 (n, k) of vectors or crops, for where classes are as frequent as `prior` says."""
+    if not len(X):  # without a face the table may hold no vector at all, and then does not know their length
+        return np.zeros((0, len(model.labels)))
+    probabilities = model.predict_proba(X)
+    if prior is None:
+        return probabilities
+    return with_prior(probabilities, trained_shares(model.training, model.labels), prior)
 
 
 def timeline_of(model: Model) -> Timeline | None:
