@@ -115,7 +115,7 @@ def _fit_svm(commands: Commands) -> None:
     )
     parser.add_argument("table", metavar="TABLE", help="a feature table made by bin/extract")
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted SVM goes")
-    parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
+    _add_store(parser)
     parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
     parser.add_argument("--C", type=_positive_float, nargs="+", metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
@@ -149,7 +149,9 @@ def _classify(commands: Commands) -> None:
     _add_source(parser)
     parser.add_argument("--model", metavar="FILE", help="an SVM or a CNN; default: the SVM that ships")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the predictions go")
-    parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
+    parser.add_argument(
+        "--table", metavar="DIR", help="feature table to use, which then describes this SOURCE; default: OUT/table"
+    )
     parser.add_argument("--pictures", action="store_true", help="also write the photos with boxes and labels")
     parser.add_argument(
         "--prior",
@@ -339,7 +341,7 @@ def _export(commands: Commands) -> None:
     parser.add_argument("table", metavar="TABLE")
     parser.add_argument("--to", required=True, choices=EXPORTS)
     parser.add_argument("--out", type=_new_file, required=True, metavar="FILE")
-    parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
+    _add_store(parser)
 
 
 def _render(commands: Commands) -> None:
@@ -415,6 +417,14 @@ def _add_backbone(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--views", type=int, choices=(1, 2, 10), help="fer-vgg: views averaged; default: its record's")
     _add_weights(group)
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="whose vectors, where the table holds several; of several stores of one backbone, a store's name",
+    )
 
 
 def _add_weights(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

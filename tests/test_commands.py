@@ -116,6 +116,48 @@ class TestFitAndClassify:
         assert run(*words, "--table", own, "--recipe", tmp_path / "r.toml", "--workers", 0) == 0
         assert run("fit_svm", own, "--model", tmp_path / "svm.pkl", "--weights", weights, "--folds", 2, "--C", 1) == 0
         assert load_model(tmp_path / "svm.pkl").recipe["features"]["backbone"] == "fer-vgg"
+        assert run("fit_svm", own, "--model", tmp_path / "svm.pkl", "--backbone", "pixels") == 2
+        assert "holds vectors of fer-vgg-" in capsys.readouterr().err
+
+    def test_one_of_two_stores_of_a_backbone_is_chosen_by_its_name(self, rendered, weights, tmp_path, capsys):
+        own, source = tmp_path / "table", rendered / "samples.csv"
+        for views in (2, 1):
+            words = ("extract", source, "--table", own, "--weights", weights, "--workers", 0, "--detector", "none")
+            assert run(*words, "--views", views) == 0
+        words = ("fit_svm", own, "--model", tmp_path / "svm.pkl", "--weights", weights, "--folds", 2, "--C", 1)
+        capsys.readouterr()
+        assert run(*words, "--backbone", "fer-vgg") == 2
+        said = capsys.readouterr().err
+        assert "holds more than one store of 'fer-vgg'" in said
+        second = said.rpartition(", ")[2].strip()
+        assert run(*words, "--backbone", second) == 0
+        assert load_model(tmp_path / "svm.pkl").recipe["features"]["views"] == 2
+        assert run("export", own, "--to", "csv", "--out", tmp_path / "f.csv", "--backbone", second) == 0
+        assert run(*words, "--backbone", "hog") == 2
+        assert "does not hold 'hog': choose one of fer-vgg-" in capsys.readouterr().err
+
+    def test_a_classify_into_the_table_does_not_change_what_is_fitted_on(self, rendered, weights, tmp_path, capsys):
+        """Classifying keeps all faces of a photo, fitting takes the largest."""
+        from PIL import Image
+
+        pair = [Image.open(rendered / f"subject-00{number}" / "fear-0.jpg") for number in (0, 1)]
+        both = Image.new("RGB", (440, 220))
+        for place, photo in zip((0, 220), pair, strict=True):
+            both.paste(photo, (place, 0))
+        both.save(tmp_path / "both.png")
+        lines = [f"{photo},{photo.name.partition('-')[0]}" for photo in sorted(rendered.rglob("subject-00[23]/*.jpg"))]
+        (tmp_path / "s.csv").write_text("\n".join(["path,label", "both.png,fear", *lines]))
+        own, model = tmp_path / "t", tmp_path / "svm.pkl"
+        fit = ("fit_svm", own, "--model", model, "--weights", weights, "--folds", 2, "--C", 1, "--json")
+        assert run("extract", tmp_path / "s.csv", "--table", own, "--weights", weights, "--workers", 0) == 0
+        assert run(*fit) == 0
+        words = ("classify", tmp_path / "s.csv", "--model", model, "--weights", weights, "--workers", 0)
+        assert run(*words, "--table", own, "--out", tmp_path / "o") == 0
+        assert len(rows_of(tmp_path / "o" / "predictions.csv")) == 18
+        capsys.readouterr()
+        assert run(*fit) == 0
+        assert sum(summary_of(capsys)["samples"].values()) == 17
+        assert load_model(model).recipe["faces"]["policy"] == "largest"
 
     def test_rendered_faces_of_new_people(self, table, weights, tmp_path, capsys):
         """Even fc7 of an untrained network carries enough for far more than chance (0.125)."""

@@ -19,8 +19,9 @@ from featurepipe.progress import bar
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit on the table's training rows, choose C on its val rows or by folds, save, print the summary."""
-    features = read_vectors(args.table, args.backbone)
+    """Fit on the table's training photos, choose C on its val photos or by folds, save, print the summary."""
+    # Not as the last command left it: a classify that shared the table has kept all faces.
+    features = read_vectors(args.table, args.backbone, policy="largest")
     fit, choose = training_rows(features, args.min_per_class)
     if not len(fit):
         raise InputError(f"{args.table} has no labelled face to fit on; give a SOURCE with labels to bin/extract")
