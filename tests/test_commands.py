@@ -239,9 +239,12 @@ class TestFitAndClassify:
             capsys.readouterr()
             words = ("classify", tmp_path / source, "--model", model, "--out", tmp_path / "out", "--table", table)
             assert run(*words, "--workers", 0) == 0
-            assert ("LEAK" in capsys.readouterr().out) is bool(leak)
+            said = capsys.readouterr().out
+            assert ("LEAK" in said) is bool(leak)
+            assert ("on the photos of split test (16)" if source == "s.csv" else "on all photos (16)") in said
             document = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
             assert (document["scores"]["all"]["photos"], document["scores"]["leak"]) == (scored, leak)
+            assert document["scores"]["part"] == ("test" if source == "s.csv" else "all")
             assert "truth" in document["predictions"][0]
 
     @pytest.mark.parametrize("kind", ["svm", "cnn"])
@@ -264,6 +267,41 @@ class TestFitAndClassify:
             ("no_face", "", ""),
             ("missing", "", ""),
         ]
+
+    def test_labels_the_model_does_not_know_are_said_to_be_wrong(self, rendered, weights, tmp_path, capsys):
+        """A model of anger and fear."""
+        photos = [f"{rendered}/subject-000/{label}-0.jpg,{label}" for label in ("anger", "happiness", "fear")]
+        (tmp_path / "s.csv").write_text("\n".join(["path,label", *photos, photos[1]]))
+        words = ("classify", tmp_path / "s.csv", "--model", weights, "--out", tmp_path / "o", "--workers", 0)
+        assert run(*words) == 0
+        assert "2 photos are labelled happiness, which the model does not know: always wrong" in capsys.readouterr().out
+        document = json.loads((tmp_path / "o" / "predictions.json").read_text(encoding="utf-8"))
+        assert document["scores"]["unknown"] == {"happiness": 2}
+
+    def test_pictures_of_an_earlier_run_are_gone(self, rendered, weights, tmp_path, capsys):
+        out = tmp_path / "o"
+        words = ("--model", weights, "--out", out, "--workers", 0, "--pictures")
+        assert run("classify", rendered / "subject-000", *words) == 0
+        (out / "pictures" / "mine.png").touch()
+        assert run("classify", rendered / "subject-001" / "fear-0.jpg", *words) == 0
+        assert sorted(path.name for path in (out / "pictures").iterdir()) == ["00000-fear-0.png", "mine.png"]
+        assert run("classify", out / "pictures" / "00000-fear-0.png", *words) == 0
+        assert (out / "pictures" / "00000-fear-0.png").exists()
+        assert run("classify", out / "pictures", *words) == 2
+        assert "give another --out" in capsys.readouterr().err
+
+    def test_a_model_of_face_crops_says_nothing_of_photos_cut_as_it_asks(self, rendered, weights, tmp_path, capsys):
+        own, model = tmp_path / "t", tmp_path / "svm.pkl"
+        words = ("extract", rendered / "samples.csv", "--detector", "none", "--weights", weights, "--workers", 0)
+        assert run(*words, "--table", own) == 0
+        assert run("fit_svm", own, "--model", model, "--weights", weights, "--folds", 2, "--C", 1) == 0
+        photo = rendered / "subject-000" / "anger-0.jpg"
+        words = ("classify", photo, "--model", model, "--weights", weights, "--workers", 0, "--out", tmp_path / "o")
+        capsys.readouterr()
+        assert run(*words) == 0
+        assert "otherwise than when the model was fitted" not in capsys.readouterr().err
+        assert run(*words, "--margin", 0.6) == 0
+        assert "otherwise than when the model was fitted" in capsys.readouterr().err
 
     def test_names_of_any_kind(self, rendered, tmp_path, capsys):
         """Bytes that are not UTF-8, line breaks, and a name as long as a file system takes."""
