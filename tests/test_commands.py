@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from command_helpers import WORDS
 
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
@@ -218,6 +219,7 @@ class TestFitAndClassify:
         assert run(*words, weights) == 0
         captured = capsys.readouterr()
         assert "1 of 9 val photos are copies of training photos" in captured.err
+        assert json.loads(captured.out)["identity"] == "unknown"
         summary = json.loads(captured.out)
         assert summary["chosen_on"] == "validation"
         assert sum(summary["samples"].values()) == 48
@@ -572,11 +574,13 @@ class TestErrors:
         assert main(list(words)) == 2
         assert "error: " in capsys.readouterr().err
 
-    def test_models_that_cannot_be_written_are_no_traceback(self, table, tmp_path, capsys):
-        words = ("fit_svm", table, "--folds", 4, "--C", 1, "--model")
+    def test_models_that_cannot_be_written_are_said_before_the_work(self, table, rendered, tmp_path, capsys):
         (tmp_path / "file").touch()
-        assert run(*words, tmp_path / "file" / "svm.pkl") == 2
-        assert "error: " in capsys.readouterr().err
+        cnn = ("fit_cnn", rendered / "samples.csv", "--arch", "seed_cnn", "--table", tmp_path / "t")
+        for words in (("fit_svm", table, "--folds", 4, "--C", 1), cnn):
+            assert run(*words, "--model", tmp_path / "file" / "model") == 2
+            assert "cannot be written" in capsys.readouterr().err
+        assert not (tmp_path / "t").exists()
 
     @pytest.mark.parametrize(
         ("words", "said"),
@@ -601,3 +605,37 @@ class TestErrors:
         assert run("extract", photos, "--table", tmp_path / "t", "--weights", weights, "--workers", 0) == 0
         assert run("fit_svm", tmp_path / "t", "--model", tmp_path / "m") == 2
         assert "no labelled face" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("split", "words", "said"),
+        [
+            ("test", (), "of 9 photos 8 are labelled, and of these 7 in split test, 1 missing"),
+            ("train", ("--min-per-class", 9), "7 of classes with fewer than --min-per-class photos, 1 missing"),
+        ],
+    )
+    def test_where_labelled_photos_went(self, split, words, said, rendered, weights, tmp_path, capsys):
+        photos = [f"{rendered}/subject-000/{label}-0.jpg" for label in WORDS]
+        lines = [f"{photo},{label},{split}" for photo, label in zip(photos[:7], WORDS, strict=False)]
+        lines += [f"gone.jpg,anger,{split}", f"{photos[7]},,"]
+        (tmp_path / "s.csv").write_text("\n".join(["path,label,split", *lines]))
+        extract = ("extract", tmp_path / "s.csv", "--table", tmp_path / "t", "--weights", weights, "--workers", 0)
+        assert run(*extract, "--detector", "none") == 0
+        assert run("fit_svm", tmp_path / "t", "--model", tmp_path / "m", *words) == 2
+        assert said in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            (
+                ("a.jpg,,", "b.jpg,,"),
+                "nothing to fit on, and at least two labels are needed: of 2 photos 0 are labelled",
+            ),
+            (("a.jpg,fear,", "b.jpg,joy,test"), "has fear to fit on"),
+            (("a.jpg,fear,test", "b.jpg,joy,test"), "2 are labelled, 0 of them in split train"),
+        ],
+    )
+    def test_a_cnn_without_two_labels_is_refused_before_faces_are_looked_for(self, lines, said, tmp_path, capsys):
+        (tmp_path / "s.csv").write_text("\n".join(["path,label,split", *lines]))
+        assert run("fit_cnn", tmp_path / "s.csv", "--arch", "seed_cnn", "--model", tmp_path / "m") == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "m.table").exists()

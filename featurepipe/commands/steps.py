@@ -7,6 +7,7 @@ import dataclasses
 import json
 import platform
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     tell(summary.notes)
     tell(hints(source, spec, summary))
     return summary
+
+
+def check_new_file(path: str | Path) -> None:
+    """Make the folder of a file to be written. Raises InputError where it cannot be: now, not after hours of work."""
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error}): name a file in a folder that takes new files") from error
 
 
 def crops_for(framing: Framing) -> Pixels:
