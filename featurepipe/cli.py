@@ -297,12 +297,17 @@ def _weights(commands: Commands) -> None:
         "bin/weights fetch vgg-face",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="every record and where its file is")
-    fetch = actions.add_parser("fetch", help="download and verify")
+    listing = _command(actions, "list", "every record and where its file is", "bin/weights list")
+    fetch = _command(actions, "fetch", "download and verify", "bin/weights fetch vgg-face")
     fetch.add_argument("name", metavar="NAME")
-    verify = actions.add_parser("verify", help="hash the stored file again")
+    verify = _command(actions, "verify", "hash the stored file again", "bin/weights verify vgg-face")
     verify.add_argument("name", metavar="NAME", nargs="?", help="default: every file that is here")
-    convert = actions.add_parser("convert", help="an original VGG-Face file to our safetensors layout")
+    convert = _command(
+        actions,
+        "convert",
+        "an original VGG-Face file to our safetensors layout",
+        "bin/weights convert VGG_FACE.caffemodel",
+    )
     convert.add_argument(
         "file", metavar="FILE", help="VGG_FACE.caffemodel, vgg_face_weights.h5, ...dag.pth, VGG_FACE.t7"
     )
@@ -321,8 +326,18 @@ def _datasets(commands: Commands) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     parser.set_defaults(action="list")
-    listing = actions.add_parser("list", help="what each one holds, its licence and where to ask for it (default)")
-    verify = actions.add_parser("verify", help="count a copy against the official figures and decode every picture")
+    listing = _command(
+        actions,
+        "list",
+        "what each one holds, its licence and where to ask for it (default)",
+        "bin/datasets list",
+    )
+    verify = _command(
+        actions,
+        "verify",
+        "count a copy against the official figures and decode every picture",
+        "bin/datasets verify ckplus CK+/ --strict",
+    )
     verify.add_argument("name", metavar="NAME", choices=DATABASES, help=", ".join(DATABASES))
     verify.add_argument("root", metavar="ROOT", help="the copy, or a folder that holds it")
     verify.add_argument("--strict", action="store_true", help="exit with code 2 on any difference")
@@ -342,6 +357,7 @@ def _export(commands: Commands) -> None:
     parser.add_argument("--to", required=True, choices=EXPORTS)
     parser.add_argument("--out", type=_new_file, required=True, metavar="FILE")
     _add_store(parser)
+    _add_running(parser, "json")
 
 
 def _render(commands: Commands) -> None:

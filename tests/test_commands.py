@@ -79,7 +79,9 @@ class TestExtract:
         assert run("extract", copy / "new.csv", "--table", own, "--weights", weights, "--workers", 0, "--json") == 0
         summary = summary_of(capsys)
         assert (summary["detections"], summary["forwards"]) == (0, 0)
-        assert run("export", own, "--to", "csv", "--out", tmp_path / "f.csv") == 0
+        assert run("export", own, "--to", "csv", "--out", tmp_path / "f.csv", "--json") == 0
+        document = summary_of(capsys)
+        assert (document["out"], document["format"], document["rows"]) == (str(tmp_path / "f.csv"), "csv", 64)
         assert {row["label"] for row in rows_of(tmp_path / "f.csv")} == {"happiness"}
 
     def test_a_second_backbone_detects_nothing(self, rendered, table, tmp_path, capsys):
