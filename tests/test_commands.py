@@ -225,6 +225,8 @@ class TestFitAndClassify:
         summary = json.loads(captured.out)
         assert summary["chosen_on"] == "validation"
         assert sum(summary["samples"].values()) == 48
+        assert run(*words[:-2], "--weights", weights) == 0
+        assert "(grouped by none, identity unknown)" in capsys.readouterr().out
         assert run(*words, tmp_path / "gone") == 2
         assert "no weights file" in capsys.readouterr().err
 
@@ -576,11 +578,15 @@ class TestErrors:
         assert main(list(words)) == 2
         assert "error: " in capsys.readouterr().err
 
-    def test_models_that_cannot_be_written_are_said_before_the_work(self, table, rendered, tmp_path, capsys):
+    def test_files_that_cannot_be_written_are_said_before_the_work(self, table, weights, rendered, tmp_path, capsys):
         (tmp_path / "file").touch()
-        cnn = ("fit_cnn", rendered / "samples.csv", "--arch", "seed_cnn", "--table", tmp_path / "t")
-        for words in (("fit_svm", table, "--folds", 4, "--C", 1), cnn):
-            assert run(*words, "--model", tmp_path / "file" / "model") == 2
+        beyond, source, own = tmp_path / "file" / "x", rendered / "samples.csv", tmp_path / "t"
+        for words in (
+            ("fit_svm", table, "--folds", 4, "--C", 1, "--model", beyond),
+            ("fit_cnn", source, "--arch", "seed_cnn", "--table", own, "--model", beyond),
+            ("classify", source, "--model", weights, "--table", own, "--out", beyond),
+        ):
+            assert run(*words) == 2
             assert "cannot be written" in capsys.readouterr().err
         assert not (tmp_path / "t").exists()
 
@@ -612,7 +618,7 @@ class TestErrors:
         ("split", "words", "said"),
         [
             ("test", (), "of 9 photos 8 are labelled, and of these 7 in split test, 1 missing"),
-            ("train", ("--min-per-class", 9), "7 of classes with fewer than --min-per-class photos, 1 missing"),
+            ("train", ("--min-per-class", 9), "7 of classes with fewer than 9 (--min-per-class), 1 missing"),
         ],
     )
     def test_where_labelled_photos_went(self, split, words, said, rendered, weights, tmp_path, capsys):

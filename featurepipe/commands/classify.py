@@ -15,6 +15,7 @@ from PIL import Image
 from featurepipe.commands.predictions import Predictions, write_predictions
 from featurepipe.commands.sequences import read_sequences, sequences_of
 from featurepipe.commands.steps import (
+    check_new_file,
     content_codes,
     crops_for,
     fill_table,
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     source = read_sequences(args) if timeline_of(model) else samples_of(args)
     keep_faces_of(args, model, source)
     out = Path(args.out)
+    check_new_file(out / "predictions.csv")
     table = table_of(args, out / "table")
     features_by = features_for(args, model, source, table)
     summary = fill_table(args, source, table, features_by)

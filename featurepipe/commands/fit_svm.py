@@ -79,15 +79,16 @@ def training_rows(
     kept = [label for label in counts if label not in small]
     fit, choose = fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
     if not len(fit):
-        raise InputError(_nothing_left(table))
+        raise InputError(_nothing_left(table, min_per_class))
     copies = np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
     return fit, leave_out(choose, copies, "are copies of training photos")
 
 
-def _nothing_left(table: str | Path) -> str:
+def _nothing_left(table: str | Path, min_per_class: int | None) -> str:
     """What to say where nothing in a table is left to fit on: where its labelled photos went."""
     samples = FeatureTable.open(table).samples().select(["label", "status", "split"]).to_pylist()
-    gone = Counter(_why_not(row["status"], row["split"]) for row in samples if row["label"])
+    last = f"of classes with fewer than {min_per_class} (--min-per-class)" if min_per_class else "in no sequence"
+    gone = Counter(_why_not(row["status"], row["split"]) or last for row in samples if row["label"])
     listed = ", ".join(f"{count} {why}" for why, count in gone.items())
     return (
         f"no labelled face to fit on: of {len(samples)} photos {gone.total()} are labelled"
@@ -96,10 +97,11 @@ def _nothing_left(table: str | Path) -> str:
     )
 
 
-def _why_not(status: str, split: str | None) -> str:
+def _why_not(status: str, split: str | None) -> str | None:
+    """Why a photo is not one to fit on, as far as it says itself."""
     if status != "ok":
         return _GONE[status]
-    return f"in split {split}" if split in ("val", "test") else "of classes with fewer than --min-per-class photos"
+    return f"in split {split}" if split in ("val", "test") else None
 
 
 def soft_labels_of(args: argparse.Namespace, features: Features, rows: np.ndarray) -> np.ndarray | None:
