@@ -126,7 +126,7 @@ def _fit_svm(commands: Commands) -> None:
     )
     parser.add_argument("table", metavar="TABLE", help="a feature table made by bin/extract")
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted SVM goes")
-    parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
+    _add_store(parser)
     parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
     parser.add_argument("--C", type=_cost, nargs="+", metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
@@ -160,7 +160,9 @@ def _classify(commands: Commands) -> None:
     _add_source(parser)
     parser.add_argument("--model", metavar="FILE", help="an SVM or a CNN; default: the SVM that ships")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the predictions go")
-    parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
+    parser.add_argument(
+        "--table", metavar="DIR", help="feature table to use, which then describes this SOURCE; default: OUT/table"
+    )
     parser.add_argument("--pictures", action="store_true", help="also write the photos with boxes and labels")
     parser.add_argument(
         "--prior",
@@ -306,12 +308,17 @@ def _weights(commands: Commands) -> None:
         "bin/weights fetch vgg-face",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="every record and where its file is")
-    fetch = actions.add_parser("fetch", help="download and verify")
+    listing = _command(actions, "list", "every record and where its file is", "bin/weights list")
+    fetch = _command(actions, "fetch", "download and verify", "bin/weights fetch vgg-face")
     fetch.add_argument("name", metavar="NAME")
-    verify = actions.add_parser("verify", help="hash the stored file again")
+    verify = _command(actions, "verify", "hash the stored file again", "bin/weights verify vgg-face")
     verify.add_argument("name", metavar="NAME", nargs="?", help="default: every file that is here")
-    convert = actions.add_parser("convert", help="an original VGG-Face file to our safetensors layout")
+    convert = _command(
+        actions,
+        "convert",
+        "an original VGG-Face file to our safetensors layout",
+        "bin/weights convert VGG_FACE.caffemodel",
+    )
     convert.add_argument(
         "file", metavar="FILE", help="VGG_FACE.caffemodel, vgg_face_weights.h5, ...dag.pth, VGG_FACE.t7"
     )
@@ -330,8 +337,18 @@ def _datasets(commands: Commands) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     parser.set_defaults(action="list")
-    listing = actions.add_parser("list", help="what each one holds, its licence and where to ask for it (default)")
-    verify = actions.add_parser("verify", help="count a copy against the official figures and decode every picture")
+    listing = _command(
+        actions,
+        "list",
+        "what each one holds, its licence and where to ask for it (default)",
+        "bin/datasets list",
+    )
+    verify = _command(
+        actions,
+        "verify",
+        "count a copy against the official figures and decode every picture",
+        "bin/datasets verify ckplus CK+/ --strict",
+    )
     verify.add_argument("name", metavar="NAME", choices=DATABASES, help=", ".join(DATABASES))
     verify.add_argument("root", metavar="ROOT", help="the copy, or a folder that holds it")
     verify.add_argument("--strict", action="store_true", help="exit with code 2 on any difference")
@@ -350,7 +367,8 @@ def _export(commands: Commands) -> None:
     parser.add_argument("table", metavar="TABLE")
     parser.add_argument("--to", required=True, choices=EXPORTS)
     parser.add_argument("--out", type=_new_file, required=True, metavar="FILE")
-    parser.add_argument("--backbone", choices=BACKBONES, help="whose vectors, where the table holds several")
+    _add_store(parser)
+    _add_running(parser, "json")
 
 
 def _render(commands: Commands) -> None:
@@ -426,6 +444,14 @@ def _add_backbone(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--views", type=int, choices=(1, 2, 10), help="fer-vgg: views averaged; default: its record's")
     _add_weights(group)
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="whose vectors, where the table holds several; of several stores of one backbone, a store's name",
+    )
 
 
 def _add_weights(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from command_helpers import WORDS
 
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
@@ -78,7 +79,9 @@ class TestExtract:
         assert run("extract", copy / "new.csv", "--table", own, "--weights", weights, "--workers", 0, "--json") == 0
         summary = summary_of(capsys)
         assert (summary["detections"], summary["forwards"]) == (0, 0)
-        assert run("export", own, "--to", "csv", "--out", tmp_path / "f.csv") == 0
+        assert run("export", own, "--to", "csv", "--out", tmp_path / "f.csv", "--json") == 0
+        document = summary_of(capsys)
+        assert (document["out"], document["format"], document["rows"]) == (str(tmp_path / "f.csv"), "csv", 64)
         assert {row["label"] for row in rows_of(tmp_path / "f.csv")} == {"happiness"}
 
     def test_a_second_backbone_detects_nothing(self, rendered, table, tmp_path, capsys):
@@ -116,6 +119,48 @@ class TestFitAndClassify:
         assert run(*words, "--table", own, "--recipe", tmp_path / "r.toml", "--workers", 0) == 0
         assert run("fit_svm", own, "--model", tmp_path / "svm.pkl", "--weights", weights, "--folds", 2, "--C", 1) == 0
         assert load_model(tmp_path / "svm.pkl").recipe["features"]["backbone"] == "fer-vgg"
+        assert run("fit_svm", own, "--model", tmp_path / "svm.pkl", "--backbone", "pixels") == 2
+        assert "holds vectors of fer-vgg-" in capsys.readouterr().err
+
+    def test_one_of_two_stores_of_a_backbone_is_chosen_by_its_name(self, rendered, weights, tmp_path, capsys):
+        own, source = tmp_path / "table", rendered / "samples.csv"
+        for views in (2, 1):
+            words = ("extract", source, "--table", own, "--weights", weights, "--workers", 0, "--detector", "none")
+            assert run(*words, "--views", views) == 0
+        words = ("fit_svm", own, "--model", tmp_path / "svm.pkl", "--weights", weights, "--folds", 2, "--C", 1)
+        capsys.readouterr()
+        assert run(*words, "--backbone", "fer-vgg") == 2
+        said = capsys.readouterr().err
+        assert "holds more than one store of 'fer-vgg'" in said
+        second = said.rpartition(", ")[2].strip()
+        assert run(*words, "--backbone", second) == 0
+        assert load_model(tmp_path / "svm.pkl").recipe["features"]["views"] == 2
+        assert run("export", own, "--to", "csv", "--out", tmp_path / "f.csv", "--backbone", second) == 0
+        assert run(*words, "--backbone", "hog") == 2
+        assert "does not hold 'hog': choose one of fer-vgg-" in capsys.readouterr().err
+
+    def test_a_classify_into_the_table_does_not_change_what_is_fitted_on(self, rendered, weights, tmp_path, capsys):
+        """Classifying keeps all faces of a photo, fitting takes the largest."""
+        from PIL import Image
+
+        pair = [Image.open(rendered / f"subject-00{number}" / "fear-0.jpg") for number in (0, 1)]
+        both = Image.new("RGB", (440, 220))
+        for place, photo in zip((0, 220), pair, strict=True):
+            both.paste(photo, (place, 0))
+        both.save(tmp_path / "both.png")
+        lines = [f"{photo},{photo.name.partition('-')[0]}" for photo in sorted(rendered.rglob("subject-00[23]/*.jpg"))]
+        (tmp_path / "s.csv").write_text("\n".join(["path,label", "both.png,fear", *lines]))
+        own, model = tmp_path / "t", tmp_path / "svm.pkl"
+        fit = ("fit_svm", own, "--model", model, "--weights", weights, "--folds", 2, "--C", 1, "--json")
+        assert run("extract", tmp_path / "s.csv", "--table", own, "--weights", weights, "--workers", 0) == 0
+        assert run(*fit) == 0
+        words = ("classify", tmp_path / "s.csv", "--model", model, "--weights", weights, "--workers", 0)
+        assert run(*words, "--table", own, "--out", tmp_path / "o") == 0
+        assert len(rows_of(tmp_path / "o" / "predictions.csv")) == 18
+        capsys.readouterr()
+        assert run(*fit) == 0
+        assert sum(summary_of(capsys)["samples"].values()) == 17
+        assert load_model(model).recipe["faces"]["policy"] == "largest"
 
     def test_rendered_faces_of_new_people(self, table, weights, tmp_path, capsys):
         """Even fc7 of an untrained network carries enough for far more than chance (0.125)."""
@@ -176,9 +221,12 @@ class TestFitAndClassify:
         assert run(*words, weights) == 0
         captured = capsys.readouterr()
         assert "1 of 9 val photos are copies of training photos" in captured.err
+        assert json.loads(captured.out)["identity"] == "unknown"
         summary = json.loads(captured.out)
         assert summary["chosen_on"] == "validation"
         assert sum(summary["samples"].values()) == 48
+        assert run(*words[:-2], "--weights", weights) == 0
+        assert "(grouped by none, identity unknown)" in capsys.readouterr().out
         assert run(*words, tmp_path / "gone") == 2
         assert "no weights file" in capsys.readouterr().err
 
@@ -201,14 +249,72 @@ class TestFitAndClassify:
             (svm, "s.csv", 0),
             (svm, "known.csv", 16),
         ):
-            scored = 16
             capsys.readouterr()
             words = ("classify", tmp_path / source, "--model", model, "--out", tmp_path / "out")
             assert run(*words, "--table", tmp_path / f"for-{model.name}", "--workers", 0) == 0
-            assert ("LEAK" in capsys.readouterr().out) is bool(leak)
+            said = capsys.readouterr().out
+            assert ("LEAK" in said) is bool(leak)
+            assert ("on the photos of split test (16)" if source == "s.csv" else "on all photos (16)") in said
             document = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
-            assert (document["scores"]["all"]["photos"], document["scores"]["leak"]) == (scored, leak)
+            assert (document["scores"]["all"]["photos"], document["scores"]["leak"]) == (16, leak)
+            assert document["scores"]["part"] == ("test" if source == "s.csv" else "all")
             assert "truth" in document["predictions"][0]
+
+    @pytest.mark.parametrize("kind", ["svm", "cnn"])
+    def test_photos_without_any_face_have_rows_with_a_status(self, kind, table, weights, tmp_path, capsys):
+        """In a fresh table, which has then no vector at all."""
+        from PIL import Image
+
+        Image.new("RGB", (120, 120), "white").save(tmp_path / "blank.png")
+        (tmp_path / "s.csv").write_text("path,label\nblank.png,anger\ngone.png,fear")
+        model = tmp_path / "model"
+        if kind == "svm":
+            assert run("fit_svm", table, "--model", model, "--weights", weights, "--folds", 2, "--C", 1) == 0
+        else:
+            shutil.copy(weights, model)
+        words = ("classify", tmp_path / "s.csv", "--model", model, "--out", tmp_path / "o", "--workers", 0)
+        words = (*words, "--pictures", "--prior", "anger=0.5", *(("--weights", weights) if kind == "svm" else ()))
+        assert run(*words) == 0, capsys.readouterr().err
+        rows = rows_of(tmp_path / "o" / "predictions.csv")
+        assert [(row["status"], row["label"], row["p_anger"]) for row in rows] == [
+            ("no_face", "", ""),
+            ("missing", "", ""),
+        ]
+
+    def test_labels_the_model_does_not_know_are_said_to_be_wrong(self, rendered, weights, tmp_path, capsys):
+        """A model of anger and fear."""
+        photos = [f"{rendered}/subject-000/{label}-0.jpg,{label}" for label in ("anger", "happiness", "fear")]
+        (tmp_path / "s.csv").write_text("\n".join(["path,label", *photos, photos[1]]))
+        words = ("classify", tmp_path / "s.csv", "--model", weights, "--out", tmp_path / "o", "--workers", 0)
+        assert run(*words) == 0
+        assert "2 photos are labelled happiness, which the model does not know: always wrong" in capsys.readouterr().out
+        document = json.loads((tmp_path / "o" / "predictions.json").read_text(encoding="utf-8"))
+        assert document["scores"]["unknown"] == {"happiness": 2}
+
+    def test_pictures_of_an_earlier_run_are_gone(self, rendered, weights, tmp_path, capsys):
+        out = tmp_path / "o"
+        words = ("--model", weights, "--out", out, "--workers", 0, "--pictures")
+        assert run("classify", rendered / "subject-000", *words) == 0
+        (out / "pictures" / "mine.png").touch()
+        assert run("classify", rendered / "subject-001" / "fear-0.jpg", *words) == 0
+        assert sorted(path.name for path in (out / "pictures").iterdir()) == ["00000-fear-0.png", "mine.png"]
+        assert run("classify", out / "pictures" / "00000-fear-0.png", *words) == 0
+        assert (out / "pictures" / "00000-fear-0.png").exists()
+        assert run("classify", out / "pictures", *words) == 2
+        assert "give another --out" in capsys.readouterr().err
+
+    def test_a_model_of_face_crops_says_nothing_of_photos_cut_as_it_asks(self, rendered, weights, tmp_path, capsys):
+        own, model = tmp_path / "t", tmp_path / "svm.pkl"
+        words = ("extract", rendered / "samples.csv", "--detector", "none", "--weights", weights, "--workers", 0)
+        assert run(*words, "--table", own) == 0
+        assert run("fit_svm", own, "--model", model, "--weights", weights, "--folds", 2, "--C", 1) == 0
+        photo = rendered / "subject-000" / "anger-0.jpg"
+        words = ("classify", photo, "--model", model, "--weights", weights, "--workers", 0, "--out", tmp_path / "o")
+        capsys.readouterr()
+        assert run(*words) == 0
+        assert "otherwise than when the model was fitted" not in capsys.readouterr().err
+        assert run(*words, "--margin", 0.6) == 0
+        assert "otherwise than when the model was fitted" in capsys.readouterr().err
 
     def test_names_of_any_kind(self, rendered, tmp_path, capsys):
         """Bytes that are not UTF-8, line breaks, and a name as long as a file system takes."""
@@ -494,11 +600,17 @@ class TestErrors:
         assert main(list(words)) == 2
         assert "error: " in capsys.readouterr().err
 
-    def test_models_that_cannot_be_written_are_no_traceback(self, table, tmp_path, capsys):
-        words = ("fit_svm", table, "--folds", 4, "--C", 1, "--model")
+    def test_files_that_cannot_be_written_are_said_before_the_work(self, table, weights, rendered, tmp_path, capsys):
         (tmp_path / "file").touch()
-        assert run(*words, tmp_path / "file" / "svm.pkl") == 2
-        assert "error: " in capsys.readouterr().err
+        beyond, source, own = tmp_path / "file" / "x", rendered / "samples.csv", tmp_path / "t"
+        for words in (
+            ("fit_svm", table, "--folds", 4, "--C", 1, "--model", beyond),
+            ("fit_cnn", source, "--arch", "seed_cnn", "--table", own, "--model", beyond),
+            ("classify", source, "--model", weights, "--table", own, "--out", beyond),
+        ):
+            assert run(*words) == 2
+            assert "cannot be written" in capsys.readouterr().err
+        assert not (tmp_path / "t").exists()
 
     @pytest.mark.parametrize(
         ("words", "said"),
@@ -548,3 +660,37 @@ class TestErrors:
         assert run("extract", photos, "--table", tmp_path / "t", "--weights", weights, "--workers", 0) == 0
         assert run("fit_svm", tmp_path / "t", "--model", tmp_path / "m") == 2
         assert "no labelled face" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("split", "words", "said"),
+        [
+            ("test", (), "of 9 photos 8 are labelled, and of these 7 in split test, 1 missing"),
+            ("train", ("--min-per-class", 9), "7 of classes with fewer than 9 (--min-per-class), 1 missing"),
+        ],
+    )
+    def test_where_labelled_photos_went(self, split, words, said, rendered, weights, tmp_path, capsys):
+        photos = [f"{rendered}/subject-000/{label}-0.jpg" for label in WORDS]
+        lines = [f"{photo},{label},{split}" for photo, label in zip(photos[:7], WORDS, strict=False)]
+        lines += [f"gone.jpg,anger,{split}", f"{photos[7]},,"]
+        (tmp_path / "s.csv").write_text("\n".join(["path,label,split", *lines]))
+        extract = ("extract", tmp_path / "s.csv", "--table", tmp_path / "t", "--weights", weights, "--workers", 0)
+        assert run(*extract, "--detector", "none") == 0
+        assert run("fit_svm", tmp_path / "t", "--model", tmp_path / "m", *words) == 2
+        assert said in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            (
+                ("a.jpg,,", "b.jpg,,"),
+                "nothing to fit on, and at least two labels are needed: of 2 photos 0 are labelled",
+            ),
+            (("a.jpg,fear,", "b.jpg,joy,test"), "has fear to fit on"),
+            (("a.jpg,fear,test", "b.jpg,joy,test"), "2 are labelled, 0 of them in split train"),
+        ],
+    )
+    def test_a_cnn_without_two_labels_is_refused_before_faces_are_looked_for(self, lines, said, tmp_path, capsys):
+        (tmp_path / "s.csv").write_text("\n".join(["path,label,split", *lines]))
+        assert run("fit_cnn", tmp_path / "s.csv", "--arch", "seed_cnn", "--model", tmp_path / "m") == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "m.table").exists()

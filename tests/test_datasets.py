@@ -296,6 +296,13 @@ def test_own_name_of_a_column_comes_before_its_aliases_and_two_aliases_are_ambig
         read_source(write(tmp_path / "two.csv", "emotion,class,path\nsad,fear,x.jpg\n"))
 
 
+def test_manifest_columns_that_are_not_read_are_noted(tmp_path):
+    (note,) = read_source(write(tmp_path / "m.csv", "image,label,Person,emotion\nx.jpg,fear,Ann,sad\n")).notes
+    assert note.startswith("columns not read: 'person', 'emotion'; those that are: path (or image,")
+    assert "subject, split" in note
+    assert read_source(write(tmp_path / "n.csv", "image,class,subject\nx.jpg,fear,Ann\n")).notes == []
+
+
 def test_manifest_with_bom_crlf_quotes_and_other_alphabets(tmp_path):
     text = 'path,label,subject\r\n"ä, b/ö.jpg",sad,"Zoë ""Z"""\r\n\r\nNA,happy,NA\r\n'
     one, two = read_source(write(tmp_path / "m.csv", text, "utf-8-sig")).samples
@@ -492,6 +499,15 @@ def test_npz(tmp_path):
     assert read.samples[1].pixels[0].tolist() == [16, 17, 18, 19]
 
 
+def test_npz_of_labels_as_words(tmp_path):
+    source = npz(tmp_path / "faces.npz", labels=np.array(["Angry", "", "scream"]), classes=None)
+    assert [(s.label, s.raw_label) for s in read_source(source).samples] == [
+        ("anger", "Angry"),
+        (None, None),
+        ("scream", "scream"),
+    ]
+
+
 def test_npz_of_colour_pictures_alone(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 5, 6, 3), dtype=np.uint8)
     source = npz(tmp_path / "rgb.npz", images=images, labels=None, classes=None, usage=None, subjects=None)
@@ -511,6 +527,8 @@ def test_npz_of_colour_pictures_alone(tmp_path):
         ({"labels": np.array([0, 1, -1])}, "row 2 has label -1"),
         ({"labels": np.array([0, 1])}, r"labels is int64 \(2,\)"),
         ({"labels": np.array([0.0, 1.0, 2.0])}, "labels is float64"),
+        ({"labels": np.array(["anger", "3", ""])}, "row 1: label 3 is a code"),
+        ({"labels": np.array(["anger"])}, r"labels is <U5 \(1,\)"),
         ({"classes": None}, "classes"),
         ({"usage": np.array(["Training", "Holdout", ""])}, "usage holds 'Holdout'"),
         ({"usage": np.array(["Training"])}, "usage is"),

@@ -79,8 +79,13 @@ def test_classify_with_a_prior(tmp_path, capsys):
             rows = list(csv.DictReader(stream))
         odds.append(np.array([float(row["p_happiness"]) / float(row["p_anger"]) for row in rows]))
     np.testing.assert_allclose(odds[1] / odds[0], (0.5 / 0.25) / (0.2 / 0.5), rtol=1e-6)
-    capsys.readouterr()
-    assert main([*map(str, words), str(tmp_path / "c"), "--prior", "fear=0.5"]) == 2
-    assert "the model knows anger, happiness, neutral" in capsys.readouterr().err
+    for prior, said in (
+        (["fear=0.5"], "the model knows anger, happiness, neutral"),
+        (["neutral=0.6", "neutral=0.2"], "names neutral more than once"),
+    ):
+        capsys.readouterr()
+        assert main([*map(str, words), str(tmp_path / "c"), "--prior", *prior]) == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "c").exists()  # said before any face is looked for
     with pytest.raises(SystemExit, match="2"):
         main([*map(str, words), str(tmp_path / "c"), "--prior", "neutral=1.5"])

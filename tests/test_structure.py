@@ -9,6 +9,7 @@ import pytest
 
 import featurepipe
 from featurepipe import names
+from featurepipe.cli import main
 
 PACKAGE = Path(featurepipe.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -62,6 +63,17 @@ def test_functions_are_short_and_public_ones_documented(path):
         assert length_of(node) <= 60, f"{node.name} has {length_of(node)} lines"
     for node in public_functions_of(path):
         assert ast.get_docstring(node) or length_of(node) <= 5, f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize(
+    ("command", "action"),
+    [("weights", action) for action in ("list", "fetch", "verify", "convert")]
+    + [("datasets", action) for action in ("list", "verify")],
+)
+def test_help_of_an_action_shows_an_example(command, action, capsys):
+    with pytest.raises(SystemExit):
+        main([command, action, "--help"])
+    assert f"example:\n  bin/{command} {action}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

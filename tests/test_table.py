@@ -188,8 +188,17 @@ def test_vectors_that_are_not_there_for_every_photo_are_refused(filled):
         FeatureTable.open(folder / "table").matrix(face_half={**FACE_HALF, "margin": 0.5})
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 999}'])
-def test_a_table_of_another_format_is_refused(filled, text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", '{"format": 999}', '{"format": 1}', '{"format": 1, "features": {}}'),
+        '{"format": 1, "current": "gone-12345678", "features": {}}',
+        '{"format": 1, "current": [], "features": {}}',
+        '{"format": 1, "current": "a", "features": {"a": {"face_half": {}, "feature_half": {"backbone": "hog"}}}}',
+        '{"format": 1, "current": "a", "features": {"a": 1}}',
+    ],
+)
+def test_a_table_of_another_format_or_damaged_is_refused(filled, text):
     folder, samples = filled
     (folder / "table" / "table.json").write_text(text)
     with pytest.raises(TableError, match=r"table\.json"):

@@ -15,10 +15,12 @@ from PIL import Image
 from featurepipe.commands.predictions import Predictions, write_predictions
 from featurepipe.commands.sequences import read_sequences, sequences_of
 from featurepipe.commands.steps import (
+    check_new_file,
     content_codes,
     crops_for,
     fill_table,
     read_features,
+    refuse_inside,
     samples_of,
     seen_in_training,
     show,
@@ -54,26 +56,26 @@ SHOWN_NAME = 50
 
 def run(args: argparse.Namespace) -> int:
     """Fill a table, predict every face (or sequence), write the files, print a summary and, where labelled, scores."""
-    if args.pictures and Path(args.out).resolve().is_relative_to(Path(args.source).resolve()):
-        raise InputError(
-            f"--pictures would put photos into {args.source}, to be classified next time: give another --out"
-        )
+    if args.pictures:
+        refuse_inside(_pictures(args.out), args.source)
     model = load_model(args.model) if args.model else load_model(shipped_svm())
+    prior = prior_of(args, model)
     source = read_sequences(args) if timeline_of(model) else samples_of(args)
     keep_faces_of(args, model, source)
     out = Path(args.out)
+    check_new_file(out / "predictions.csv")
     table = table_of(args, out / "table")
     features_by = features_for(args, model, source, table)
     summary = fill_table(args, source, table, features_by)
     samples, photos, features = to_classify(args, model, table, source.samples, read_features(table, features_by))
-    tell(_face_notes(features.face_half, model))
-    probabilities, prior = probabilities_of(args, model, features.X)
+    tell(_face_notes(features.face_half, model, features_by.framing.margin))
+    probabilities = probabilities_of(model, features.X, prior)
     predictions = Predictions(samples, features, model.labels, probabilities)
     figures = scores(predictions, seen_by(model, features, args.weights)) if predictions.labelled else None
     document = {
         "model": args.model or "shipped",
         "classes": model.labels,
-        "prior": prior,
+        "prior": None if prior is None else dict(zip(model.labels, prior.round(6).tolist(), strict=True)),
         "recipe": {"features": features.feature_half, "faces": features.face_half},
         "extraction": dataclasses.asdict(summary),
         "scores": figures,
@@ -87,16 +89,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def probabilities_of(
-    args: argparse.Namespace, model: Model, X: np.ndarray
-) -> tuple[np.ndarray, dict[str, float] | None]:
-    """Probabilities float64 (n, k) of vectors or crops, and the prior they are for; None: that of training."""
-    probabilities = model.predict_proba(X)
+def prior_of(args: argparse.Namespace, model: Model) -> np.ndarray | None:
+    """How frequent each class is by --prior, float64 (k,); None: as in training. Raises InputError."""
     if not args.prior:
-        return probabilities, None
-    trained = trained_shares(model.training, model.labels)
-    prior = full_prior(dict(args.prior), model.labels, trained)
-    return with_prior(probabilities, trained, prior), dict(zip(model.labels, prior.round(6).tolist(), strict=True))
+        return None
+    if twice := [label for label, count in Counter(label for label, _ in args.prior).items() if count > 1]:
+        raise InputError(f"--prior names {', '.join(twice)} more than once: name each label once")
+    return full_prior(dict(args.prior), model.labels, trained_shares(model.training, model.labels))
+
+
+def probabilities_of(model: Model, X: np.ndarray, prior: np.ndarray | None) -> np.ndarray:
+    """Probabilities float64 (n, k) of vectors or crops, for where classes are as frequent as `prior` says."""
+    if not len(X):  # without a face the table may hold no vector at all, and then does not know their length
+        return np.zeros((0, len(model.labels)))
+    probabilities = model.predict_proba(X)
+    if prior is None:
+        return probabilities
+    return with_prior(probabilities, trained_shares(model.training, model.labels), prior)
 
 
 def timeline_of(model: Model) -> Timeline | None:
@@ -178,9 +187,14 @@ def _is_cnn(model: Model) -> TypeGuard[CNNClassifier]:
     return model.kind == "cnn"
 
 
-def _face_notes(here: Half, model: Model) -> list[str]:
-    """One line where faces were found or cut otherwise than for the model; the policy is the user's own affair."""
+def _face_notes(here: Half, model: Model, margin: float) -> list[str]:
+    """One line where faces were found or cut otherwise than for the model; the policy is the user's own affair.
+
+    None for a model of face crops, if photos are cut with the `margin` that its backbone asks for: as was meant.
+    """
     then = model.recipe.get("faces", here)
+    if then["detector"] == "none" and here["margin"] == margin:
+        return []
     return face_half_notes({**here, "policy": None}, {**then, "policy": None})
 
 
@@ -193,10 +207,11 @@ def seen_by(model: Model, features: Features, weights: str | None) -> np.ndarray
 def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
     """Figures on the photos to score, by their largest face; None where nothing is labelled.
 
-    `leak` counts those of which a face is in `seen`, bool (faces,).
+    `part` is the split they are of, or all; `leak` counts those of which a face is in `seen`, bool (faces,); `unknown`
+    those of each label that the model does not know.
     """
     truth = predictions.samples["label"].to_pylist()
-    rows = predictions.scored()
+    part, rows = predictions.scored()
     if not len(rows):
         return None
     chosen = predictions.largest()[rows]
@@ -215,11 +230,14 @@ def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
     figures = evaluate(
         [truth[row] for row in rows], predicted, probabilities, predictions.classes, [subjects[row] for row in rows]
     )
-    return figures | {"leak": len(np.intersect1d(rows, predictions.features.sample[seen]))}
+    unknown = Counter(truth[row] for row in rows if truth[row] not in predictions.classes)
+    leak = len(np.intersect1d(rows, predictions.features.sample[seen]))
+    return figures | {"part": part, "leak": leak, "unknown": dict(unknown)}
 
 
 def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -> None:
-    """Annotated photos under OUT/pictures, and OUT/sheet.png with the first faces and their labels."""
+    """Annotated photos under OUT/pictures, in the place of an earlier run's, and OUT/sheet.png with the first faces and
+    their labels."""
     from featurepipe.report.pictures import annotate, contact_sheet
 
     by_photo: dict[int, list[int]] = {}
@@ -227,6 +245,7 @@ def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -
         by_photo.setdefault(photo, []).append(row)
     cut: list[np.ndarray] = []
     captions: list[str] = []
+    _remove_earlier(out, samples)
     reader = SampleReader()
     for photo, rows in by_photo.items():
         image = turned(reader.read(samples[photo]), int(predictions.features.turn[rows[0]]))
@@ -240,9 +259,21 @@ def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -
         _write_png(out / "sheet.png", contact_sheet(cut, captions))
 
 
+def _pictures(out: str | Path) -> Path:
+    return Path(out) / "pictures"
+
+
 def _picture_path(out: Path, photo: int, sample: Sample) -> Path:
     """Numbered, so that equal names do not meet; cut short, so that the whole name fits into a file system."""
-    return out / "pictures" / f"{photo:05d}-{Path(sample.path).stem[:SHOWN_NAME]}.png"
+    return _pictures(out) / f"{photo:05d}-{Path(sample.path).stem[:SHOWN_NAME]}.png"
+
+
+def _remove_earlier(out: Path, samples: list[Sample]) -> None:
+    """Pictures that an earlier run left, but those that are photos of SOURCE now."""
+    keep = {Path(sample.path).resolve() for sample in samples}
+    for path in (out / "sheet.png", *_pictures(out).glob("[0-9][0-9][0-9][0-9][0-9]*-*.png")):
+        if path.resolve() not in keep:
+            path.unlink(missing_ok=True)
 
 
 def _small(image: np.ndarray) -> np.ndarray:
@@ -270,13 +301,21 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None, unit: str) -> list[str]:
     counts = Counter(row["label"] for row in rows if row["label"])
     lines = [f"{counts.total()} {unit}: " + (", ".join(f"{n} {label}" for label, n in counts.most_common()) or "none")]
-    if figures:
-        whole = "photos" if unit == "faces" else unit
-        lines += [_scored(f"all {whole}", figures["all"]), _scored("found faces", figures["found"])]
-        few, unit = figures["all"]["intervals"]["accuracy"][0] is None, figures["resampled"]
-        intervals = f"too few {unit} for intervals" if few else f"intervals: 95 %, over {unit}"
-        lines.append(f"coverage {figures['coverage']:.4f}; {intervals}")
-    if figures and figures["leak"]:
+    return [*lines, *_figure_lines(figures, "photos" if unit == "faces" else unit)] if figures else lines
+
+
+def _figure_lines(figures: dict[str, Any], unit: str) -> list[str]:
+    part, resampled = figures["part"], figures["resampled"]
+    few = figures["all"]["intervals"]["accuracy"][0] is None
+    intervals = f"too few {resampled} for intervals" if few else f"intervals: 95 %, over {resampled}"
+    lines = [
+        _scored(f"all {unit}" if part == "all" else f"the {unit} of split {part}", figures["all"]),
+        _scored("found faces", figures["found"]),
+        f"coverage {figures['coverage']:.4f}; {intervals}",
+    ]
+    for label, count in figures["unknown"].items():
+        lines.append(f"{count} {unit} are labelled {label}, which the model does not know: always wrong")
+    if figures["leak"]:
         lines.append(
             f"LEAK: the model was trained on {figures['leak']} of the scored photos, so these figures are too good"
         )
@@ -297,4 +336,4 @@ def _scored(what: str, part: dict[str, Any]) -> str:
 
 def _outputs(args: argparse.Namespace, out: Path) -> list[str]:
     lines = [f"predictions: {out / 'predictions.csv'}, {out / 'predictions.json'}"]
-    return [*lines, f"pictures: {out / 'pictures'}, {out / 'sheet.png'}"] if args.pictures else lines
+    return [*lines, f"pictures: {_pictures(out)}, {out / 'sheet.png'}"] if args.pictures else lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from featurepipe.commands.steps import read_vectors
+from featurepipe.commands.steps import read_vectors, show
 from featurepipe.features.export import export
 
 
@@ -12,5 +12,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the file and say what it holds."""
     features = read_vectors(args.table, args.backbone)
     export(features, args.out, args.to)
-    print(f"{len(features)} rows of {features.X.shape[1]} columns: {args.out}")
+    rows, columns = features.X.shape
+    lines = [f"{rows} rows of {columns} columns: {args.out}"]
+    show(args, lines, {"out": args.out, "format": args.to, "rows": rows, "columns": columns})
     return 0

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from featurepipe.commands.fit_svm import soft_labels_of, training_rows
 from featurepipe.commands.sequences import read_input, read_sequences
 from featurepipe.commands.steps import (
+    check_new_file,
     content_codes,
     crops_for,
     fill_table,
@@ -25,7 +26,8 @@ from featurepipe.commands.steps import (
     table_of,
     tell,
 )
-from featurepipe.datasets.splits import make_folds
+from featurepipe.datasets.source import Source
+from featurepipe.datasets.splits import make_folds, rows_by_use
 from featurepipe.errors import InputError
 from featurepipe.features.backbones import REGISTRY
 from featurepipe.features.table import Features
@@ -48,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
     source = read_sequences(args) if baseline.timeline else samples_of(args)
+    _check_labels(args, source)
+    check_new_file(args.model)
     tell(summary_lines(fill_table(args, source, table, crops)))
     features = read_input(table, args.source, baseline)
-    fit, watch = training_rows(features, None)
-    if not len(fit):
-        raise InputError(f"{args.source} has no labelled face to fit on; see --help for ways to give labels")
+    fit, watch = training_rows(features, table)
     if recipe.patience and not len(watch) and not args.folds:
         fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, args.seed)
         tell([f"no val photos: {len(watch)} of those to fit on are held out, to choose the best epoch by"])
@@ -67,6 +69,18 @@ def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
         raise InputError(
             f"the recipe's soft_weight is {recipe.soft_weight}: it must be more than 0 with --soft-labels, and 0 "
             "without; set it in a --recipe file"
+        )
+
+
+def _check_labels(args: argparse.Namespace, source: Source) -> None:
+    """Raises InputError, before faces are looked for, where SOURCE has fewer than two labels to fit on."""
+    labels = [sample.label for sample in source.samples]
+    fit = [labels[row] for row in rows_by_use([sample.split for sample in source.samples]).fit if labels[row]]
+    if len(set(fit)) < 2:
+        raise InputError(
+            f"{args.source} has {', '.join(set(fit)) or 'nothing'} to fit on, and at least two labels are needed: of "
+            f"{len(labels)} photos {len(labels) - labels.count(None)} are labelled, {len(fit)} of them in split train "
+            "or without a split; see --help for ways to give labels"
         )
 
 

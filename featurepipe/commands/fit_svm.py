@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featurepipe.commands.steps import content_codes, labelled, read_vectors, seen_in_training, show, tell
+from featurepipe.commands.steps import (
+    check_new_file,
+    content_codes,
+    labelled,
+    read_vectors,
+    seen_in_training,
+    show,
+    tell,
+)
 from featurepipe.datasets.splits import grouped_by, groups_of, rows_by_use
 from featurepipe.errors import InputError
-from featurepipe.features.table import Features
+from featurepipe.features.table import Features, FeatureTable
 from featurepipe.models.persistence import save_svm, save_svm_arrays
 from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels
 from featurepipe.models.svm import LinearSVMCV
 from featurepipe.progress import bar
 
+_GONE = {"no_face": "without a face", "missing": "missing", "unreadable": "unreadable", "too_large": "too large"}
+
 
 def run(args: argparse.Namespace) -> int:
-    """Fit on the table's training rows, choose C on its val rows or by folds, save, print the summary."""
-    features = read_vectors(args.table, args.backbone)
-    fit, choose = training_rows(features, args.min_per_class)
-    if not len(fit):
-        raise InputError(f"{args.table} has no labelled face to fit on; give a SOURCE with labels to bin/extract")
+    """Fit on the table's training photos, choose C on its val photos or by folds, save, print the summary."""
+    # Not as the last command left it: a classify that shared the table has kept all faces.
+    features = read_vectors(args.table, args.backbone, policy="largest")
+    check_new_file(args.model)
+    fit, choose = training_rows(features, args.table, args.min_per_class)
     model = LinearSVMCV(
         normaliser=args.normalise,
         Cs=args.C,
@@ -43,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         **_choosing(features, fit, choose),
     )
     model.training["soft_weight"] = args.soft_weight if args.soft_labels else 0.0
+    model.training["identity"] = "known" if all(features.subject[[*fit, *choose]]) else "unknown"
     model.training["leak"] = bool(seen[choose if len(choose) else fit].any())
     (save_svm_arrays if args.arrays else save_svm)(args.model, model)
     tell(_warnings(model))
@@ -50,11 +62,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def training_rows(features: Features, min_per_class: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Labelled rows to fit on (split train, or none) and to choose on (split val); test rows are never read.
+def training_rows(
+    features: Features, table: str | Path, min_per_class: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled rows of a table to fit on (split train, or none) and to choose on (split val); test rows are never read.
 
     Classes with fewer than `min_per_class` rows to fit on are left out of both, and copies of photos to fit on (FER2013
-    has them) are left out of those to choose on; both are said.
+    has them) are left out of those to choose on; both are said. Raises InputError where nothing is left to fit on.
     """
     rows = labelled(features)
     use = rows_by_use([features.split[row] for row in rows])
@@ -65,8 +79,30 @@ def training_rows(features: Features, min_per_class: int | None) -> tuple[np.nda
         tell([f"left out: {', '.join(f'{label} ({counts[label]} photos)' for label in small)}"])
     kept = [label for label in counts if label not in small]
     fit, choose = fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
+    if not len(fit):
+        raise InputError(_nothing_left(table, min_per_class))
     copies = np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
     return fit, leave_out(choose, copies, "are copies of training photos")
+
+
+def _nothing_left(table: str | Path, min_per_class: int | None) -> str:
+    """What to say where nothing in a table is left to fit on: where its labelled photos went."""
+    samples = FeatureTable.open(table).samples().select(["label", "status", "split"]).to_pylist()
+    last = f"of classes with fewer than {min_per_class} (--min-per-class)" if min_per_class else "in no sequence"
+    gone = Counter(_why_not(row["status"], row["split"]) or last for row in samples if row["label"])
+    listed = ", ".join(f"{count} {why}" for why, count in gone.items())
+    return (
+        f"no labelled face to fit on: of {len(samples)} photos {gone.total()} are labelled"
+        + (f", and of these {listed}" if gone else "")
+        + ". Give a SOURCE with labelled faces in split train, or without a split"
+    )
+
+
+def _why_not(status: str, split: str | None) -> str | None:
+    """Why a photo is not one to fit on, as far as it says itself."""
+    if status != "ok":
+        return _GONE[status]
+    return f"in split {split}" if split in ("val", "test") else None
 
 
 def soft_labels_of(args: argparse.Namespace, features: Features, rows: np.ndarray) -> np.ndarray | None:
@@ -132,7 +168,8 @@ def _lines(args: argparse.Namespace, model: LinearSVMCV) -> list[str]:
     counts = ", ".join(f"{count} {label}" for label, count in training["samples"].items())
     return [
         f"fitted on {sum(training['samples'].values())} faces: {counts}",
-        f"C {training['C']:g} chosen on {training['chosen_on']} (grouped by {training['groups']}), "
+        f"C {training['C']:g} chosen on {training['chosen_on']} (grouped by {training['groups']}"
+        f"{'' if training['identity'] == 'known' else ', identity unknown'}), "
         f"{training['criterion']} {best:.4f}",
         f"temperature {model.temperature_:.3f}; {training['seconds']:.1f} s",
         f"model: {args.model}",

@@ -7,13 +7,17 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from featurepipe.features.table import Features
 from featurepipe.files import printable, replacing, write_json
+
+Part = Literal["test", "val", "all"]
+
+_SPLITS: tuple[Part, ...] = ("test", "val")
 
 LEADING = ("path", "face", "left", "top", "right", "bottom", "score", "label", "confidence")
 
@@ -93,12 +97,15 @@ class Predictions:
         """Whether any photo was turned before its face was found (Face.turn)."""
         return bool(self.features.turn.any())
 
-    def scored(self) -> np.ndarray:
-        """Labelled photos to score, int64: those of the test split, else those of the val split, else all."""
+    def scored(self) -> tuple[Part, np.ndarray]:
+        """Labelled photos to score, int64: those of the test split, else those of the val split, else all; and which
+        of these parts it is."""
         labels, splits = (np.array(self.samples[name].to_pylist(), object) for name in ("label", "split"))
         known = labels != None  # noqa: E711 (element by element)
-        parts = [known & (splits == "test"), known & (splits == "val"), known]
-        return np.flatnonzero(next((part for part in parts if part.any()), known))
+        for part in _SPLITS:
+            if (rows := np.flatnonzero(known & (splits == part))).size:
+                return part, rows
+        return "all", np.flatnonzero(known)
 
     def largest(self) -> np.ndarray:
         """For every photo the row of its largest face, or -1 where it has none; int64 (photos,)."""

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import platform
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import printable, sha256_of
 from featurepipe.models.persistence import read_trained_on
 from featurepipe.recipe import NO_WEIGHTS
-from featurepipe.records import Framing
+from featurepipe.records import Framing, Policy
 from featurepipe.weights import weights_file
 
 
@@ -64,6 +65,17 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     tell(summary.notes)
     tell(hints(source, spec, summary))
     return summary
+
+
+def check_new_file(path: str | Path) -> None:
+    """Make the folder of a file to be written. Raises InputError where it cannot be: now, not after hours of work."""
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error}): name a file in a folder that takes new files") from error
 
 
 def crops_for(framing: Framing) -> Pixels:
@@ -171,17 +183,25 @@ def read_features(table: str | Path, backbone: Backbone) -> Features:
     return FeatureTable.open(table).matrix(backbone.recipe())
 
 
-def read_vectors(table: str | Path, backbone: str | None) -> Features:
-    """The vectors of a table: of the backbone named, or of the last extract, passing over crops kept for CNNs."""
+def read_vectors(table: str | Path, backbone: str | None, policy: Policy | None = None) -> Features:
+    """The vectors of a table: of the backbone or store named, or of the last extract, passing over crops for CNNs.
+
+    `policy` says which faces of each photo; None: those of the last extract.
+    """
     opened = FeatureTable.open(table)
-    if backbone or opened.feature_half["backbone"] != Pixels.name:
-        return opened.matrix(backbone)
-    stores = [name for name in opened.stores() if not name.startswith(f"{Pixels.name}-")]
-    if len(stores) != 1:
-        raise InputError(
-            f"{table} holds vectors of {', '.join(stores) or 'no backbone'}: run bin/extract, or --backbone"
-        )
-    return opened.matrix(stores[0])
+    stores = [name for name in opened.stores() if not _holds_crops(name)]
+    if _holds_crops(backbone or opened.stores()[0]):
+        if backbone or len(stores) != 1:
+            raise InputError(
+                f"{table} holds vectors of {', '.join(stores) or 'no backbone'}: run bin/extract, or --backbone"
+            )
+        backbone = stores[0]
+    return opened.matrix(backbone, policy=policy)
+
+
+def _holds_crops(store: str) -> bool:
+    """Whether a store, or a backbone, of this name is the crops that are kept for CNNs."""
+    return store.partition("-")[0] == Pixels.name
 
 
 def summary_lines(summary: Summary) -> list[str]:

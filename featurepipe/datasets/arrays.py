@@ -9,24 +9,24 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from featurepipe.datasets.source import Source, label_of, split_of
+from featurepipe.datasets.source import Source, check_word, label_of, split_of
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 from featurepipe.records import Sample
 
 _NAMES = ("images", "labels", "classes", "usage", "subjects")
 _EXPECTED = (
-    "expected images uint8 (n, h, w) or (n, h, w, 3) and, where known, labels (n,) as integers into classes, "
-    "usage (n,) and subjects (n,) as text"
+    "expected images uint8 (n, h, w) or (n, h, w, 3) and, where known, labels (n,) as text, or as "
+    "integers into classes, usage (n,) and subjects (n,) as text"
 )
 
 
 def read_npz(source: str) -> Source:
     """Read face crops from an NPZ file.
 
-    Arrays: `images` uint8 (n, h, w) grey or (n, h, w, 3) RGB; optional `labels` (n,) integers into `classes`;
-    optional `usage` (n,) text naming the split; optional `subjects` (n,). Other arrays are not read. A sample's
-    path is `file#row`, rows from 0, and its pixels are a view of `images`.
+    Arrays: `images` uint8 (n, h, w) grey or (n, h, w, 3) RGB; optional `labels` (n,) words, or integers into
+    `classes`; optional `usage` (n,) text naming the split; optional `subjects` (n,). Other arrays are not read. A
+    sample's path is `file#row`, rows from 0, and its pixels are a view of `images`.
 
     Raises
     ------
@@ -108,9 +108,11 @@ def _raw_labels(source: str, arrays: dict[str, np.ndarray], count: int) -> list[
     if "labels" not in arrays:
         return [None] * count
     labels = arrays["labels"]
+    if labels.dtype.kind == "U":
+        return _words(source, _texts(source, arrays, "labels", count))
     classes = arrays.get("classes")
     if classes is None or classes.ndim != 1 or classes.dtype.kind not in "US":
-        raise InputError(f"{printable(source)}: labels need an array classes of text; {_EXPECTED}")
+        raise InputError(f"{printable(source)}: labels of {labels.dtype} need an array classes of text; {_EXPECTED}")
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise InputError(f"{printable(source)}: labels is {labels.dtype} {labels.shape}; {_EXPECTED}")
     outside = np.flatnonzero((labels < 0) | (labels >= len(classes)))
@@ -122,6 +124,13 @@ def _raw_labels(source: str, arrays: dict[str, np.ndarray], count: int) -> list[
         )
     words = [str(word) for word in classes.astype(str)]
     return [words[code] or None for code in labels]
+
+
+def _words(source: str, labels: list[str | None]) -> list[str | None]:
+    for row, label in enumerate(labels):
+        if label:
+            check_word(label, f"{printable(source)}, row {row}")
+    return labels
 
 
 def _splits(source: str, arrays: dict[str, np.ndarray], count: int) -> list[str | None]:

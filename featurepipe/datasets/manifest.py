@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from featurepipe.datasets.source import Source, label_of, split_of
-from featurepipe.datasets.tables import read_rows
+from featurepipe.datasets.source import Source, check_word, label_of, split_of
+from featurepipe.datasets.tables import read_header, read_rows
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 from featurepipe.labels import EMOTIONS
@@ -42,7 +42,17 @@ def read_manifest(source: str) -> Source:
         raise InputError(f"{printable(source)} names no photos below its header")
     extras = sorted({sample.label for sample in samples if sample.label} - set(EMOTIONS))
     notes = [f"labels kept as extra classes: {', '.join(extras)}"] if extras else []
-    return Source(samples, "csv", "photos", notes)
+    return Source(samples, "csv", "photos", notes + _ignored(read_header(source)))
+
+
+def _ignored(header: Sequence[str]) -> list[str]:
+    """A note that names the columns that are not read, such as person for subject."""
+    read = {title for name, others in COLUMNS.items() for title in ((name,) if name in header else others)}
+    strange = [title for title in header if title not in read]
+    if not strange:
+        return []
+    known = (name + (f" (or {', '.join(others)})" if others else "") for name, others in COLUMNS.items())
+    return [f"columns not read: {', '.join(map(repr, strange))}; those that are: {', '.join(known)}"]
 
 
 def _sample(folder: str, fields: Mapping[str, str], where: str) -> Sample:
@@ -52,23 +62,17 @@ def _sample(folder: str, fields: Mapping[str, str], where: str) -> Sample:
     if not path or "\0" in path:
         raise InputError(f"{where}: no path of a photo")
     raw = fields.get("label") or None
+    if raw:
+        check_word(raw, where)
     return Sample(
         path=os.path.join(folder, path),
-        label=_label(raw, where) if raw else None,
+        label=label_of(raw) if raw else None,
         raw_label=raw,
         subject=fields.get("subject") or None,
         split=_split(fields.get("split", ""), where),
         sequence=fields.get("sequence") or None,
         frame=_frame(fields.get("frame", ""), where),
     )
-
-
-def _label(raw: str, where: str) -> str:
-    if raw.lstrip("+-").replace(".", "", 1).isdecimal():
-        raise InputError(
-            f"{where}: label {raw} is a code, and codes differ between data sets; expected words: {', '.join(EMOTIONS)}"
-        )
-    return label_of(raw)
 
 
 def _split(word: str, where: str) -> str | None:

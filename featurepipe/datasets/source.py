@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from featurepipe.labels import canonical
+from featurepipe.errors import InputError
+from featurepipe.labels import EMOTIONS, canonical
 from featurepipe.records import Sample
 
 _SPLITS = {
@@ -63,3 +64,12 @@ def split_of(word: str) -> str | None:
 def label_of(word: str) -> str:
     """The canonical emotion that `word` spells, or the word itself in lower case: an extra class such as scream."""
     return canonical(word) or word.strip().casefold()
+
+
+def check_word(label: str, where: str) -> None:
+    """Raises InputError, which says `where` it stands, for a label that is a number."""
+    if label.lstrip("+-").replace(".", "", 1).isdecimal():
+        raise InputError(
+            f"{where}: label {label} is a code, and codes differ between data sets; expected words: "
+            f"{', '.join(EMOTIONS)}"
+        )

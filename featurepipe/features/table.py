@@ -34,7 +34,7 @@ from featurepipe.features.stores import (
     store_folder,
 )
 from featurepipe.files import printable, replacing, write_json
-from featurepipe.recipe import Half, box_recipe
+from featurepipe.recipe import FACE_KEYS, Half, box_recipe
 from featurepipe.records import STATUSES, Policy, Sample, choose
 
 FORMAT = 1
@@ -315,13 +315,31 @@ def _read_document(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise TableError(f"{path} cannot be read ({error}): delete it and run extract again") from error
+        raise TableError(f"{path} cannot be read ({error}): extract into a new folder") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TableError(
             f"{path} is not of format {FORMAT}, the one this version reads: extract into a new folder, or use the "
             "version of featurepipe that wrote it"
         )
+    if not _is_whole(document):
+        raise TableError(
+            f"{path} is damaged: it does not name the current store, or not how each store was made. Extract into a "
+            "new folder"
+        )
     return document
+
+
+def _is_whole(document: Mapping[str, Any]) -> bool:
+    """Whether both halves of each store are there, and of the stores the current one, which is None at first."""
+    stores = document.get("features")
+    if not isinstance(stores, dict) or document.get("current", "") not in [None, *stores]:
+        return False
+    halves = (("face_half", FACE_KEYS), ("feature_half", ("backbone",)))
+    return all(
+        isinstance(entry, dict) and isinstance(entry.get(half), dict) and {*keys} <= {*entry[half]}
+        for entry in stores.values()
+        for half, keys in halves
+    )
 
 
 def _write_samples(path: Path, rows: Iterator[SampleRow]) -> None:
