@@ -8,13 +8,13 @@ import pytest
 HEAVY = ("sklearn", "scipy", "pandas", "matplotlib", "torchvision", "facenet_pytorch", "cv2", "joblib")
 
 
-def loaded_by(*words):
-    """Which of HEAVY a command has loaded when it ends; it must end well."""
+def loaded_by(*words, names=HEAVY):
+    """Which of these a command has loaded when it ends; it must end well."""
     program = (
         "import sys\n"
         "from featurepipe.cli import main\n"
         f"code = main({[str(word) for word in words]!r})\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+        f"print([name for name in {names!r} if name in sys.modules], file=sys.stderr)\n"
         "sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -27,3 +27,12 @@ def test_photos_are_read_and_classified_without_what_fitting_needs(command, rend
     photo = rendered / "subject-000" / "anger-0.jpg"
     into = ("--out", tmp_path / "out") if command == "classify" else ("--table", tmp_path / "table")
     assert loaded_by(command, photo, *into) == "[]"
+
+
+def test_vectors_are_fitted_on_and_exported_without_torch(rendered, tmp_path):
+    table = tmp_path / "table"
+    loaded_by("extract", rendered / "samples.csv", "--table", table, "--backbone", "hog", "--workers", 0)
+    assert loaded_by("export", table, "--to", "npz", "--out", tmp_path / "f.npz", names=("torch", "sklearn")) == "[]"
+    words = ("fit_svm", table, "--model", tmp_path / "svm.pkl", "--C", 1, "--folds", 2)
+    assert loaded_by(*words, names=("torch",)) == "[]"
+    assert loaded_by("render", tmp_path / "r", "--subjects", 1, names=("torch", "sklearn")) == "[]"

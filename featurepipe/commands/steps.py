@@ -10,23 +10,20 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import featurepipe
 from featurepipe.datasets.protocols import TENTH
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.splits import grouped_holdout, groups_of
-from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec, default_detector
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.faces.landmarks import landmarks_digest
 from featurepipe.faces.serving import shared
-from featurepipe.features.backbone import Backbone
 from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable
@@ -35,6 +32,9 @@ from featurepipe.models.persistence import read_trained_on
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.records import Framing, Policy
 from featurepipe.weights import weights_file
+
+if TYPE_CHECKING:  # its module loads torch
+    from featurepipe.features.backbone import Backbone
 
 
 def samples_of(args: argparse.Namespace) -> Source:
@@ -46,6 +46,8 @@ def samples_of(args: argparse.Namespace) -> Source:
 
 def fill_table(args: argparse.Namespace, source: Source, table: str | Path, backbone: Backbone) -> Summary:
     """Bring `table` up to date with SOURCE, faces found as the arguments ask, vectors by `backbone`."""
+    from featurepipe.devices import resolve_device  # loads torch, which export, render and fit_svm do without
+
     device = str(resolve_device(args.device))
     spec = DetectorSpec(detector_for(args, source, device), args.max_side or DEFAULT_MAX_SIDE, device=device)
     framing = framing_for(args, spec, backbone.framing)
@@ -97,6 +99,8 @@ def framing_for(args: argparse.Namespace, spec: DetectorSpec, framing: Framing) 
 
 def made_with(backbone: Backbone, batch_size: int) -> dict[str, Any]:
     """What vectors depend on in their last bits alone: recorded, never compared."""
+    import torch  # as above
+
     return {
         "featurepipe": featurepipe.__version__,
         "torch": torch.__version__,
