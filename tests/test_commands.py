@@ -569,6 +569,7 @@ class TestErrors:
             (("classify", ".", "--out", "o", "--pictures"), "give another --out"),
             (("compare", "x.csv", "--methods", "magic", "--out", "o"), "known are svm"),
             (("fit_cnn", "nowhere", "--arch", "seed_cnn", "--model", "m"), "nowhere"),
+            (("fit_cnn", ".", "--arch", "seed_cnn", "--model", "m", "--init", "gone"), "there is no file gone"),
             (
                 ("compare", ".", "--methods", "svm", "--recipe", "seed_cnn=r.toml", "--out", "o"),
                 "no CNN",

@@ -70,6 +70,9 @@ def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
             f"the recipe's soft_weight is {recipe.soft_weight}: it must be more than 0 with --soft-labels, and 0 "
             "without; set it in a --recipe file"
         )
+    for path in filter(None, (args.init, *(args.soft_labels or ()))):
+        if not Path(path).is_file():
+            raise InputError(f"there is no file {path}: name one that fit_cnn wrote")
 
 
 def _check_labels(args: argparse.Namespace, source: Source) -> None:
