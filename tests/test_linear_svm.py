@@ -17,6 +17,7 @@ import featurepipe
 from featurepipe.models import matrices, newton, subspace
 from featurepipe.models.linear_svm import LinearSVM, one_vs_rest, path
 from featurepipe.models.matrices import Rows, Symmetric
+from featurepipe.models.matrices_torch import TorchRows
 from featurepipe.models.subspace import leading
 
 SHAPES = {"tall": (240, 30), "square": (60, 60), "wide": (50, 300)}
@@ -355,6 +356,19 @@ def test_columns_may_see_rows_shifted_and_scaled(whole, monkeypatch):
         plain = LinearSVM(C=C).fit((X - shift) / (1 + scale), y)
         assert found.gap.max() <= 1e-6
         assert found.objective == pytest.approx(plain.objective_, rel=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_systems_of_some_rows_are_solved_while_the_factor_of_all_stays(kind):
+    rng = np.random.default_rng(0)
+    X, some, scale = rng.normal(size=(30, 50)), np.array([2, 3, 11, 29]), np.array([0.5, 2.0, 1.0, 7.0])
+    r, whole = rng.normal(size=(4, 2)), rng.normal(size=(30, 1))
+    outer = Rows(X).outer() if kind == "numpy" else TorchRows(X, "cpu").outer()
+    outer.factor(np.ones(30))
+    system = np.eye(4) + scale[:, None] * (X @ X.T)[np.ix_(some, some)] * scale
+    np.testing.assert_allclose(outer.solve_within(some, scale, r), np.linalg.solve(system, r), rtol=1e-9)
+    np.testing.assert_allclose(outer.solve(whole), np.linalg.solve(np.eye(30) + X @ X.T, whole), rtol=1e-9)
+    np.testing.assert_allclose(outer.times(whole), X @ X.T @ whole, rtol=1e-9)
 
 
 def test_gram_and_factor_share_one_array():

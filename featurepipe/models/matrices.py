@@ -263,11 +263,13 @@ class Symmetric:
 
     def solve_within(self, chosen: np.ndarray, scale: np.ndarray, r: np.ndarray) -> np.ndarray:
         """The solution x of (I + diag(scale) H diag(scale)) x = r, with H of G's chosen rows and columns, ascending."""
-        system = self.array[np.ix_(chosen, chosen)].T * (scale[:, None] * scale)  # its lower triangle counts
         diagonal = scale**2 * self.diagonal[chosen]
         for ridge in RIDGES:
+            system = self.array[np.ix_(chosen, chosen)].T  # a copy in Fortran order, whose lower triangle counts
+            system *= scale[:, None]
+            system *= scale
             np.fill_diagonal(system, ridge + diagonal)
-            factor, failed = self._potrf(system, lower=1, clean=0)
+            factor, failed = self._potrf(system, lower=1, clean=0, overwrite_a=1)
             if not failed:
                 return self._potrs(factor, np.asfortranarray(r, dtype=system.dtype), lower=1)[0]
         raise LinAlgError(NOT_FINITE)
