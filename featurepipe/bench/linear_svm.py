@@ -31,7 +31,7 @@ QUICK = (3000, 384)
 QUICK_SEARCH = (1000, 128)
 CK_PLUS = (1308, 4096)
 """The last three frames and the first one of its labelled sequences."""
-QUICK_SMALL = (327, 1024)
+QUICK_SMALL = (210, 512)
 CLASSES = 7
 TOLERANCES = tuple(10.0**-power for power in range(2, 11))
 GRID = tuple(2.0**power for power in range(-7, 6, 2))
@@ -128,7 +128,7 @@ def search_row(
 
 
 def search_small_row(settings: Settings) -> dict[str, Any]:
-    """`search_row` on fewer rows than dimensions: as many as CK+ has frames to learn from, or a quarter where quick."""
+    """`search_row` on fewer rows than dimensions: as many as CK+ has frames to learn from, or 210 of 512 numbers."""
     data = fc7_like(*(QUICK_SMALL if settings.quick else CK_PLUS))
     return search_row(settings, data, name="linear-svm-search-small")
 

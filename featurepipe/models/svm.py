@@ -44,6 +44,9 @@ SEARCH_TOL = 1e-6
 COLUMNS = 16
 """Fits at a time: one column of decision values per this many dimensions, so that they stay small beside the rows."""
 
+FEW = 1 << 21
+"""Decision values that are few whatever the dimensions: 16 MB."""
+
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the temperature: margins are near 1, so beyond them probabilities are 0 and 1, or all equal."""
 
@@ -456,7 +459,7 @@ def _designs(
     are shared by folds that shift and scale them a little more. With fewer rows than dimensions, where the
     solver has no such scaling, each fold gets rows of its own.
     """
-    at_a_time = max(1, X.shape[1] // (COLUMNS * classes))
+    at_a_time = max(1, X.shape[1] // (COLUMNS * classes), FEW // (len(X) * classes))
     if normaliser == "standard" and len(X) < X.shape[1]:
         for split in splits:
             yield StandardScaler().fit(X[split[0]]).transform(X), None, [split]
