@@ -28,7 +28,7 @@ def memory_flat(settings: Settings) -> dict[str, Any]:
     """Peak resident memory of `extract` over many photos, against a quarter of them."""
     if not hasattr(os, "wait4"):
         raise MissingPackageError("this system does not tell the peak memory of a process that has ended")
-    few = 32 if settings.quick else 1000
+    few = 16 if settings.quick else 1000
     with TemporaryDirectory() as name:
         small, large = (_peak(Path(name), count, settings.device) for count in (few, 4 * few))
     return row("memory-flat", large, small, f"the same over {few} photos, not {4 * few}", "MiB", None)
