@@ -549,6 +549,7 @@ class TestList:
             "reconstruction",
             "66.4 % FER2013",
             "landmarks: dlib's 68 in each face",
+            "differs from it: each step draws one crop at random of every warped picture, not ten fixed ones",
         ):
             assert words in said
 
