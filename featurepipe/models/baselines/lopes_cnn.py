@@ -6,8 +6,8 @@ normalisation; eyes moved at random make synthetic samples; of ten orders of pre
 may go without gain) is filled in. Each step can be left out by recipe, as in the paper's ablation (`Steps`).
 
 Bare pixels are aligned too, by eyes found in the whole picture: trained on 8,000 faces of FER2013 for 12 epochs (one
-seed, one order, Nesterov's momentum), 52.2 % of 2,500 PublicTest faces were right in the last three epochs, and 46.2 % where all faces were
-cut at the median place of the eyes instead.
+seed, one order, Nesterov's momentum), 52.2 % of 2,500 PublicTest faces were right in the last three epochs, and 46.2 %
+where all faces were cut at the median place of the eyes instead.
 """
 
 from __future__ import annotations
