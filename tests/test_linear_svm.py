@@ -245,10 +245,11 @@ def test_fewer_rows_than_dimensions_have_liblinears_planes_at_any_cost(C, few, m
 
 
 @pytest.mark.parametrize("penalised", [True, False])
-@pytest.mark.parametrize("TINY", [0, newton.TINY])
-def test_systems_of_active_rows_are_solved_whatever_the_intercept(penalised, TINY, monkeypatch):
+@pytest.mark.parametrize("least", [0, newton.TINY])
+def test_systems_of_active_rows_are_solved_whatever_the_intercept(penalised, least, monkeypatch):
     """Weights of their own, many of them 0, and rows that occur twice: as conjugate gradients solve them."""
-    monkeypatch.setattr(newton, "TINY", TINY)
+    monkeypatch.setattr(newton, "TINY", least)
+    monkeypatch.setattr(newton, "SMALL", least)
     X, y = deep(80, 300)
     X[40:] = X[:40]
     weight = np.random.default_rng(0).integers(0, 3, 80).astype(float)

@@ -34,6 +34,9 @@ LARGE = 1 << 22
 MANY = 10**10
 """From so many multiply-adds on, one product of BLAS is worth sharing out to its threads."""
 
+SMALL = 256
+"""A matrix of up to so many rows is factored in less time than a thread takes to start."""
+
 BLOCK = 512
 """Side of the blocks by which a triangle is mirrored."""
 
@@ -160,9 +163,9 @@ def _add(total: np.ndarray, r: np.ndarray, part: np.ndarray) -> None:
     total += np.ascontiguousarray(r.T) @ part
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`work` on each item, on every core, with BLAS in the threads that call it."""
-    if len(items) < 2:
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item], *, pays: bool = True) -> list[Result]:
+    """`work` on each item, on every core where that pays, with BLAS in the threads that call it."""
+    if len(items) < 2 or not pays:
         return [work(item) for item in items]
     with one_thread(), ThreadPoolExecutor(min(len(items), cores())) as pool:
         return list(pool.map(work, items))

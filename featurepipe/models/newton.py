@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featurepipe.models.matrices import Rows, in_threads, one_thread
+from featurepipe.models.matrices import SMALL, Rows, in_threads, one_thread
 from featurepipe.models.subspace import FLAT, LEAST, Subspace, leading
 
 LOOSE = 0.1
@@ -494,7 +494,7 @@ class Newton:
             total[chosen, column] = solution[:, 0] - total_b[column] * solution[:, 1]
 
         largest = np.count_nonzero(curvature, axis=0).max(initial=0)
-        list((in_threads if largest > TINY else map)(solve, range(len(live))))
+        in_threads(solve, range(len(live)), pays=largest > SMALL)
         return _Direction(total, total_b, space.outer.times(total) + total_b)
 
     def precondition(self, r: np.ndarray, r_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

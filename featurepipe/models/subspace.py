@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from featurepipe.models.matrices import NOT_FINITE, all_threads, in_threads
+from featurepipe.models.matrices import NOT_FINITE, SMALL, all_threads, in_threads
 
 SAMPLED = 8
 """Rows that a basis is found from, per direction."""
@@ -27,9 +27,6 @@ EXACT = 1024
 
 LEAST = 64
 """Directions at least."""
-
-TINY = 256
-"""Up to this many, a column's Hessian takes less time than a thread."""
 
 
 def leading(rows: Any, size: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -110,12 +107,13 @@ class Subspace:
     def renew(self, C: float, active: np.ndarray, at: np.ndarray) -> None:
         """Bring the Hessians of the columns `at` up to their active rows, (n, len(at)) bool."""
         wanted = (self.weight[:, at] * active).astype(np.float32)
-        if len(at) == 1:  # one column takes all cores; several take one each, but where starting threads takes longer
+        if len(at) == 1:  # one column takes all cores; several take one each
             with all_threads(np.count_nonzero(wanted) * self.size**2 / 2):
                 self._renew(C, wanted[:, 0], int(at[0]))
             return
-        run = in_threads if self.size > TINY else map
-        list(run(lambda number: self._renew(C, wanted[:, number], int(at[number])), range(len(at))))
+        in_threads(
+            lambda number: self._renew(C, wanted[:, number], int(at[number])), range(len(at)), pays=self.size > SMALL
+        )
 
     def inner(self, a: np.ndarray, a_b: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The Hessians' solutions within the subspace: (k, len(at)) and, of the intercept, (len(at),)."""
