@@ -26,6 +26,7 @@ from featurepipe.names import (
     LAYOUTS,
     METHODS,
     PROTOCOLS,
+    TRAINED,
 )
 
 SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a copy of a database (featurepipe datasets lists
@@ -169,8 +170,9 @@ def _classify(commands: Commands) -> None:
         type=_label_share,
         nargs="+",
         metavar="LABEL=SHARE",
-        help="how frequent emotions are in your photos, where not as in training (neutral=0.45 happiness=0.45); labels "
-        "not named share the rest",
+        help="how frequent emotions are in your photos (neutral=0.45 happiness=0.45), labels not named sharing the "
+        "rest; or the word trained: as in training. Default: as in daily life for photos of no known database and the "
+        "SVM that ships, else as in training",
     )
     _add_faces(parser, policy="all")
     _add_weights(parser)
@@ -548,7 +550,10 @@ def _cost(text: str) -> float:
     return value
 
 
-def _label_share(text: str) -> tuple[str, float]:
+def _label_share(text: str) -> tuple[str, float] | str:
+    """A label and its share in 0..1; or the word TRAINED."""
+    if text == TRAINED:
+        return TRAINED
     word, _, number = text.partition("=")
     label, share = canonical(word) or word, _number(number)
     if not 0 < share < 1:

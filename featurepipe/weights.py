@@ -62,6 +62,7 @@ class WeightsRecord:
     preprocessing, framing, views : how the backbone feeds the network by default
     trained_on : what the weights have seen
     metrics : figures of the weights, by name
+    photo_prior : how frequent an SVM expects labels to be in photos of daily life, where not as in training
     note : what else one should know (preliminary)
     """
 
@@ -83,6 +84,7 @@ class WeightsRecord:
     views: int | None = None
     trained_on: tuple[TrainedOn, ...] = ()
     metrics: Mapping[str, float] | None = None
+    photo_prior: Mapping[str, float] | None = None
     note: str | None = None
 
     @property

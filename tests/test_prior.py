@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 from command_helpers import run
+from PIL import Image
 
 from featurepipe.cli import main
 from featurepipe.errors import InputError
@@ -87,5 +88,53 @@ def test_classify_with_a_prior(tmp_path, capsys):
         assert main([*map(str, words), str(tmp_path / "c"), "--prior", *prior]) == 2
         assert said in capsys.readouterr().err
         assert not (tmp_path / "c").exists()  # said before any face is looked for
+    assert main([*map(str, words), str(tmp_path / "c"), "--prior", "trained", "neutral=0.3"]) == 2
+    assert "stands alone" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([*map(str, words), str(tmp_path / "c"), "--prior", "neutral=1.5"])
+
+
+DAILY = {"neutral": 0.6, "happiness": 0.25}
+
+
+def classified(capsys, folder, source, *words):
+    """The prior that classify used with the SVM that ships, and its rows."""
+    document = run(capsys, "classify", source, "--out", folder / "out", "--workers", 0, *words)
+    with (folder / "out" / "predictions.csv").open() as stream:
+        return document["prior"], list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def photos(tmp_path, rendered):
+    """A folder with one photo."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "face.png").symlink_to(min(rendered.rglob("*.[jp][pn]g")))
+    return folder
+
+
+class TestPhotosOfDailyLife:
+    """What the SVM that ships expects where nobody says how frequent emotions are."""
+
+    def test_photos_are_taken_for_it(self, photos, tmp_path, capsys):
+        prior, rows = classified(capsys, tmp_path, photos)
+        assert {label: prior[label] for label in DAILY} == DAILY
+        assert sum(prior.values()) == pytest.approx(1, abs=1e-5)
+        assert classified(capsys, tmp_path, photos, "--prior", "neutral=0.6", "happiness=0.25")[1] == rows
+        assert classified(capsys, tmp_path, photos, "--prior", "trained")[1] != rows
+
+    def test_it_is_said(self, photos, tmp_path, capsys):
+        assert main(["classify", str(photos), "--out", str(tmp_path / "out"), "--workers", "0"]) == 0
+        assert "daily life: neutral 0.6, happiness 0.25" in capsys.readouterr().err
+
+    def test_not_where_faces_are_given_or_the_user_says_otherwise(self, photos, tmp_path, capsys):
+        assert classified(capsys, tmp_path, photos, "--prior", "trained")[0] is None
+        assert classified(capsys, tmp_path, photos, "--detector", "none")[0] is None
+        np.savez(tmp_path / "faces.npz", images=np.arange(48 * 48, dtype=np.uint8).reshape(1, 48, 48))
+        assert classified(capsys, tmp_path, tmp_path / "faces.npz")[0] is None
+
+    def test_not_in_a_database(self, photos, tmp_path, capsys):
+        """JAFFE's ten people were asked to show emotions."""
+        Image.open(photos / "face.png").convert("L").save(photos / "KA.AN1.39.tiff")
+        (photos / "face.png").unlink()
+        assert classified(capsys, tmp_path, photos, "--dataset", "jaffe")[0] is None

@@ -39,10 +39,11 @@ from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import replacing
 from featurepipe.models.persistence import Model, load_model
 from featurepipe.models.prior import full_prior, trained_shares, with_prior
+from featurepipe.names import DATABASES, TRAINED
 from featurepipe.recipe import FEATURE_KEYS, Half, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Sample
 from featurepipe.timelines import Timeline
-from featurepipe.weights import shipped_svm
+from featurepipe.weights import DEFAULT_SVM, get_record, shipped_svm
 
 if TYPE_CHECKING:  # its module loads SciPy
     from featurepipe.models.cnn import CNNClassifier
@@ -59,8 +60,10 @@ def run(args: argparse.Namespace) -> int:
     if args.pictures:
         refuse_inside(_pictures(args.out), args.source)
     model = load_model(args.model) if args.model else load_model(shipped_svm())
-    prior = prior_of(args, model)
+    prior = given_prior(args, model)
     source = read_sequences(args) if timeline_of(model) else samples_of(args)
+    if prior is None:
+        prior = photo_prior(args, model, source)
     keep_faces_of(args, model, source)
     out = Path(args.out)
     check_new_file(out / "predictions.csv")
@@ -89,13 +92,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def prior_of(args: argparse.Namespace, model: Model) -> np.ndarray | None:
-    """How frequent each class is by --prior, float64 (k,); None: as in training. Raises InputError."""
-    if not args.prior:
+def given_prior(args: argparse.Namespace, model: Model) -> np.ndarray | None:
+    """How frequent each class is by --prior, float64 (k,); None where it names no label. Raises InputError."""
+    if not args.prior or args.prior == [TRAINED]:
         return None
+    if TRAINED in args.prior:
+        raise InputError(f"--prior {TRAINED} stands alone: leave it out, or the shares beside it")
     if twice := [label for label, count in Counter(label for label, _ in args.prior).items() if count > 1]:
         raise InputError(f"--prior names {', '.join(twice)} more than once: name each label once")
     return full_prior(dict(args.prior), model.labels, trained_shares(model.training, model.labels))
+
+
+def photo_prior(args: argparse.Namespace, model: Model, source: Source) -> np.ndarray | None:
+    """What the SVM that ships expects of photos of daily life, float64 (k,), said to the user; None for other models
+    and faces, and where --prior is given.
+
+    A database is not daily life: its people were asked to show emotions, or its pictures chosen for them.
+    """
+    shares = None if args.model else get_record(DEFAULT_SVM).photo_prior
+    if not shares or args.prior or source.faces == "crops" or args.detector == "none" or source.dataset in DATABASES:
+        return None
+    said = ", ".join(f"{label} {share:g}" for label, share in shares.items())
+    tell([f"expecting faces of daily life: {said} of them; --prior {TRAINED} expects them as in training"])
+    return full_prior(shares, model.labels, trained_shares(model.training, model.labels))
 
 
 def probabilities_of(model: Model, X: np.ndarray, prior: np.ndarray | None) -> np.ndarray:
