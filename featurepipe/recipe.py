@@ -19,7 +19,10 @@ NO_WEIGHTS = "none"
 """Stands for the sha256 of the weights in the feature half of a backbone that has none."""
 
 BOX_KEYS = ("detector", "detector_weights", "max_side")
-"""The part of the face half that boxes depend on: faces are stored under it."""
+"""The part of the face half that boxes depend on: faces are stored under it. HOG's has UNSURE_KEY too."""
+
+UNSURE_KEY = "unsure"
+"""Key of the score above which faces count in photos where the detector is sure of none."""
 
 FACE_KEYS = (*BOX_KEYS, "margin", "policy")
 """Keys of a face half."""
@@ -27,7 +30,7 @@ FACE_KEYS = (*BOX_KEYS, "margin", "policy")
 
 def box_recipe(face_half: Half) -> dict[str, Any]:
     """The part of a face half that boxes depend on."""
-    return {key: face_half[key] for key in BOX_KEYS}
+    return {key: face_half[key] for key in (*BOX_KEYS, UNSURE_KEY) if key in face_half}
 
 
 def differences(first: Half, second: Half) -> dict[str, tuple[Any, Any]]:

@@ -26,6 +26,7 @@ from featurepipe.faces.detectors import _BUILDERS, DetectorSpec, default_detecto
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.faces.images import PhotoError, decode, read_photo
 from featurepipe.names import DETECTORS
+from featurepipe.recipe import box_recipe
 from featurepipe.records import Face, FaceResult, FaceTask, Framing, Sample
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
@@ -102,7 +103,21 @@ def test_boxes_on_real_photos_are_dlibs_own(hog, dlib_hog):
     for path in sorted(PHOTOS.glob("*.jpg"))[::150]:
         image = decode(path.read_bytes())
         found = [(box.left(), box.top(), box.right(), box.bottom()) for box in dlib_hog(image)]
-        assert [(f.left, f.top, f.right, f.bottom) for f in find_faces(image, hog, 1000)] == found
+        faces = find_faces(image, hog, 1000)
+        assert [(f.left, f.top, f.right, f.bottom) for f in faces if f.score > 0] == found
+        assert not found or all(f.score > 0 for f in faces)
+
+
+def test_where_hog_is_sure_of_no_face_the_unsure_one_counts(hog, dlib_hog):
+    """A face that leaves the photo, pixel by pixel, is first found, then found below dlib's threshold, then lost."""
+    image, seen = photograph(2, (256, 256)), []
+    for cut in range(0, 160, 4):
+        copy = np.ascontiguousarray(image[cut:])
+        scores = dlib_hog.run(copy, 0, -0.5)[1]
+        best = max(scores, default=-1.0)
+        seen.append("sure" if best > 0 else "unsure" if best > -0.2 else "none")
+        assert [face.score for face in hog(copy)] == [one for one in scores if one > (0 if best > 0 else -0.2)]
+    assert {"sure", "unsure", "none"} == set(seen)
 
 
 def test_boxes_are_mapped_back_by_hand():
@@ -171,7 +186,9 @@ def test_tiny_photos_hold_no_face(name, shape):
 
 
 def test_recipes_name_what_boxes_depend_on():
-    assert DetectorSpec("hog", 640).recipe() == {"detector": "hog", "detector_weights": None, "max_side": 640}
+    hog = {"detector": "hog", "detector_weights": None, "max_side": 640, "unsure": -0.2}
+    assert DetectorSpec("hog", 640).recipe() == hog
+    assert box_recipe({**hog, "margin": 0.3, "policy": "all"}) == hog  # faces stored before there was it are not these
     assert DetectorSpec("none", 640).recipe() == {"detector": "none", "detector_weights": None, "max_side": None}
     pytest.importorskip("face_recognition_models")
     for name in ("mmod", "dlib-mmod"):
