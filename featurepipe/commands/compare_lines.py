@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from featurepipe.commands.compare_leaks import leak_lines
+from featurepipe.report.metrics import written_p
 
 
 def lines_of(document: dict[str, Any], out: Path) -> list[str]:
     """The comparison as a table for people."""
     pairs = document["mcnemar"]
     tests = [
-        f"McNemar {pair}: p {test['p']:.3g}"
-        + (f", corrected for {len(pairs)} pairs {test['p_corrected']:.3g}" if len(pairs) > 1 else "")
+        f"McNemar {pair}: p {written_p(test['p'])}"
+        + (f", corrected for {len(pairs)} pairs {written_p(test['p_corrected'])}" if len(pairs) > 1 else "")
         for pair, test in pairs.items()
     ]
     head = [head_of(document), *_warning(document), *_left_out(document), f"chance {document['chance']}"]

@@ -163,6 +163,15 @@ def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[st
     return {"only_first": a, "only_second": b, "p": min(1.0, 2 * tail / 2 ** (a + b))}
 
 
+def written_p(p: float) -> str:
+    """A p-value in three digits; what is too small for a float as a bound.
+
+    >>> written_p(0.00123456), written_p(0.0)
+    ('0.00123', '<1e-300')
+    """
+    return f"{p:.3g}" if p else "<1e-300"
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """p-values corrected for their number (Holm 1979), in the same order: what is below 0.05 holds for all together.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from featurepipe.errors import MissingPackageError
 from featurepipe.files import printable, replacing
+from featurepipe.report.metrics import written_p
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def write_page(
     pages = Environment(
         loader=PackageLoader("featurepipe.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pages.filters.update(png=_data_uri, figure=_figure, seconds=_seconds, number=_number, printable=printable)
+    pages.filters.update(
+        png=_data_uri, figure=_figure, seconds=_seconds, number=_number, p=written_p, printable=printable
+    )
     given = {"document": document, "facts": facts, "plots": plots, "mistakes": mistakes, "leaks": leaks}
     text = pages.get_template("page.html").render(given)
     with replacing(path) as stream:
