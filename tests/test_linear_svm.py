@@ -144,12 +144,12 @@ def test_class_weights_are_liblinears(class_weight, classes):
 
 def test_class_weights_that_make_no_sense_are_refused():
     X, y = deep()
-    for wrong in ("even", 3, {"nobody": 2.0}):
+    for wrong in ("even", 3, {"nobody": 2.0}, {"fear": -1.0}, {"fear": np.nan}, {"fear": np.inf}):
         with pytest.raises(ValueError, match="class_weight"):
             LinearSVM(class_weight=wrong).fit(X, y)
 
 
-@pytest.mark.parametrize("settings", [{"C": 0.0}, {"C": -1.0}, {"tol": 0.0}, {"C": np.nan}])
+@pytest.mark.parametrize("settings", [{"C": 0.0}, {"C": -1.0}, {"tol": 0.0}, {"C": np.nan}, {"C": np.inf}])
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(ValueError, match="must be positive"):
         LinearSVM(**settings).fit(*deep())
