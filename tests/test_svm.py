@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
@@ -264,12 +265,56 @@ def test_bad_training_rows_are_refused(change, message):
         LinearSVMCV(**QUICK).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"normaliser": "l1"}, "unknown normaliser 'l1'; known are l2, standard"),
+        ({"class_weight": {"fear": 2.0}}, "class_weight must be None or"),
+        ({"Cs": ()}, "at least one"),
+        ({"Cs": (1.0, -1.0)}, r"above 0.*\[-1\.0, 1\.0\]"),
+        ({"Cs": (0.0, 1.0)}, "above 0"),
+        ({"Cs": (1.0, np.inf)}, "finite"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        LinearSVMCV(**settings).fit(*faces())
+
+
+def test_labels_of_a_table_and_a_grid_of_numpy_are_as_good_as_text_and_tuples():
+    """FeatureTable gives labels as objects, and so do data frames."""
+    X, y = faces()
+    plain = LinearSVMCV(**QUICK).fit(X, y)
+    other = LinearSVMCV(Cs=np.array(QUICK["Cs"]), folds=3).fit(
+        X, y.astype(object), groups=np.arange(160).astype(object)
+    )
+    assert other.labels == plain.labels
+    assert other.training["grid"][0]["C"] == 0.1
+    with pytest.raises(InputError, match="one text label per row"):
+        LinearSVMCV(**QUICK).fit(X, np.where(y == "joy", None, y.astype(object)))
+
+
+def test_nothing_is_predicted_before_it_is_fitted():
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        LinearSVMCV().predict(faces()[0])
+
+
+def test_a_group_without_a_name_is_refused():
+    X, y = faces()
+    people = np.array([f"s{number // 8}" for number in range(160)], object)
+    people[3] = None
+    with pytest.raises(InputError, match="1 of 160 rows have None for a subject"):
+        LinearSVMCV(**QUICK).fit(X, y, groups=people, grouped_by="subject")
+
+
 def test_bad_validation_sets_are_refused():
     X, y = faces()
     with pytest.raises(InputError, match="training set lacks: contempt"):
         LinearSVMCV().fit(X, y, validation=(X[:2], ["contempt", "joy"]))
     with pytest.raises(InputError, match="rows of 12 numbers"):
         LinearSVMCV().fit(X, y, validation=(X[:2, :5], y[:2]))
+    with pytest.raises(InputError, match=r"with labels of shape \(\)"):
+        LinearSVMCV().fit(X, y, validation=(X[:1], "joy"))
 
 
 def test_vectors_of_another_width_or_not_finite_are_refused_at_use():
