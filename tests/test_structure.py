@@ -1,6 +1,8 @@
 """The rules of the code base that a program can check."""
 
 import ast
+import doctest
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +65,16 @@ def test_functions_are_short_and_public_ones_documented(path):
         assert length_of(node) <= 60, f"{node.name} has {length_of(node)} lines"
     for node in public_functions_of(path):
         assert ast.get_docstring(node) or length_of(node) <= 5, f"{node.name} has no docstring"
+
+
+def test_examples_in_docstrings_are_true():
+    told = [path for path in MODULES if ">>> " in path.read_text(encoding="utf-8")]
+    assert len(told) > 5
+    for path in told:
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        result = doctest.testmod(importlib.import_module(module))
+        assert result.attempted, f"{path} has no example that runs"
+        assert not result.failed, f"{path}: an example is not true"
 
 
 @pytest.mark.parametrize(
