@@ -532,6 +532,37 @@ class TestRefusals:
         with pytest.raises(InputError, match="two classes"):
             CNNClassifier("seed_cnn").fit(np.zeros((4, 100, 100), np.uint8), ["anger"] * 4)
 
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda labels: labels[:-1], r"24 faces, labels of shape \(23,\), 0 of them None"),
+            (lambda labels: [*labels, "anger"], r"labels of shape \(25,\)"),
+            (lambda labels: labels[:, None], r"labels of shape \(24, 1\)"),
+            (lambda labels: np.where(labels == "anger", None, labels.astype(object)), "8 of them None"),
+        ],
+    )
+    def test_labels_that_are_not_one_per_face(self, change, said):
+        """More of them than faces, and None as the name of a class, were trained on without a word."""
+        faces, labels = faces_of("seed_cnn")
+        model = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu")
+        with pytest.raises(InputError, match=said):
+            model.fit(faces, change(labels))
+        with pytest.raises(InputError, match=said):
+            model.fit(faces, labels, validation=(faces, change(labels)))
+
+    @pytest.mark.parametrize("wrong", [lambda faces: faces / 255, lambda faces: faces[:, :50]])
+    def test_validation_faces_of_another_kind(self, wrong):
+        faces, labels = faces_of("seed_cnn")
+        with pytest.raises(InputError, match="takes uint8 faces"):
+            CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(
+                faces, labels, validation=(wrong(faces), labels)
+            )
+
+    @pytest.mark.parametrize("views", [0, 3])
+    def test_other_numbers_of_views(self, views):
+        with pytest.raises(InputError, match=f"{views} views .* expected 1, 2 or 10"):
+            CNNClassifier("fer-vgg", views=views)
+
     def test_fewer_faces_than_a_batch(self):
         faces, labels = faces_of("seed_cnn", 4)
         with pytest.raises(InputError, match="batch"):

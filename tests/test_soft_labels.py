@@ -131,6 +131,13 @@ def test_of_another_shape_they_are_refused():
         make(soft_weight=0.5).fit(faces, labels, soft_labels=np.full((24, 2), 0.5))
 
 
+@pytest.mark.parametrize("wrong", [np.full((24, 3), 0.5), np.tile([1.5, -0.5, 0], (24, 1)), np.full((24, 3), np.nan)])
+def test_what_is_no_distribution_is_refused(wrong):
+    faces, labels = faces_of("fer-vgg")
+    with pytest.raises(InputError, match="must be distributions"):
+        make(soft_weight=0.5).fit(faces, labels, soft_labels=wrong)
+
+
 def test_from_the_command_line(tmp_path, capsys):
     faces, labels = faces_of("fer-vgg", 36)
     np.savez(tmp_path / "s.npz", images=faces, labels=np.searchsorted(LABELS, labels), classes=np.array(LABELS))
