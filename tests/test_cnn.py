@@ -507,9 +507,16 @@ class TestRefusals:
         faces, labels = faces_of("seed_cnn")
         checkpoint = tmp_path / "m.ckpt"
         CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(faces, labels, checkpoint=checkpoint)
+        same = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu")
         other = CNNClassifier("seed_cnn", small("seed_cnn", lr=0.2), device="cpu")
-        with pytest.raises(ModelError, match="another recipe"):
-            other.fit(faces, labels, checkpoint=checkpoint, resume=True)
+        reseeded = CNNClassifier("seed_cnn", small("seed_cnn"), seed=1, device="cpu")
+        soft = {"soft_labels": np.full((24, 3), 1 / 3)}
+        for model, given, named, more in (
+            *((other, faces, labels, {}), (reseeded, faces, labels, {}), (same, faces, labels, soft)),
+            *((same, faces[::-1], labels, {}), (same, faces, labels[::-1], {})),
+        ):
+            with pytest.raises(ModelError, match="other data, another recipe"):
+                model.fit(given, named, checkpoint=checkpoint, resume=True, **more)
 
     def test_damaged_checkpoints(self, tmp_path):
         faces, labels = faces_of("seed_cnn")
