@@ -15,6 +15,7 @@ from sklearn.svm import LinearSVC
 from featurepipe.errors import InputError, RecipeMismatch
 from featurepipe.models import svm
 from featurepipe.models.linear_svm import LinearSVM
+from featurepipe.models.persistence import load_model, save_svm
 from featurepipe.models.svm import LinearSVMCV, fit_temperature, inner_folds
 
 LABELS = np.array(["anger", "fear", "joy", "neutral"])
@@ -262,6 +263,20 @@ def test_works_inside_scikit_learn():
     model = LinearSVMCV(**QUICK)
     assert clone(model).get_params() == model.get_params()
     assert cross_val_score(model, X, y, cv=3).mean() > 0.5
+
+
+@pytest.mark.parametrize("normaliser", ["l2", "standard"])
+def test_vectors_of_half_precision_are_computed_in_full(normaliser, tmp_path):
+    """In float16 the length of such a vector is infinite, and every answer was the same."""
+    X, y = faces(d=100)
+    half = np.clip(X * 200, 0, 60000).astype(np.float16)
+    fitted = LinearSVMCV(normaliser=normaliser, **QUICK).fit(half, y, validation=(half, y))
+    same = LinearSVMCV(normaliser=normaliser, **QUICK).fit(half.astype(np.float64), y, validation=(half, y))
+    assert np.array_equal(fitted.decision_function(half), same.decision_function(half.astype(np.float64)))
+    assert fitted.training["grid"] == same.training["grid"]
+    assert fitted.score(half, y) > 0.8
+    save_svm(tmp_path / "m", fitted)
+    assert np.array_equal(load_model(tmp_path / "m").decision_function(half), fitted.decision_function(half))
 
 
 def test_input_is_left_as_it_was_and_may_be_read_only():

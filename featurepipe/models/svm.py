@@ -21,7 +21,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from featurepipe.errors import InputError, RecipeMismatch
-from featurepipe.models.linear import CHUNK, CLASS_WEIGHTS, checked_matrix, two_sided
+from featurepipe.models.linear import CHUNK, CLASS_WEIGHTS, checked_matrix, precise, two_sided
 from featurepipe.models.linear_svm import LinearSVM, class_weights, joined, one_vs_rest, path
 from featurepipe.models.newton import Columns, Solution
 
@@ -115,7 +115,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : (n, d) float, finite
+        X : (n, d) float, finite; what is neither float32 nor float64 is converted to float64
         y : (n,) labels, str
         groups : (n,) names of what must not be on both sides of a fold (subjects, or duplicate contents)
         grouped_by : what the groups are, for messages and the summary: "subject", "content"
@@ -200,7 +200,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
             )
         if not len(X):  # scikit-learn refuses what is an ordinary answer for a folder without faces
             return np.empty(0) if len(self.labels) == 2 else np.empty((0, len(self.labels)))
-        parts = [self.pipeline_.decision_function(X[at : at + CHUNK]) for at in range(0, len(X), CHUNK)]
+        parts = [self.pipeline_.decision_function(precise(X[at : at + CHUNK])) for at in range(0, len(X), CHUNK)]
         return np.concatenate(parts)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -519,7 +519,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
-    X, labels = checked_matrix(X), np.asarray(y)
+    X, labels = precise(checked_matrix(X)), np.asarray(y)
     if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
         labels = labels.astype(str)  # those of a feature table or a data frame
     if labels.dtype.kind != "U" or labels.shape != (len(X),):
@@ -531,7 +531,7 @@ def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
 
 
 def _checked_validation(validation: tuple[np.ndarray, Sequence[str] | np.ndarray], rows: Rows) -> Rows:
-    X, y = checked_matrix(validation[0]), np.asarray(validation[1])
+    X, y = precise(checked_matrix(validation[0])), np.asarray(validation[1])
     if X.shape[1] != rows[0].shape[1] or y.shape != (len(X),) or not len(X):
         raise InputError(
             f"the validation set must be rows of {rows[0].shape[1]} numbers with one label each, and is "
