@@ -12,7 +12,7 @@ from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
 from featurepipe.landmarks import with_landmarks
 from featurepipe.models import training
-from featurepipe.models.augment import augment, erase, mix
+from featurepipe.models.augment import augment, augment_with_landmarks, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.persistence import load_model, read_metadata, read_trained_on, save_tensors
@@ -279,10 +279,27 @@ class TestAugmentation:
         assert (mixed.argmax(1) == torch.arange(count)).all()
         assert 0.3 < (mixed.max(1).values < 1).float().mean() < 0.7
 
+    @pytest.mark.parametrize(
+        ("how", "least", "most"),
+        [(Augmentation(rotation=60), 1, 1), (Augmentation(rotation=60, scale=0.25, flip=0.5), 1 / 1.25, 1.25)],
+    )
+    def test_turned_faces_keep_their_shape_and_scaled_ones_their_bounds(self, how, least, most):
+        """All distances between landmarks change by one factor: neither turning nor scaling shears."""
+        points = torch.tensor([[0.3, 0.4], [0.7, 0.4], [0.5, 0.8]]).expand(200, 3, 2)
+        generator = torch.Generator().manual_seed(0)
+        _, placed = augment_with_landmarks(torch.rand(200, 1, 20, 20), points, (1, 0, 2), how, 20, generator)
+        factors = torch.stack([torch.pdist(face) for face in placed]).sort(1)[0] / torch.pdist(points[0]).sort()[0]
+        torch.testing.assert_close(factors, factors[:, :1].expand(-1, 3), rtol=1e-4, atol=1e-4)
+        assert factors.min().item() == pytest.approx(least, rel=0.02)
+        assert factors.max().item() == pytest.approx(most, rel=0.02)
+
     def test_gamma_keeps_the_range(self):
         out = augment(torch.rand(50, 1, 8, 8), Augmentation(gamma=2.0), 8, torch.Generator().manual_seed(0))
         assert out.min() >= 0
         assert out.max() <= 1
+        grey = augment(torch.full((200, 1, 8, 8), 0.25), Augmentation(gamma=2.0), 8, torch.Generator().manual_seed(0))
+        assert grey.min().item() == pytest.approx(0.25**2, rel=0.05)
+        assert grey.max().item() == pytest.approx(0.25**0.5, rel=0.05)
 
     def test_erase_blanks_a_small_part_of_the_chosen_share(self):
         images = torch.ones(400, 1, 40, 40)
