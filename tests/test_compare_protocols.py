@@ -177,6 +177,23 @@ def test_none_is_chosen_on_that_the_backbone_knows_or_whose_label_is_not_fitted_
     assert chosen["chosen_on"] == "validation"
 
 
+def test_an_svm_chooses_by_folds_that_part_no_person_copy_or_sequence(tmp_path, monkeypatch):
+    """Eight photos of each of four people; a copy ties S0 to S1, a sequence without a name of a person two of S3."""
+    photos, X, part = in_thirds(np.random.default_rng(0))
+    content, subject = replaced(photos.content, [0], photos.content[8]), replaced(photos.subject, [24, 25], None)
+    photos = dataclasses.replace(
+        photos, content=content, subject=subject, sequence=replaced(photos.sequence, [24, 25], "one")
+    )
+    given = {}
+    monkeypatch.setattr(LinearSVMCV, "fit", lambda self, X, y, **named: given.update(named, folds=self.folds))
+    with pytest.raises(AttributeError):  # nothing was fitted
+        fitted_on("svm:hog", photos, X, dataclasses.replace(part, choose=part.choose[:0]), tmp_path)
+    groups = np.array(given["groups"])
+    assert [len(set(groups[rows])) for rows in (slice(0, 16), slice(16, 24), slice(24, 26), slice(26, 32))] == [1] * 4
+    assert len(set(groups)) == 4
+    assert (given["grouped_by"], given["folds"]) == ("sequence", 4)
+
+
 def test_kept_results_are_of_the_same_photos_labels_people_vectors_and_seed(fits, tmp_path):
     """Whatever of these changes, what is kept is not taken for the answer."""
     photos, X, part = in_thirds(np.random.default_rng(0))
