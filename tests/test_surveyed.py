@@ -321,6 +321,7 @@ class TestOrders:
             (order, epoch) for order in (1, 2, 3) for epoch in (1, 2, 3)
         ]
         assert model.training["kept"] == model.training["history"][0]
+        assert len({row["loss"] for row in model.training["history"]}) == 9  # each epoch draws anew
 
     def test_without_validation_faces_there_is_one_order_and_its_end(self):
         history = of_orders().fit(*bands(48)).training["history"]
