@@ -12,7 +12,7 @@ from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
 from featurepipe.landmarks import with_landmarks
 from featurepipe.models import training
-from featurepipe.models.augment import augment, erase, mix
+from featurepipe.models.augment import augment, augment_with_landmarks, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.persistence import load_model, read_metadata, read_trained_on, save_tensors
@@ -279,10 +279,27 @@ class TestAugmentation:
         assert (mixed.argmax(1) == torch.arange(count)).all()
         assert 0.3 < (mixed.max(1).values < 1).float().mean() < 0.7
 
+    @pytest.mark.parametrize(
+        ("how", "least", "most"),
+        [(Augmentation(rotation=60), 1, 1), (Augmentation(rotation=60, scale=0.25, flip=0.5), 1 / 1.25, 1.25)],
+    )
+    def test_turned_faces_keep_their_shape_and_scaled_ones_their_bounds(self, how, least, most):
+        """All distances between landmarks change by one factor: neither turning nor scaling shears."""
+        points = torch.tensor([[0.3, 0.4], [0.7, 0.4], [0.5, 0.8]]).expand(200, 3, 2)
+        generator = torch.Generator().manual_seed(0)
+        _, placed = augment_with_landmarks(torch.rand(200, 1, 20, 20), points, (1, 0, 2), how, 20, generator)
+        factors = torch.stack([torch.pdist(face) for face in placed]).sort(1)[0] / torch.pdist(points[0]).sort()[0]
+        torch.testing.assert_close(factors, factors[:, :1].expand(-1, 3), rtol=1e-4, atol=1e-4)
+        assert factors.min().item() == pytest.approx(least, rel=0.02)
+        assert factors.max().item() == pytest.approx(most, rel=0.02)
+
     def test_gamma_keeps_the_range(self):
         out = augment(torch.rand(50, 1, 8, 8), Augmentation(gamma=2.0), 8, torch.Generator().manual_seed(0))
         assert out.min() >= 0
         assert out.max() <= 1
+        grey = augment(torch.full((200, 1, 8, 8), 0.25), Augmentation(gamma=2.0), 8, torch.Generator().manual_seed(0))
+        assert grey.min().item() == pytest.approx(0.25**2, rel=0.05)
+        assert grey.max().item() == pytest.approx(0.25**0.5, rel=0.05)
 
     def test_erase_blanks_a_small_part_of_the_chosen_share(self):
         images = torch.ones(400, 1, 40, 40)
@@ -507,9 +524,16 @@ class TestRefusals:
         faces, labels = faces_of("seed_cnn")
         checkpoint = tmp_path / "m.ckpt"
         CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(faces, labels, checkpoint=checkpoint)
+        same = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu")
         other = CNNClassifier("seed_cnn", small("seed_cnn", lr=0.2), device="cpu")
-        with pytest.raises(ModelError, match="another recipe"):
-            other.fit(faces, labels, checkpoint=checkpoint, resume=True)
+        reseeded = CNNClassifier("seed_cnn", small("seed_cnn"), seed=1, device="cpu")
+        soft = {"soft_labels": np.full((24, 3), 1 / 3)}
+        for model, given, named, more in (
+            *((other, faces, labels, {}), (reseeded, faces, labels, {}), (same, faces, labels, soft)),
+            *((same, faces[::-1], labels, {}), (same, faces, labels[::-1], {})),
+        ):
+            with pytest.raises(ModelError, match="other data, another recipe"):
+                model.fit(given, named, checkpoint=checkpoint, resume=True, **more)
 
     def test_damaged_checkpoints(self, tmp_path):
         faces, labels = faces_of("seed_cnn")
@@ -531,6 +555,37 @@ class TestRefusals:
     def test_a_single_class(self):
         with pytest.raises(InputError, match="two classes"):
             CNNClassifier("seed_cnn").fit(np.zeros((4, 100, 100), np.uint8), ["anger"] * 4)
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda labels: labels[:-1], r"24 faces, labels of shape \(23,\), 0 of them None"),
+            (lambda labels: [*labels, "anger"], r"labels of shape \(25,\)"),
+            (lambda labels: labels[:, None], r"labels of shape \(24, 1\)"),
+            (lambda labels: np.where(labels == "anger", None, labels.astype(object)), "8 of them None"),
+        ],
+    )
+    def test_labels_that_are_not_one_per_face(self, change, said):
+        """More of them than faces, and None as the name of a class, were trained on without a word."""
+        faces, labels = faces_of("seed_cnn")
+        model = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu")
+        with pytest.raises(InputError, match=said):
+            model.fit(faces, change(labels))
+        with pytest.raises(InputError, match=said):
+            model.fit(faces, labels, validation=(faces, change(labels)))
+
+    @pytest.mark.parametrize("wrong", [lambda faces: faces / 255, lambda faces: faces[:, :50]])
+    def test_validation_faces_of_another_kind(self, wrong):
+        faces, labels = faces_of("seed_cnn")
+        with pytest.raises(InputError, match="takes uint8 faces"):
+            CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(
+                faces, labels, validation=(wrong(faces), labels)
+            )
+
+    @pytest.mark.parametrize("views", [0, 3])
+    def test_other_numbers_of_views(self, views):
+        with pytest.raises(InputError, match=f"{views} views .* expected 1, 2 or 10"):
+            CNNClassifier("fer-vgg", views=views)
 
     def test_fewer_faces_than_a_batch(self):
         faces, labels = faces_of("seed_cnn", 4)

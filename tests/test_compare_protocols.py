@@ -149,13 +149,72 @@ def replaced(column, rows, values):
     return changed
 
 
-def fitted_on(name, photos, X, part, out):
+def fitted_on(name, photos, X, part, out, *, seen=(), half=None, seed=0):
+    """`seen` are photos that the method's backbone was trained on, `half` the feature half."""
     args = argparse.Namespace(out=out, epochs=1, minutes=None, recipe=(), precision="fp32", device="cpu")
     n = len(X)
     columns = {field.name: np.arange(n) for field in dataclasses.fields(Features)}
-    features = Features(**columns | {"X": X, "coverage": {}, "feature_half": {}, "face_half": {}})
-    plan = Plan(photos, photos, [part], {}, {name: np.zeros(n, bool)})
-    return fit_and_test(args, name, plan, features, features, seed=0)
+    features = Features(**columns | {"X": X, "coverage": {}, "feature_half": half or {}, "face_half": {}})
+    plan = Plan(photos, photos, [part], {}, {name: np.isin(np.arange(n), seen)})
+    return fit_and_test(args, name, plan, features, features, seed)
+
+
+def in_thirds(rng):
+    """Photos of six people and their vectors, to fit on those of four, and to choose and to test on one each."""
+    people = np.repeat([f"S{number}" for number in range(6)], 8)
+    photos = faked_photos(np.tile(["anger", "fear"], 24), people, rng)
+    return photos, rng.normal(size=(48, 20)).astype(np.float32), Part(*np.split(np.arange(48), [32, 40]))
+
+
+def test_none_is_chosen_on_that_the_backbone_knows_or_whose_label_is_not_fitted_on(tmp_path):
+    photos, X, part = in_thirds(np.random.default_rng(0))
+    (chosen,) = fitted_on("svm:hog", photos, X, part, tmp_path / "a").chosen
+    assert chosen["chosen_on"] == "validation"
+    (chosen,) = fitted_on("svm:hog", photos, X, part, tmp_path / "b", seen=part.choose).chosen
+    assert chosen["chosen_on"] == "4 folds"
+    strange = dataclasses.replace(photos, label=replaced(photos.label, part.choose[:4], "contempt"))
+    (chosen,) = fitted_on("svm:hog", strange, X, part, tmp_path / "c").chosen
+    assert chosen["chosen_on"] == "validation"
+
+
+def test_an_svm_chooses_by_folds_that_part_no_person_copy_or_sequence(tmp_path, monkeypatch):
+    """Eight photos of each of four people; a copy ties S0 to S1, a sequence without a name of a person two of S3."""
+    photos, X, part = in_thirds(np.random.default_rng(0))
+    content, subject = replaced(photos.content, [0], photos.content[8]), replaced(photos.subject, [24, 25], None)
+    photos = dataclasses.replace(
+        photos, content=content, subject=subject, sequence=replaced(photos.sequence, [24, 25], "one")
+    )
+    given = {}
+    monkeypatch.setattr(LinearSVMCV, "fit", lambda self, X, y, **named: given.update(named, folds=self.folds))
+    with pytest.raises(AttributeError):  # nothing was fitted
+        fitted_on("svm:hog", photos, X, dataclasses.replace(part, choose=part.choose[:0]), tmp_path)
+    groups = np.array(given["groups"])
+    assert [len(set(groups[rows])) for rows in (slice(0, 16), slice(16, 24), slice(24, 26), slice(26, 32))] == [1] * 4
+    assert len(set(groups)) == 4
+    assert (given["grouped_by"], given["folds"]) == ("sequence", 4)
+
+
+def test_kept_results_are_of_the_same_photos_labels_people_vectors_and_seed(fits, tmp_path):
+    """Whatever of these changes, what is kept is not taken for the answer."""
+    photos, X, part = in_thirds(np.random.default_rng(0))
+    columns = ("content", "label", "subject", "sequence")
+    others = {"content": "other", "label": "fear", "subject": "S1", "sequence": "one"}
+    changed = [
+        dataclasses.replace(photos, **{name: replaced(getattr(photos, name), rows[:1], others[name])})
+        for rows in (part.fit, part.choose)
+        for name in columns
+    ]
+    changed.append(dataclasses.replace(photos, content=replaced(photos.content, part.test[:1], "other")))
+    for count, given in enumerate([photos, *changed], 1):
+        for _ in range(2):
+            fitted_on("svm:hog", given, X, part, tmp_path)
+            assert len(fits) == count
+    fitted_on("svm:hog", photos, X, part, tmp_path, half={"layer": "fc6"})
+    without = dataclasses.replace(part, choose=part.choose[:0])
+    fitted_on("svm:hog", photos, X, without, tmp_path, seen=part.fit)
+    for seed in (0, 1, 0):
+        fitted_on("svm:hog", photos, X, without, tmp_path, seed=seed)
+    assert len(fits) == count + 4
 
 
 def test_what_every_baseline_takes_is_counted():

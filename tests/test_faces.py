@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile import FACE_SIZE, portrait, write_hostile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from featurepipe.content import content_of_file, content_of_pixels
 from featurepipe.datasets.synthetic import Identity, render_face, render_group
@@ -337,6 +337,24 @@ def test_halving_averages_with_a_triangle_by_hand():
     image[:, 4:] = 240
     crop = crop_face(image, Face(0, 0, 7, 7), Framing(4, "L"))
     np.testing.assert_array_equal(crop, [[0, 30, 210, 240]] * 4)
+
+
+@pytest.mark.parametrize("size", [20, 48, 120])
+def test_the_filter_reads_around_the_square_as_if_the_whole_photo_were_resized(size):
+    """Nothing is cut off at its borders, whether the square of 120 pixels is made smaller or stays."""
+    image = np.random.default_rng(0).integers(0, 256, (200, 220, 3), dtype=np.uint8)
+    for shift in (0.0, 0.004):  # by 0.4 pixels
+        crop = crop_face(image, Face(50, 40, 149, 139), Framing(size, "RGB", margin=0.2, shift=shift))
+        box = (40, 30 + 100 * shift, 160, 150 + 100 * shift)
+        whole = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
+        np.testing.assert_allclose(crop.astype(int), np.array(whole), atol=1)  # its weights are rounded
+
+
+def test_equalised_crops_are_pillows():
+    image, face = photograph(1, (200, 200)), Face(50, 50, 149, 149)
+    plain, equalised = (crop_face(image, face, Framing(48, "L", equalise=equalise)) for equalise in (False, True))
+    np.testing.assert_array_equal(equalised, np.array(ImageOps.equalize(Image.fromarray(plain))))
+    assert not np.array_equal(equalised, plain)
 
 
 def test_a_fine_pattern_turns_grey_instead_of_aliasing():

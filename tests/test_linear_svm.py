@@ -121,6 +121,12 @@ def test_too_few_steps_are_said(monkeypatch):
         LinearSVM(C=10.0, max_iter=1).fit(X, y)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_planes_that_are_no_numbers_are_said():
+    with pytest.warns(ConvergenceWarning, match="duality gap is nan"):
+        LinearSVM(C=1e300).fit(*deep())
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weights_are_repeated_rows(shape):
     X, y = deep(*SHAPES[shape])
@@ -144,12 +150,12 @@ def test_class_weights_are_liblinears(class_weight, classes):
 
 def test_class_weights_that_make_no_sense_are_refused():
     X, y = deep()
-    for wrong in ("even", 3, {"nobody": 2.0}):
+    for wrong in ("even", 3, {"nobody": 2.0}, {"fear": -1.0}, {"fear": np.nan}, {"fear": np.inf}):
         with pytest.raises(ValueError, match="class_weight"):
             LinearSVM(class_weight=wrong).fit(X, y)
 
 
-@pytest.mark.parametrize("settings", [{"C": 0.0}, {"C": -1.0}, {"tol": 0.0}, {"C": np.nan}])
+@pytest.mark.parametrize("settings", [{"C": 0.0}, {"C": -1.0}, {"tol": 0.0}, {"C": np.nan}, {"C": np.inf}])
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(ValueError, match="must be positive"):
         LinearSVM(**settings).fit(*deep())
@@ -430,7 +436,7 @@ class TestSoftLabels:
     def problem(classes, count=90, width=12, seed=0):
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((count, width))
-        y = np.arange(count) % classes
+        y = np.where(np.arange(count) % 7 < 3, 0, np.arange(count) % classes)  # uneven, or "balanced" would be None
         return X + 0.8 * np.eye(classes, width)[y], y, rng.dirichlet(np.ones(classes), count)
 
     @pytest.mark.parametrize(("classes", "width"), [(2, 12), (4, 12), (4, 300)])
@@ -441,8 +447,11 @@ class TestSoftLabels:
         if weight:  # "balanced" of the repeated rows would count soft labels, of the soft fit it counts labels
             counts = np.bincount(y)
             repeated.set_params(class_weight={c: len(y) / (classes * counts[c]) for c in range(classes)})
-        repeated.fit(np.repeat(X, classes, 0), np.tile(np.arange(classes), len(X)), soft.ravel())
-        ours = LinearSVM(C=0.3, class_weight=weight, tol=1e-10).fit(X, y, soft_labels=soft)
+        times = np.random.default_rng(1).integers(0, 3, len(X))
+        if weight:
+            times[:] = 1  # they would change what is balanced
+        repeated.fit(np.repeat(X, classes, 0), np.tile(np.arange(classes), len(X)), (times[:, None] * soft).ravel())
+        ours = LinearSVM(C=0.3, class_weight=weight, tol=1e-10).fit(X, y, times, soft_labels=soft)
         np.testing.assert_allclose(ours.coef_, repeated.coef_, atol=1e-5)
         np.testing.assert_allclose(ours.intercept_, repeated.intercept_, atol=1e-5)
         np.testing.assert_allclose(ours.objective_, repeated.objective_, rtol=1e-8)
@@ -457,7 +466,9 @@ class TestSoftLabels:
         fitted = LinearSVM(C=1.0).fit(X.astype(np.float32), y, soft_labels=soft)
         assert fitted.gap_.max() <= 1e-6
 
-    @pytest.mark.parametrize("wrong", [np.ones((90, 4)), np.full((90, 3), 1 / 3), -np.eye(4)[np.arange(90) % 4]])
+    @pytest.mark.parametrize(
+        "wrong", [np.ones((90, 4)), np.full((90, 3), 1 / 3), np.tile([1.5, -0.5, 0.0, 0.0], (90, 1))]
+    )
     def test_what_is_no_distribution_is_refused(self, wrong):
         X, y, _ = self.problem(4)
         with pytest.raises(ValueError, match="soft_labels"):

@@ -136,6 +136,24 @@ def test_missing_predictions_are_wrong_on_all_photos_and_absent_on_found_ones():
     }
 
 
+def test_a_photo_without_a_prediction_is_no_right_guess_of_the_first_class():
+    """Its row of zeros has its largest number at the first class, which is the truth."""
+    probabilities = np.array([[np.nan, np.nan], [0.9, 0.1]])
+    found = metrics.evaluate(["anger", "anger"], [None, "anger"], probabilities, ["anger", "fear"])["all"]
+    assert found["calibration_error"] == pytest.approx(0.1 / 2)
+    assert found["top2"] == 0.5
+    subjects = [f"S{number}" for number in range(6)]
+    nobody = metrics.evaluate(["anger"] * 6, [None] * 6, None, ["anger", "fear"], subjects, resamples=10)["all"]
+    assert nobody["intervals"] == {name: [0.0, 0.0] for name in ("accuracy", "uar", "macro_f1")}
+
+
+def test_confidences_of_one_bin_and_of_none_are_bins_of_their_own():
+    """16 classes: 1/16 lies in the first of 15 bins, 0.1 in the second; the one is right, the other wrong."""
+    probabilities = np.full((2, 16), 0.9 / 15)
+    probabilities[0], probabilities[1, 3] = 1 / 16, 0.1
+    assert metrics.calibration_error(probabilities, np.array([0, 5])) == pytest.approx((15 / 16 + 0.1) / 2)
+
+
 def test_a_label_the_classifier_does_not_know_is_always_wrong():
     result = metrics.evaluate(["anger", "disgust"], ["anger", "joy"], np.eye(3)[[0, 2]], CLASSES)
     assert result["confusion"]["labels"] == [*CLASSES, "disgust"]
@@ -176,6 +194,14 @@ def test_fewer_than_five_subjects_give_no_interval(people, given):
     found = metrics.evaluate(["joy", "fear"] * 10, ["joy"] * 20, None, CLASSES, subjects, resamples=10)["all"]
     assert found["accuracy"] == 0.5
     assert all((low is not None) is given for ends in found["intervals"].values() for low in ends)
+
+
+def test_intervals_of_found_faces_need_five_people_with_a_face():
+    subjects = [f"S{number % 5}" for number in range(20)]
+    predicted = [None if subject == "S4" else "joy" for subject in subjects]
+    found = metrics.evaluate(["joy", "fear"] * 10, predicted, None, CLASSES, subjects, resamples=10)
+    assert found["all"]["intervals"]["accuracy"][0] is not None
+    assert found["found"]["intervals"]["accuracy"] == [None, None]
 
 
 def test_calibration_error_tells_calibrated_from_overconfident():

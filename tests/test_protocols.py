@@ -72,6 +72,18 @@ def test_mmi_takes_three_frames_in_the_middle_of_the_apex_of_frontal_clips(tmp_p
     assert {name.split("/")[0]: own for name, own in frames.items()} == {"1841": [8, 9, 10], "1842": [9, 10, 11]}
 
 
+@pytest.mark.parametrize(
+    ("frames", "middle"), [([7, 8], [7, 8]), ([1, 2, 3, 4], [1, 2, 3]), ([1, 2, 3, 4, 5], [2, 3, 4])]
+)
+def test_the_middle_of_an_apex_of_mmi(frames, middle):
+    clip = [
+        Sample("a.avi", label="anger", subject="S1", sequence="1", frame=frame, role="apex", extra={"view": "frontal"})
+        for frame in frames
+    ]
+    taken = get_protocol("mmi_si10").apply(Source(clip, "mmi", "photos"), "x").samples
+    assert [sample.frame for sample in taken] == middle
+
+
 def test_stills(tmp_path):
     assert len(applied("kdef_si", kdef, tmp_path / "kdef")) == 4 * 2 * 7
     assert len(applied("jaffe_loso", jaffe, tmp_path / "jaffe")) == 213
@@ -161,6 +173,8 @@ def test_subjects_are_dealt_in_ascending_order():
     assert deal_folds(subjects, **names).fold_of.tolist() == [1, 0, 2, 1, 4, 3]
     with pytest.raises(InputError, match="5 subjects are too few for 6 folds"):
         deal_folds(subjects, n_folds=6, **names)
+    with pytest.raises(InputError, match="1 subjects are too few for 2 folds"):
+        deal_folds(["S005"] * 6, **names)
 
 
 def test_ten_folds_of_ck(tmp_path):
@@ -212,7 +226,7 @@ def test_smaller_parts_are_nested_and_stratified_whatever_the_order():
 
 
 def test_people_and_copies_on_both_sides():
-    found = crossing((["S1", "S2", None], ["a", "b", "c"]), (["S2", "S3", None, ""], ["a", "x", "a", "y"]))
+    found = crossing((["S1", "S2", None, ""], ["a", "b", "c", "d"]), (["S2", "S3", None, ""], ["a", "x", "a", "y"]))
     assert (found.people, found.copies) == (("S2",), 2)
 
 

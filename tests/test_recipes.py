@@ -65,6 +65,17 @@ def test_momentum_of_the_first_tenth():
     assert seen == [0.5] * 2 + [0.9] * 18
 
 
+def test_the_rate_follows_its_schedule_within_an_epoch(monkeypatch):
+    """Two epochs of three steps: the rates at no, 1, 2, ... sixths of the training."""
+    changes = {"epochs": 2, "batch_size": 4, "schedule": "polynomial", "lr": 0.01}
+    baseline, seen = get_baseline("seed_cnn"), []
+    recipe = dataclasses.replace(baseline.recipe, **changes)
+    trainer = Trainer(baseline, recipe, 2, device=torch.device("cpu"), precision="fp32", seed=0)
+    monkeypatch.setattr(trainer, "_update", lambda: seen.append(trainer.optimiser.param_groups[0]["lr"]))
+    trainer.run(np.zeros((12, *baseline.shape), np.uint8), np.arange(12) % 2)
+    assert seen == pytest.approx([0.01 * np.sqrt(1 - step / 6) for step in range(6)])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_plateaus_are_those_of_torch(seed):
     scores = np.random.default_rng(seed).integers(40, 60, 80) / 100

@@ -20,13 +20,19 @@ from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels
 LABELS = ["anger", "happiness", "neutral"]
 
 
-def make(**changes):
-    return CNNClassifier("fer-vgg", small("fer-vgg", **changes), device="cpu")
+def make(seed=0, **changes):
+    """A moving average of so few steps would say nearly the same of every face."""
+    recipe = small("fer-vgg", **{"average": 0.0, "batch_size": 4, **changes})
+    return CNNClassifier("fer-vgg", recipe, seed=seed, device="cpu")
 
 
-def crossed(folder, make=make, resume=False, after_epoch=lambda history: None):
-    """24 faces in two folds; the faces of one half are never those fitted on when that half is predicted."""
+def crossed(folder, make=make, resume=False, after_epoch=lambda history: None, moved=0):
+    """24 faces in two folds; the faces of one half are never those fitted on when that half is predicted.
+
+    With `moved` each face has the label of the one so many places before it.
+    """
     faces, labels = faces_of("fer-vgg")
+    labels = np.roll(labels, moved)
     halves = np.arange(24) < 12
     folds = [(np.flatnonzero(~halves), np.flatnonzero(halves)), (np.flatnonzero(halves), np.flatnonzero(~halves))]
     contents = np.arange(24)[::-1] * 10
@@ -58,6 +64,7 @@ class TestCrossFit:
         by_hand = make().fit(faces[12:], labels[12:])
         by_hand.views = 10
         of_first_half = result.of(np.arange(24)[::-1][:12] * 10, LABELS)
+        assert of_first_half.std(0).max() > 1e-4  # or any row would do for any other
         np.testing.assert_allclose(of_first_half, by_hand.predict_proba(faces[:12]), atol=1e-6)
 
     def test_a_stopped_run_goes_on_with_the_folds_that_are_done(self, tmp_path):
@@ -74,12 +81,13 @@ class TestCrossFit:
         ]
         np.testing.assert_array_equal(resumed.probabilities, crossed(tmp_path / "g").probabilities)
 
-    def test_folds_of_another_recipe_are_not_taken_over(self, tmp_path):
+    @pytest.mark.parametrize("changed", [{"make": lambda: make(lr=0.01)}, {"make": lambda: make(seed=1)}, {"moved": 1}])
+    def test_folds_of_another_run_are_not_taken_over(self, changed, tmp_path):
         crossed(tmp_path / "f")
         (tmp_path / "f" / "0.ckpt").unlink()
         (tmp_path / "f" / "1.ckpt").unlink()
         seen = []
-        crossed(tmp_path / "f", lambda: make(lr=0.01), True, lambda history: seen.append(history[-1]["fold"]))
+        crossed(tmp_path / "f", resume=True, after_epoch=lambda history: seen.append(history[-1]["fold"]), **changed)
         assert seen == [0, 0, 1, 1]
 
 
@@ -96,6 +104,8 @@ class TestFiles:
     def test_other_classes_are_named(self):
         with pytest.raises(InputError, match="anger, happiness, neutral, the photos of anger, fear"):
             soft(np.eye(3)).of(np.array([10]), ["anger", "fear"])
+        with pytest.raises(InputError, match="the photos of neutral, happiness, anger"):
+            soft(np.eye(3)).of(np.array([10]), LABELS[::-1])
 
     def test_the_mean_of_several(self):
         parts = [soft(np.eye(3)), soft(np.roll(np.eye(3), 1, 1))]
@@ -109,6 +119,9 @@ class TestFiles:
         broken.save(tmp_path / "s")
         with pytest.raises(ModelError, match="shape"):
             SoftLabels.load(tmp_path / "s")
+        soft(np.full((3, 3), np.nan)).save(tmp_path / "n")
+        with pytest.raises(ModelError, match="no numbers"):
+            SoftLabels.load(tmp_path / "n")
 
 
 def test_a_network_follows_them_where_labels_are_noise():
@@ -129,6 +142,13 @@ def test_of_another_shape_they_are_refused():
     faces, labels = faces_of("fer-vgg")
     with pytest.raises(InputError, match=r"expected to be of shape \(24, 3\), not \(24, 2\)"):
         make(soft_weight=0.5).fit(faces, labels, soft_labels=np.full((24, 2), 0.5))
+
+
+@pytest.mark.parametrize("wrong", [np.full((24, 3), 0.5), np.tile([1.5, -0.5, 0], (24, 1)), np.full((24, 3), np.nan)])
+def test_what_is_no_distribution_is_refused(wrong):
+    faces, labels = faces_of("fer-vgg")
+    with pytest.raises(InputError, match="must be distributions"):
+        make(soft_weight=0.5).fit(faces, labels, soft_labels=wrong)
 
 
 def test_from_the_command_line(tmp_path, capsys):

@@ -81,6 +81,11 @@ def test_one_seed_gives_the_same_folds_everywhere():
     labels = ["happiness"] * 6 + ["fear"] * 4
     folds = make_folds(labels, **strangers(labels), n_folds=2, seed=7)
     assert folds.fold_of.tolist() == [1, 0, 1, 1, 0, 0, 1, 1, 0, 0]  # a change here changes every published figure
+    labels, about = people(12, seed=1)  # and of people, whose photos are of several classes
+    folds = make_folds(labels, **about, n_folds=3, seed=7)
+    assert list(dict(zip(about["subjects"], folds.fold_of.tolist(), strict=True)).values()) == [
+        *(0, 2, 0, 0, 1, 0, 2, 1, 1, 2, 2, 1)
+    ]
 
 
 def test_folds_depend_on_the_seed_but_not_on_the_order_or_place_of_samples():
@@ -159,6 +164,16 @@ def test_min_per_class_leaves_small_classes_out_and_counts_them():
     assert folds.fold_of[10:14].tolist() == [DROPPED] * 4
     used = {row for train, test in folds.parts() for row in (*train, *test)}
     assert used == set(range(24)) - {10, 11, 12, 13}
+    enough = make_folds(labels[:10] + labels[14:], **strangers(range(20)), n_folds=5, min_per_class=10)
+    assert enough.dropped == {}
+
+
+def test_a_person_with_a_photo_of_a_class_left_out_is_in_one_fold_all_the_same():
+    labels, about = people()
+    labels[0] = "fear"
+    folds = make_folds(labels, **about, min_per_class=5)
+    assert folds.fold_of[0] == DROPPED
+    folds.check(about["subjects"])
 
 
 @pytest.mark.parametrize(
@@ -182,6 +197,7 @@ def test_saved_folds_come_back_equal(tmp_path):
     labels, about = people()
     labels[0] = "fear"
     about["paths"][1] = "é\udce9.jpg"  # a name that is not UTF-8
+    about["paths"][2] = "holiday photo of us.jpg"
     folds = make_folds(labels, **about, n_folds=4, seed=9, min_per_class=4)
     folds.save(tmp_path / "folds.json")
     back = Folds.load(tmp_path / "folds.json")
@@ -245,8 +261,8 @@ def test_no_file_of_folds(tmp_path):
 
 
 def test_groups_chain_subjects_and_copies():
-    groups = groups_of(["c3", "c1", "c1", "c2", "c4", "c4"], ["ann", "ann", "bob", None, None, ""])
-    assert groups == ["c1", "c1", "c1", "c2", "c4", "c4"]
+    groups = groups_of(["c3", "c1", "c1", "c2", "c4", "c4", "c5"], ["ann", "ann", "bob", None, None, "", ""])
+    assert groups == ["c1", "c1", "c1", "c2", "c4", "c4", "c5"]
 
 
 def test_groups_of_sequences():

@@ -67,6 +67,16 @@ def test_functions_are_short_and_public_ones_documented(path):
         assert ast.get_docstring(node) or length_of(node) <= 5, f"{node.name} has no docstring"
 
 
+def test_examples_in_docstrings_are_true():
+    told = [path for path in MODULES if ">>> " in path.read_text(encoding="utf-8")]
+    assert len(told) > 5
+    for path in told:
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        result = doctest.testmod(importlib.import_module(module))
+        assert result.attempted, f"{path} has no example that runs"
+        assert not result.failed, f"{path}: an example is not true"
+
+
 @pytest.mark.parametrize(
     ("command", "action"),
     [("weights", action) for action in ("list", "fetch", "verify", "convert")]

@@ -17,6 +17,7 @@ from featurepipe.models.baselines.acnn import ACNN, Face, patch_points, patches,
 from featurepipe.models.baselines.lopes_cnn import Steps, aligned, eye_centres, moved_eyes
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
+from featurepipe.models.training import Trainer
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.photometric import local_contrast
 
@@ -295,6 +296,20 @@ class TestOrders:
         assert {row["order"] for row in history} == {1, 2, 3}
         assert len({row["loss"] for row in history if row["epoch"] == 1}) == 3
 
+    def test_the_weights_of_the_best_epoch_are_kept_and_not_the_last_ones(self, monkeypatch):
+        """The first of two equally good epochs, with an accuracy for each epoch that nothing decides."""
+        accuracies, seen = [0.2, 0.9, 0.9, 0.1], []
+
+        def told(trainer, faces, targets):
+            seen.append({name: tensor.clone() for name, tensor in trainer.result.state_dict().items()})
+            return accuracies[len(seen) - 1]
+
+        monkeypatch.setattr(Trainer, "accuracy", told)
+        model = of_orders(orders=1, patience=3).fit(*bands(48), validation=bands(12, seed=1))
+        assert model.training["kept"]["epoch"] == 2
+        same = [all(torch.equal(own[name], kept) for name, kept in model.network_.state_dict().items()) for own in seen]
+        assert same == [False, True, False, False]
+
     def test_all_orders_start_from_the_same_weights(self):
         rows = of_orders(lr=1e-12, momentum=0.0).fit(*bands(48), validation=bands(60, seed=1)).training["history"]
         assert len({row["val_accuracy"] for row in rows}) == 1
@@ -306,6 +321,7 @@ class TestOrders:
             (order, epoch) for order in (1, 2, 3) for epoch in (1, 2, 3)
         ]
         assert model.training["kept"] == model.training["history"][0]
+        assert len({row["loss"] for row in model.training["history"]}) == 9  # each epoch draws anew
 
     def test_without_validation_faces_there_is_one_order_and_its_end(self):
         history = of_orders().fit(*bands(48)).training["history"]

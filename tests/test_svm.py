@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from featurepipe.errors import InputError, RecipeMismatch
 from featurepipe.models import svm
+from featurepipe.models.linear_svm import LinearSVM
+from featurepipe.models.persistence import load_model, save_svm
 from featurepipe.models.svm import LinearSVMCV, fit_temperature, inner_folds
 
 LABELS = np.array(["anger", "fear", "joy", "neutral"])
@@ -125,6 +128,65 @@ def test_folds_give_what_scikit_learn_gives_with_the_normaliser_inside_the_fold(
     assert training["grid"][0]["mean"] == pytest.approx(accuracy)
 
 
+def nll_by_hand(reference, splits, X, y, soft=None):
+    """Mean negative log-likelihood of held-out rows, a plain fit on the learnt rows of each fold."""
+    names, logs = np.unique(y), []
+    for train, out in splits:
+        more = {} if soft is None else {"soft_labels": soft[train]}
+        values = reference.fit(X[train], y[train], **more).decision_function(X[out])
+        logs.append(log_softmax(svm.two_sided(values), axis=1)[np.arange(len(out)), np.searchsorted(names, y[out])])
+    return -np.concatenate(logs).mean()
+
+
+def unit(X):
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def test_balanced_weights_are_of_the_rows_learnt_from_alone():
+    """Three people, of whom one alone has many of the rare class: folds differ in how frequent classes are."""
+    X, y = faces(120, classes=2)
+    people = np.repeat(["a", "b", "c"], 40)
+    y[:40] = np.where(np.arange(40) < 36, "fear", "anger")
+    y[40:] = np.where(np.arange(80) % 40 < 6, "fear", "anger")
+    splits = inner_folds(y, people, 3, 0, "subject")
+    by_hand = nll_by_hand(LinearSVM(C=0.3, class_weight="balanced", tol=1e-9), splits, unit(X), y)
+    model = LinearSVMCV(class_weight="balanced", Cs=[0.3], folds=3).fit(X, y, groups=people, grouped_by="subject")
+    assert model.training["nll_before"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_c_is_chosen_among_fits_on_soft_labels():
+    """On folds, and beside a validation set."""
+    X, y = faces()
+    soft = np.random.default_rng(0).dirichlet(np.ones(4), 160)
+    reference, fitted = LinearSVM(C=0.3, tol=1e-9), LinearSVMCV(Cs=[0.3], folds=3)
+    by_hand = nll_by_hand(reference, inner_folds(y, None, 3, 0), unit(X), y, soft)
+    assert fitted.fit(X, y, soft_labels=soft).training["nll_before"] == pytest.approx(by_hand, rel=1e-4)
+    half = np.arange(160) < 80
+    by_hand = nll_by_hand(reference, [(np.flatnonzero(half), np.flatnonzero(~half))], unit(X), y, soft)
+    fitted.fit(X[half], y[half], soft_labels=soft[half], validation=(X[~half], y[~half]))
+    assert fitted.training["nll_before"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_columns_that_are_constant_in_a_fold_change_nothing():
+    """One everywhere, one but for the rows that the first fold holds out."""
+    X, y = faces(180, d=12)
+    out = inner_folds(y, None, 3, 0)[0][1]
+    lone = np.where(np.isin(np.arange(180), out[:1]), 1, 0)
+    more = np.column_stack([X, np.full(180, 7), lone]).astype(np.float32)
+    plain, padded = (LinearSVMCV(normaliser="standard", Cs=[0.01], folds=3).fit(rows, y) for rows in (X, more))
+    assert padded.training["warnings"] == []
+    assert padded.training["nll_before"] == pytest.approx(plain.training["nll_before"], rel=0.02)
+    assert np.isfinite(padded.predict_proba(more)).all()
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(160) // 2])
+def test_another_seed_makes_other_folds(groups):
+    X, y = faces()
+    y = y if groups is None else np.repeat(y[:80], 2)
+    scores = [LinearSVMCV(Cs=[1.0], folds=3, seed=seed).fit(X, y, groups=groups).training for seed in (0, 0, 1)]
+    assert [one["nll_before"] == scores[0]["nll_before"] for one in scores] == [True, True, False]
+
+
 def test_ties_go_to_the_smaller_c_whatever_the_order_of_the_grid():
     X, y = faces(spread=50)  # every C gets everything right
     training = LinearSVMCV(Cs=(4.0, 0.5, 1.0), folds=3).fit(X, y).training
@@ -133,11 +195,13 @@ def test_ties_go_to_the_smaller_c_whatever_the_order_of_the_grid():
     assert any("edge of the grid" in sentence for sentence in training["warnings"])
 
 
-def test_validation_set_takes_the_place_of_the_folds():
+@pytest.mark.parametrize("normaliser", ["l2", "standard"])
+def test_validation_set_takes_the_place_of_the_folds(normaliser):
     X, y = faces()
     X_val, y_val = faces(80, seed=3)
+    X_val = 2 * X_val + 1  # of another scale and origin: standardising learns from the training rows alone
     calls = []
-    model = LinearSVMCV(Cs=(0.01, 0.1, 1.0)).fit(
+    model = LinearSVMCV(normaliser=normaliser, Cs=(0.01, 0.1, 1.0)).fit(
         X, y, validation=(X_val, y_val), progress=lambda done, total: calls.append((done, total))
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
@@ -201,6 +265,20 @@ def test_works_inside_scikit_learn():
     assert cross_val_score(model, X, y, cv=3).mean() > 0.5
 
 
+@pytest.mark.parametrize("normaliser", ["l2", "standard"])
+def test_vectors_of_half_precision_are_computed_in_full(normaliser, tmp_path):
+    """In float16 the length of such a vector is infinite, and every answer was the same."""
+    X, y = faces(d=100)
+    half = np.clip(X * 200, 0, 60000).astype(np.float16)
+    fitted = LinearSVMCV(normaliser=normaliser, **QUICK).fit(half, y, validation=(half, y))
+    same = LinearSVMCV(normaliser=normaliser, **QUICK).fit(half.astype(np.float64), y, validation=(half, y))
+    assert np.array_equal(fitted.decision_function(half), same.decision_function(half.astype(np.float64)))
+    assert fitted.training["grid"] == same.training["grid"]
+    assert fitted.score(half, y) > 0.8
+    save_svm(tmp_path / "m", fitted)
+    assert np.array_equal(load_model(tmp_path / "m").decision_function(half), fitted.decision_function(half))
+
+
 def test_input_is_left_as_it_was_and_may_be_read_only():
     X, y = faces()
     X.setflags(write=False)
@@ -230,6 +308,12 @@ def test_folds_are_refused_where_a_class_is_too_small():
     y = np.repeat(["fear", "joy"], [4, 20])
     with pytest.raises(InputError, match=r"fear \(4\).*--min-per-class 5"):
         inner_folds(y, None, 5, 0)
+
+
+def test_folds_are_refused_where_rows_lack_a_group():
+    X, y = faces()
+    with pytest.raises(InputError, match="3 groups were given for 160 rows"):
+        LinearSVMCV(**QUICK).fit(X, y, groups=["a", "b", "c"])
 
 
 def test_folds_are_refused_where_there_are_too_few_groups():
@@ -264,12 +348,56 @@ def test_bad_training_rows_are_refused(change, message):
         LinearSVMCV(**QUICK).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"normaliser": "l1"}, "unknown normaliser 'l1'; known are l2, standard"),
+        ({"class_weight": {"fear": 2.0}}, "class_weight must be None or"),
+        ({"Cs": ()}, "at least one"),
+        ({"Cs": (1.0, -1.0)}, r"above 0.*\[-1\.0, 1\.0\]"),
+        ({"Cs": (0.0, 1.0)}, "above 0"),
+        ({"Cs": (1.0, np.inf)}, "finite"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        LinearSVMCV(**settings).fit(*faces())
+
+
+def test_labels_of_a_table_and_a_grid_of_numpy_are_as_good_as_text_and_tuples():
+    """FeatureTable gives labels as objects, and so do data frames."""
+    X, y = faces()
+    plain = LinearSVMCV(**QUICK).fit(X, y)
+    other = LinearSVMCV(Cs=np.array(QUICK["Cs"]), folds=3).fit(
+        X, y.astype(object), groups=np.arange(160).astype(object)
+    )
+    assert other.labels == plain.labels
+    assert other.training["grid"][0]["C"] == 0.1
+    with pytest.raises(InputError, match="one text label per row"):
+        LinearSVMCV(**QUICK).fit(X, np.where(y == "joy", None, y.astype(object)))
+
+
+def test_nothing_is_predicted_before_it_is_fitted():
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        LinearSVMCV().predict(faces()[0])
+
+
+def test_a_group_without_a_name_is_refused():
+    X, y = faces()
+    people = np.array([f"s{number // 8}" for number in range(160)], object)
+    people[3] = None
+    with pytest.raises(InputError, match="1 of 160 rows have None for a subject"):
+        LinearSVMCV(**QUICK).fit(X, y, groups=people, grouped_by="subject")
+
+
 def test_bad_validation_sets_are_refused():
     X, y = faces()
     with pytest.raises(InputError, match="training set lacks: contempt"):
         LinearSVMCV().fit(X, y, validation=(X[:2], ["contempt", "joy"]))
     with pytest.raises(InputError, match="rows of 12 numbers"):
         LinearSVMCV().fit(X, y, validation=(X[:2, :5], y[:2]))
+    with pytest.raises(InputError, match=r"with labels of shape \(\)"):
+        LinearSVMCV().fit(X, y, validation=(X[:1], "joy"))
 
 
 def test_vectors_of_another_width_or_not_finite_are_refused_at_use():

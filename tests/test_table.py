@@ -289,13 +289,30 @@ def test_two_halves_of_different_parts_do_not_pass_for_one(filled):
 def test_what_a_killed_writer_left_is_swept_away(filled):
     folder, samples = filled
     store = part(folder, "vectors", 0).parent
-    (store / "part-00003.npy").write_bytes(b"no Parquet beside it")
+    for number in (3, 7):
+        (store / f"part-0000{number}.npy").write_bytes(b"no Parquet beside it")
     (store / ".part-00004.npy.abc.tmp").write_bytes(b"half")
     (folder / "table" / ".samples.parquet.abc.tmp").write_bytes(b"half")
     assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
     fill(folder, [*samples, write_photo(folder / "new.jpg", 99)])
     assert not list((folder / "table").rglob("*.tmp"))
     assert len(np.load(store / "part-00003.npy")) == 1
+    assert not (store / "part-00007.npy").exists()
+
+
+def test_a_writer_killed_at_its_vectors_has_not_marked_the_part_as_whole(filled, monkeypatch):
+    folder, samples = filled
+
+    def dying(*arguments, **named):
+        raise Killed
+
+    more = [*samples, write_photo(folder / "new.jpg", 99)]
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", dying)
+        with pytest.raises(Killed):
+            fill(folder, more)
+    assert len(FeatureTable.open(folder / "table").matrix()) == 17
+    assert fill(folder, more).notes == []
 
 
 def test_lost_samples_are_written_anew(filled):
@@ -412,6 +429,7 @@ def test_prune_may_be_killed_at_any_deletion(filled, monkeypatch):
     assert kills >= 2
     assert prune(folder / "table") == {"faces": 0, "vectors": 0}
     assert sorted(_stored(folder, "vectors")) == sorted(expected.content)
+    assert len(_stored(folder, "faces")) == len(kept)
 
 
 # Export

@@ -23,6 +23,8 @@ from featurepipe.models.training import Checkpoints, EpochHook, History, Trainer
 from featurepipe.models.training_recipe import TrainingRecipe
 
 NETWORK = "network."
+VIEWS = (1, 2, 10)
+"""Numbers of views that can be averaged."""
 
 
 class CNNClassifier:
@@ -59,7 +61,9 @@ class CNNClassifier:
     ) -> None:
         self.arch, self.seed, self.device, self.precision = arch, seed, device, precision
         self.recipe_ = recipe
-        self.views = views or self.baseline.test_views
+        self.views = self.baseline.test_views if views is None else views
+        if self.views not in VIEWS:
+            raise InputError(f"{views} views cannot be averaged; expected 1, 2 or 10")
 
     @property
     def baseline(self) -> Baseline:
@@ -99,19 +103,17 @@ class CNNClassifier:
             are others what has weights per class starts anew. The photos it was trained on join `trained_on`
         after_epoch : called after every epoch with the history so far; what it raises ends the training
 
-        Raises InputError for faces or soft labels of another shape, fewer than two classes, a validation label never
-        trained on, or an `initial` of another architecture or width; ModelError for a checkpoint of another run.
+        Raises InputError for faces or soft labels of another shape, soft labels that are no distributions, labels that
+        are not one per face or None, fewer than two classes, a validation label never trained on, or an `initial` of
+        another architecture or width; ModelError for a checkpoint of another run.
         """
         _check_faces(faces, self.baseline)
-        labels = np.asarray(labels, dtype=str)
+        labels = _checked_labels(labels, len(faces))
         self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(f"training needs at least two classes, got {', '.join(self.classes_) or 'none'}")
-        if soft_labels is not None and np.shape(soft_labels) != (len(faces), len(self.classes_)):
-            raise InputError(
-                f"soft labels for {len(faces)} faces of {len(self.classes_)} classes are expected to be of shape "
-                f"{(len(faces), len(self.classes_))}, not {np.shape(soft_labels)}"
-            )
+        if soft_labels is not None:
+            _check_soft_labels(soft_labels, len(faces), len(self.classes_))
         trainer = Trainer(
             self.baseline,
             self.recipe_ or self.baseline.recipe,
@@ -184,7 +186,8 @@ class CNNClassifier:
     ) -> tuple[np.ndarray, np.ndarray] | None:
         if validation is None or not len(validation[0]):
             return None
-        faces, labels = validation[0], np.asarray(validation[1], dtype=str)
+        faces, labels = validation[0], _checked_labels(validation[1], len(validation[0]))
+        _check_faces(faces, self.baseline)
         strange = sorted(set(labels) - set(self.classes_))
         if strange:
             raise InputError(f"validation has classes that training has not: {', '.join(strange)}")
@@ -286,3 +289,23 @@ def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:
             f"{baseline.name} takes uint8 faces of shape (n, {', '.join(map(str, wanted))}), "
             f"got {faces.dtype} {faces.shape}"
         )
+
+
+def _checked_labels(labels: Sequence[str] | np.ndarray, faces: int) -> np.ndarray:
+    names = np.asarray(labels)
+    nameless = sum(label is None for label in names.flat)
+    if names.shape != (faces,) or nameless:
+        raise InputError(
+            f"one label per face is needed: {faces} faces, labels of shape {names.shape}, {nameless} of them None"
+        )
+    return names.astype(str)
+
+
+def _check_soft_labels(soft: np.ndarray, faces: int, classes: int) -> None:
+    if np.shape(soft) != (faces, classes):
+        raise InputError(
+            f"soft labels for {faces} faces of {classes} classes are expected to be of shape {(faces, classes)}, not "
+            f"{np.shape(soft)}"
+        )
+    if not (np.min(soft) >= 0 and np.allclose(np.sum(soft, axis=1), 1, atol=1e-3)):
+        raise InputError("soft labels must be distributions: rows of numbers of at least 0 whose sum is 1")

@@ -107,8 +107,8 @@ class LinearModel:
         return self.classes_[two_sided(self.decision_function(X)).argmax(axis=1)]
 
     def _normalised(self, X: np.ndarray) -> np.ndarray:
-        """A copy of `X`, normalised in its own precision (whole numbers in float64), as scikit-learn does it."""
-        X = np.array(X, dtype=X.dtype if X.dtype in (np.float32, np.float64) else np.float64)
+        """A copy of `X`, normalised as scikit-learn does it."""
+        X = np.array(precise(X))
         if self.training["normaliser"] == "standard":
             X -= self._arrays["mean"].astype(X.dtype)
             X /= self._arrays["scale"].astype(X.dtype)
@@ -122,6 +122,14 @@ class LinearModel:
 def two_sided(decisions: np.ndarray) -> np.ndarray:
     """Decision values with one column per class: (n, k) as it is; (n,) of two classes d becomes [-d, d]."""
     return np.stack([-decisions, decisions], axis=1) if decisions.ndim == 1 else decisions
+
+
+def precise(X: np.ndarray) -> np.ndarray:
+    """`X` in the precision it is computed in: its own where that is float32 or float64, else float64.
+
+    scikit-learn would normalise float16 in float16, whose range the sums of squares of vectors leave.
+    """
+    return X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
 
 
 def checked_matrix(X: np.ndarray) -> np.ndarray:

@@ -81,10 +81,11 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError : NaN or infinity in `X`, a single class, C or tol that is not positive, a negative weight
+        ValueError : NaN or infinity in `X`, a single class, C or tol that is not positive, an infinite C, a weight of a
+            row or a class that is negative or no finite number
         """
-        if not (self.C > 0 and self.tol > 0):
-            raise ValueError(f"C and tol must be positive: C={self.C!r}, tol={self.tol!r}")
+        if not (0 < self.C < np.inf and self.tol > 0):
+            raise ValueError(f"C and tol must be positive, and C finite: C={self.C!r}, tol={self.tol!r}")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         check_classification_targets(y)
@@ -129,7 +130,7 @@ def class_weights(wanted: CLASS_WEIGHT, classes: np.ndarray, codes: np.ndarray, 
 
     Raises
     ------
-    ValueError : weights for labels that are not there, or another word
+    ValueError : weights for labels that are not there, negative or not finite, or another word
     """
     if wanted is None:
         return np.ones(len(classes))
@@ -140,7 +141,10 @@ def class_weights(wanted: CLASS_WEIGHT, classes: np.ndarray, codes: np.ndarray, 
         raise ValueError(f'class_weight must be None, "balanced" or a dict, not {wanted!r}')
     if unknown := [label for label in wanted if label not in classes]:
         raise ValueError(f"The classes, {unknown}, are not in class_weight's data: {classes.tolist()}")
-    return np.array([wanted.get(label, 1.0) for label in classes.tolist()])
+    weights = np.array([wanted.get(label, 1.0) for label in classes.tolist()], np.float64)
+    if not np.all((weights >= 0) & (weights < np.inf)):
+        raise ValueError(f"class_weight must hold finite numbers of at least 0, not {dict(wanted)!r}")
+    return weights
 
 
 def rows_on(X: np.ndarray, columns: Columns, device: str | None) -> Any:

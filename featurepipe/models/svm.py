@@ -18,9 +18,10 @@ from sklearn.metrics import accuracy_score, recall_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.utils.validation import check_is_fitted
 
 from featurepipe.errors import InputError, RecipeMismatch
-from featurepipe.models.linear import CHUNK, checked_matrix, two_sided
+from featurepipe.models.linear import CHUNK, CLASS_WEIGHTS, checked_matrix, precise, two_sided
 from featurepipe.models.linear_svm import LinearSVM, class_weights, joined, one_vs_rest, path
 from featurepipe.models.newton import Columns, Solution
 
@@ -114,8 +115,8 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : (n, d) float, finite
-        y : (n,) labels
+        X : (n, d) float, finite; what is neither float32 nor float64 is converted to float64
+        y : (n,) labels, str
         groups : (n,) names of what must not be on both sides of a fold (subjects, or duplicate contents)
         grouped_by : what the groups are, for messages and the summary: "subject", "content"
         validation : (X_val, y_val) to choose on instead of folds: for vectors of a backbone that has already
@@ -128,9 +129,11 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
-        InputError : fewer than two classes, a class too small for the folds, rows that are not finite numbers
+        InputError : settings that make no sense, fewer than two classes, labels that are no text, a class too small
+            for the folds, a group that is None, rows that are not finite numbers
         """
         started = time.perf_counter()
+        self._check_words()
         rows = _checked_training(X, y)
         if validation is None:
             splits = inner_folds(rows[1], groups, self.folds, self.seed, grouped_by)
@@ -160,6 +163,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
 
         Raises InputError as `fit`.
         """
+        self._check_words()
         rows = _checked_training(X, y)
         self._refit(rows, None, C)
         self.temperature_ = 1.0
@@ -184,7 +188,9 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         ------
         RecipeMismatch : `X` is not as wide as the vectors the model was fitted on
         InputError : `X` is not a matrix of finite numbers
+        NotFittedError : nothing was fitted yet
         """
+        check_is_fitted(self, "pipeline_")
         X = checked_matrix(X)
         expected = self.pipeline_[-1].coef_.shape[1]
         if X.shape[1] != expected:
@@ -194,7 +200,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
             )
         if not len(X):  # scikit-learn refuses what is an ordinary answer for a folder without faces
             return np.empty(0) if len(self.labels) == 2 else np.empty((0, len(self.labels)))
-        parts = [self.pipeline_.decision_function(X[at : at + CHUNK]) for at in range(0, len(X), CHUNK)]
+        parts = [self.pipeline_.decision_function(precise(X[at : at + CHUNK])) for at in range(0, len(X), CHUNK)]
         return np.concatenate(parts)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -203,7 +209,8 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) labels: arg max of decision, which is arg max of probability."""
-        return self.classes_[two_sided(self.decision_function(X)).argmax(axis=1)]
+        decisions = two_sided(self.decision_function(X))
+        return self.classes_[decisions.argmax(axis=1)]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The numbers of the model, float64.
@@ -240,8 +247,16 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         model.trained_on = np.empty(0, np.int64)
         return model
 
+    def _check_words(self) -> None:
+        if self.normaliser not in NORMALISERS:
+            raise InputError(f"unknown normaliser {self.normaliser!r}; known are {', '.join(NORMALISERS)}")
+        if self.class_weight not in CLASS_WEIGHTS:
+            raise InputError(f'class_weight must be None or "balanced", not {self.class_weight!r}')
+
     def _new_search(self) -> _Search:
-        grid = tuple(sorted(float(C) for C in self.Cs or GRIDS[self.normaliser]))
+        grid = tuple(sorted(float(C) for C in (GRIDS[self.normaliser] if self.Cs is None else self.Cs)))
+        if not grid or not all(0 < C < np.inf for C in grid):
+            raise InputError(f"Cs must be finite numbers above 0, at least one, and are {list(grid)}")
         return _Search(grid, "accuracy" if self.class_weight is None else "UAR")
 
     def _search_folds(
@@ -369,6 +384,8 @@ def inner_folds(
     groups = np.asarray(groups)
     if len(groups) != len(y):
         raise InputError(f"{len(groups)} groups were given for {len(y)} rows: one per row is needed")
+    if nameless := sum(group is None for group in groups):
+        raise InputError(f"{nameless} of {len(groups)} rows have None for a {grouped_by}: give each a name of its own")
     if len(np.unique(groups)) < folds:
         raise InputError(
             f"{folds} folds need at least {folds} of each {grouped_by}, and there are "
@@ -502,7 +519,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
-    X, labels = checked_matrix(X), np.asarray(y)
+    X, labels = precise(checked_matrix(X)), np.asarray(y)
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
+        labels = labels.astype(str)  # those of a feature table or a data frame
     if labels.dtype.kind != "U" or labels.shape != (len(X),):
         raise InputError(f"one text label per row is needed: {len(X)} rows, labels {labels.dtype} {labels.shape}")
     classes = np.unique(labels)
@@ -512,11 +531,11 @@ def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
 
 
 def _checked_validation(validation: tuple[np.ndarray, Sequence[str] | np.ndarray], rows: Rows) -> Rows:
-    X, y = checked_matrix(validation[0]), np.asarray(validation[1])
+    X, y = precise(checked_matrix(validation[0])), np.asarray(validation[1])
     if X.shape[1] != rows[0].shape[1] or y.shape != (len(X),) or not len(X):
         raise InputError(
             f"the validation set must be rows of {rows[0].shape[1]} numbers with one label each, and is "
-            f"{X.shape} with {y.shape[0]} labels"
+            f"{X.shape} with labels of shape {y.shape}"
         )
     if unknown := sorted(set(y.tolist()) - set(rows[1].tolist())):
         raise InputError(f"the validation set has classes that the training set lacks: {', '.join(unknown)}")
