@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 
 from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
@@ -617,3 +618,12 @@ class TestRefusals:
         save_tensors(tmp_path / "bad.safetensors", tensors, document)
         with pytest.raises(ModelError, match="not a whole CNN model"):
             load_cnn(tmp_path / "bad.safetensors")
+
+
+def test_what_is_not_fitted_says_so(tmp_path):
+    model = CNNClassifier("seed_cnn")
+    with pytest.raises(NotFittedError, match="call fit first"):
+        model.predict(np.zeros((1, *model.baseline.shape), np.uint8))
+    with pytest.raises(NotFittedError, match="call fit first"):
+        model.save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -146,10 +146,3 @@ def test_the_public_names_load_when_used_and_not_before():
     assert done.returncode == 0, done.stderr
     with pytest.raises(AttributeError, match="nothing"):
         _ = featurepipe.nothing
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if ">>>" in path.read_text(encoding="utf-8")], ids=name_of)
-def test_examples_in_docstrings_are_true(path):
-    name = ".".join(("featurepipe", *path.relative_to(PACKAGE).with_suffix("").parts))
-    result = doctest.testmod(importlib.import_module(name), raise_on_error=True)
-    assert result.attempted

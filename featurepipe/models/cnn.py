@@ -151,7 +151,14 @@ class CNNClassifier:
         return self
 
     def decision_function(self, faces: np.ndarray) -> np.ndarray:
-        """Scores float32 (n, k) before softmax or sigmoid, averaged over views."""
+        """Scores float32 (n, k) before softmax or sigmoid, averaged over views.
+
+        Raises
+        ------
+        InputError : faces of another shape or type
+        NotFittedError : nothing was fitted yet
+        """
+        self._need_network()
         _check_faces(faces, self.baseline)
         if not len(faces):
             return np.empty((0, len(self.classes_)), np.float32)
@@ -164,6 +171,12 @@ class CNNClassifier:
             precision=self.precision,
             views=self.views,
         )
+
+    def _need_network(self) -> None:
+        if not hasattr(self, "network_"):
+            from sklearn.exceptions import NotFittedError  # scikit-learn takes 1 s to load, and is not needed else
+
+            raise NotFittedError(f"this {self.arch} is not fitted: call fit first, or open a model with load_model")
 
     def outputs(self, faces: np.ndarray) -> np.ndarray:
         """The network's own outputs float64 (n, k): softmax of its scores, or sigmoids of any sum."""
@@ -248,6 +261,7 @@ class CNNClassifier:
         `half` stores float16: half the size; the loaded network computes with exactly the stored values.
         """
         kind = torch.float16 if half else torch.float32
+        self._need_network()
         tensors = {
             NETWORK + name: tensor.to(kind) if tensor.is_floating_point() else tensor
             for name, tensor in self.network_.state_dict().items()
