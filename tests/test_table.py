@@ -245,9 +245,19 @@ def _flip(path):
     path.write_bytes(data)
 
 
+def _unclose(path):
+    path.write_bytes(path.read_bytes().replace(b", }", b",  ", 1))
+
+
+def _shorten_rows(path):
+    path.write_bytes(path.read_bytes().replace(b"(8, 6)", b"(8, 5)", 1))
+
+
 @pytest.mark.parametrize(
     ("store", "suffix", "damage"),
     [
+        ("vectors", ".npy", _unclose),
+        ("vectors", ".npy", _shorten_rows),
         ("vectors", ".npy", _cut),
         ("vectors", ".npy", _garble),
         ("vectors", ".npy", _empty),
@@ -301,6 +311,19 @@ def test_what_a_killed_writer_left_is_swept_away(filled):
 def test_lost_samples_are_written_anew(filled):
     folder, samples = filled
     (folder / "table" / "samples.parquet").unlink()
+    with pytest.raises(TableError, match=r"samples\.parquet cannot be read .* run extract again"):
+        FeatureTable.open(folder / "table").matrix()
+    assert fill(folder, samples).detections == 0
+    assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
+
+
+@pytest.mark.parametrize("checksums", [True, False], ids=["today's", "from before checksums"])
+def test_damaged_samples_are_told_and_written_anew(filled, checksums):
+    folder, samples = filled
+    path = folder / "table" / "samples.parquet"
+    if not checksums:
+        pq.write_table(pq.read_table(path), path)
+    path.write_bytes(path.read_bytes().replace(b"photos/", b"phot\xff\xff/"))
     with pytest.raises(TableError, match=r"samples\.parquet cannot be read .* run extract again"):
         FeatureTable.open(folder / "table").matrix()
     assert fill(folder, samples).detections == 0
@@ -364,6 +387,7 @@ def test_prune_drops_what_source_no_longer_uses(filled):
     before = FeatureTable.open(folder / "table").matrix("fake")
     kept = [*samples[:3], samples[9]]
     fill(folder, kept)
+    (folder / "table" / "vectors" / ".DS_Store").touch()  # left by a Mac that looked at the folder
     assert prune(folder / "table") == {"faces": 16, "vectors": 26}
     after = FeatureTable.open(folder / "table").matrix("fake")
     np.testing.assert_array_equal(after.X, before.X[[0, 1, 2, 8]])
