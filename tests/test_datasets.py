@@ -3,6 +3,7 @@
 import csv
 import os
 import pickle
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -550,6 +551,10 @@ class Hostile:
         return os.mkdir, (self.target,)
 
 
+def npy_header(text):
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
+
+
 def test_npz_never_runs_code(tmp_path):
     target = tmp_path / "proof"
     inside = npz(tmp_path / "inside.npz", classes=np.array([Hostile(target)] * 3, dtype=object))
@@ -578,6 +583,24 @@ def test_damaged_npz(tmp_path, damage):
         "empty": b"",
     }
     path.write_bytes(damaged[damage])
+    with pytest.raises(InputError, match=r"faces\.npz cannot be read as NPZ"):
+        read_source(str(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no NPY file",
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (4, 8, 8)"),  # never closed
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 8, 8), }"),
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000000000, 8, 8), }"),
+    ],
+    ids=["text", "unclosed", "huge", "huger"],
+)
+def test_an_npz_whose_arrays_are_none_is_refused(tmp_path, content):
+    path = tmp_path / "faces.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", content)
     with pytest.raises(InputError, match=r"faces\.npz cannot be read as NPZ"):
         read_source(str(path))
 
