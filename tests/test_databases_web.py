@@ -432,6 +432,13 @@ def test_affectnet_copy_believes_the_csv(tmp_path):
     assert left(result) == {"missing": 1}
 
 
+@pytest.mark.parametrize("quality", ["nan", "inf", "", "none"])
+def test_affectnet_copy_without_a_figure_of_quality(quality, tmp_path):
+    trees.write(tmp_path / "labels.csv", ",pth,label,relFCs", f"0,anger/a.jpg,anger,{quality}")
+    plant(tmp_path, "anger/a.jpg")
+    assert [(sample.label, sample.extra) for sample in read(tmp_path).samples] == [("anger", {"release": "copy"})]
+
+
 def test_affectnet_copy_in_split_folders(tmp_path):
     rows = ("0,anger/a.jpg,anger,0.9", "1,anger/b.jpg,anger,0.9", "2,anger/c.jpg,anger,0.9")
     trees.write(tmp_path / "labels.csv", ",pth,label,relFCs", *rows)
@@ -518,10 +525,12 @@ def test_raf_db_boxes_that_are_none(box, tmp_path):
 
 
 def test_raf_db_attributes_that_are_broken_are_passed_over(tmp_path):
-    folder = trees.raf_subset(tmp_path / "basic", trees.RAF_BASIC)
+    folder = trees.raf_subset(tmp_path / "basic", trees.RAF_BASIC, kinds=("original",))
     trees.raf_annotations(folder, "train_00001")
     trees.write(folder / "Annotation" / "manual" / "train_00001_manu_attri.txt", "1\t2", "1", "2")
     trees.write(folder / "Annotation" / "manual" / "train_00002_manu_attri.txt", *(["one"] * 8))
+    points = ["nan\t2"] * 5  # which no table of features could keep
+    trees.write(folder / "Annotation" / "manual" / "train_00003_manu_attri.txt", *points, "0", "0", "0")
     assert [sample.extra for sample in read(tmp_path).samples] == [{"subset": "basic"}] * 7
 
 

@@ -340,6 +340,7 @@ def test_manifest_split_words(tmp_path, word, split):
         ("a.jpg,-1.0,,", r"line 2: label -1\.0 is a code"),
         ("\n\na.jpg,happy,holdout,1", "line 4: split 'holdout'.*train, val or test"),
         ("a.jpg,happy,train,first", "line 2: frame 'first'"),
+        ("a.jpg,happy,train,9223372036854775808", "line 2: frame '9223372036854775808' is no integer, or larger"),
         (",happy,train,1", "line 2: no path"),
         ("a\0.jpg,happy,train,1", "line 2: no path"),
         ("a,b.jpg,happy,train,1", "line 2: 5 fields.*4 columns.*quotes"),
