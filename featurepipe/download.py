@@ -104,6 +104,7 @@ def _attempt(url: str, partial: Partial, size: int | None) -> None:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", partial.version)
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        total: int | None
         if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
             total = _whole_size(answer, partial)
         else:

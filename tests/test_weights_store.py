@@ -368,6 +368,15 @@ def test_archives_without_the_member_are_refused(content: bytes, server: Server,
     assert not (store / "net.bin").exists()
 
 
+@pytest.mark.parametrize("place", [-300, -6], ids=["a number in it", "its checksum"])
+def test_a_damaged_archive_without_a_published_hash_is_told(place: int, server: Server, store: Path) -> None:
+    content = bytearray(archive_of({"net/net.bin": CONTENT}))
+    content[place] ^= 0xFF
+    with pytest.raises(WeightsError, match="the archive is damaged"):
+        fetch(replace(archive_record(server, bytes(content)), md5=None))
+    assert left_in(store) == set()
+
+
 # Records, places, verify ---------------------------------------------------------------------------------------
 
 
