@@ -179,6 +179,13 @@ def test_ferplus_pictures_of_the_authors_script(tmp_path):
     assert "1,600" in result.notes[2]
 
 
+def test_ferplus_names_of_its_files_in_capitals(tmp_path):
+    source = trees.ferplus_pictures(tmp_path)
+    for path in [path for path in source.rglob("*.*") if path.is_file()]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert [sample.label for sample in read(source).samples][:2] == ["sadness", "contempt"]
+
+
 def test_ferplus_pictures_with_the_list_leave_out_a_name_of_two_rows(tmp_path):
     result = read(trees.ferplus_pictures(tmp_path, with_list=True))
     assert "fer0000000.png" not in by_name(result)

@@ -259,6 +259,13 @@ def test_kaggle_prefix_gives_the_split_and_augmented_copies_are_left_out(tmp_pat
     }
 
 
+@pytest.mark.parametrize("name", ["Training_10131352.jpg", "training_10131352.JPG", "PUBLICTEST_5543497.JPG"])
+def test_kaggle_black_pictures_are_left_out_in_any_case(name, tmp_path):
+    read = read_source(touch(tmp_path, f"train/angry/{name}", "train/fear/Training_1.jpg"))
+    assert [sample.label for sample in read.samples] == ["fear"]
+    assert [skip.kind for skip in read.skipped] == ["damaged"]
+
+
 def test_kaggle_folders_can_be_read_as_plain_folders(tmp_path):
     read = read_source(kaggle(tmp_path), dataset="folder")
     assert len(read.samples) == 8
