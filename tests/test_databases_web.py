@@ -381,9 +381,10 @@ class Payload:
         b"\x93NUMPY\x01\x00\x08\x00{1:2,'a'}",
         b"\x93NUMPY\x01\x00\x0b\x00{1:2,'a':0}",
         b"not an array at all",
+        b"\x93NUMPY\x01\x00\x38\x00{'descr':'<U1','fortran_order':False,'shape':()}        \x33\x00\xf7\x00",
         pickle.dumps(Payload()),
     ],
-    ids=["empty", "cut", "long", "version", "deep", "syntax", "keys", "text", "pickle"],
+    ids=["empty", "cut", "long", "version", "deep", "syntax", "keys", "text", "no character", "pickle"],
 )
 def test_affectnet_broken_annotations_lose_one_photo_and_run_nothing(name, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -600,16 +600,17 @@ def test_damaged_npz(tmp_path, damage):
     [
         b"no NPY file",
         npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (4, 8, 8)"),  # never closed
+        npy_header("{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }") + b"\x33\0\xf7\0",  # no character
         npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 8, 8), }"),
         npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000000000, 8, 8), }"),
     ],
-    ids=["text", "unclosed", "huge", "huger"],
+    ids=["text", "unclosed", "no character", "huge", "huger"],
 )
 def test_an_npz_whose_arrays_are_none_is_refused(tmp_path, content):
     path = tmp_path / "faces.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", content)
-    with pytest.raises(InputError, match=r"faces\.npz cannot be read as NPZ"):
+    with pytest.raises(InputError, match=r"faces\.npz(: text that| cannot be read as NPZ)"):
         read_source(str(path))
 
 

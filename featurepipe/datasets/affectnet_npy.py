@@ -11,7 +11,7 @@ import numpy as np
 
 from featurepipe.datasets.affectnet_codes import extra_of, label_of_code, rating
 from featurepipe.datasets.listing import photos_in, subfolder
-from featurepipe.datasets.source import Skipped
+from featurepipe.datasets.source import Skipped, check_characters
 from featurepipe.errors import InputError
 from featurepipe.files import NPY_DAMAGE
 from featurepipe.labels import NOT_A_FACE
@@ -102,7 +102,9 @@ def _scalar(path: str) -> str:
         os.close(descriptor)
     start = _PREFIX + int.from_bytes(content[8:_PREFIX], "little")
     dtype = _dtype(content[:start])
-    value = np.frombuffer(content, dtype, count=1, offset=start)[0]
+    values = np.frombuffer(content, dtype, count=1, offset=start)
+    check_characters(values)
+    value = values[0]
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from featurepipe.datasets.source import Source, check_word, label_of, split_of
+from featurepipe.datasets.source import Source, check_characters, check_word, label_of, split_of
 from featurepipe.errors import InputError
 from featurepipe.files import NPY_DAMAGE, printable
 from featurepipe.records import Sample
@@ -87,6 +87,8 @@ def _load(source: str) -> dict[str, np.ndarray]:
             arrays = {name: archive[name] for name in _NAMES if name in archive.files}
         if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise TypeError(f"{others[0]} is no NPY file")  # NumPy gives the bytes of such a member
+        for array in arrays.values():
+            check_characters(array)
         return arrays
     except ValueError as error:  # NumPy's answer to object arrays and to damaged headers
         raise InputError(
