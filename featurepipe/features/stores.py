@@ -374,7 +374,11 @@ def _next_part(folder: Path) -> Path:
 
 
 def _read_faces(path: Path) -> pa.Table:
-    return _read_parquet(path, _FACES_SCHEMA)
+    table = _read_parquet(path, _FACES_SCHEMA)
+    boxes = table["faces"].combine_chunks().flatten()
+    if any(boxes.field(name).null_count for name in (*BOX, "score")):  # its footer, which has no checksum, is damaged
+        raise DamagedPart(path, "a face has no box")
+    return table
 
 
 def _read_vectors(path: Path) -> pa.Table:
