@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -103,19 +104,33 @@ def _attempt(url: str, partial: Partial, size: int | None) -> None:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", partial.version)
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        if not (have and answer.status == http.HTTPStatus.PARTIAL_CONTENT and _starts_at(answer, have)):
+        total: int | None
+        if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
+            total = _whole_size(answer, partial)
+        else:
             partial.start(_version(answer))
             have = 0
-        length = answer.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdigit() else size
+            length = answer.headers.get("Content-Length", "")
+            total = int(length) if length.isdigit() else size
         if size is not None and total != size:
             partial.delete()
             raise Unreachable(f"the server offers {total:,} bytes; expected {size:,}")
         _copy(answer, partial.path, have, total)
 
 
-def _starts_at(answer: http.client.HTTPResponse, place: int) -> bool:
-    return answer.headers.get("Content-Range", "").startswith(f"bytes {place}-")
+def _whole_size(answer: http.client.HTTPResponse, partial: Partial) -> int:
+    """Size of the whole file, of which `answer` is the part that follows what is here, or less than that (RFC 9110).
+
+    Raises ConnectionError where it is another part: then nothing is kept, and the next attempt begins anew.
+    """
+    told = answer.headers.get("Content-Range", "")
+    place = re.fullmatch(rf"bytes {partial.size}-\d+/(\d+)", told)
+    if place is None or not partial.size or _version(answer) not in ("", partial.version):
+        partial.delete()
+        raise ConnectionError(
+            f"the server sent another part than the one asked for ({told or 'it does not say which'})"
+        )
+    return int(place[1])
 
 
 def _version(answer: http.client.HTTPResponse) -> str:

@@ -11,12 +11,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 from featurepipe.errors import InputError
 
 CHUNK = 1 << 20
 _HASHING = threading.Lock()
+
+NPY_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    TokenError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+"""What NumPy raises of an NPY file whose header is damaged: it parses that as Python, and believes its numbers."""
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -9,6 +10,7 @@ import os
 import shutil
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -275,11 +277,13 @@ def _extract(archive: Path, member: str, target: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
             stream = next((tar.extractfile(entry) for entry in tar if entry.name == member and entry.isfile()), None)
-            if stream is None:
+            if stream is None or tar.fileobj is None:
                 raise WeightsError(f"the archive holds no file {member}")
             with replacing(target) as out:
                 shutil.copyfileobj(stream, out, CHUNK)
-    except (tarfile.TarError, EOFError, ValueError) as error:
+                while tar.fileobj.read(CHUNK):  # a compressed archive has its checksum at its end
+                    pass
+    except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
         raise WeightsError(f"the archive is damaged: {error}") from error
 
 

@@ -270,6 +270,39 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_parameters_are_read_as_tensors_are(network: VGG16, originals: dict[str, Path], tmp_path: Path) -> None:
+    convert(originals["pth zip"], tmp_path / "tensors", widths=SMALL)
+    state = torch.load(originals["pth zip"], weights_only=True)
+    torch.save({name: torch.nn.Parameter(tensor) for name, tensor in state.items()}, tmp_path / "m")
+    convert(tmp_path / "m", tmp_path / "parameters", widths=SMALL)
+    assert (tmp_path / "parameters").read_bytes() == (tmp_path / "tensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(4).to_sparse(),
+        torch.empty(4, 3, 3, 3, device="meta"),
+        torch.zeros(1, dtype=torch.float16).expand(4, 3, 10**6, 10**6),
+    ],
+    ids=["sparse", "meta", "huge"],
+)
+def test_tensors_without_ordinary_values_are_refused(
+    tensor: torch.Tensor, originals: dict[str, Path], tmp_path: Path
+) -> None:
+    state = torch.load(originals["pth zip"], weights_only=True)
+    torch.save({**state, "conv1_1.weight": tensor}, tmp_path / "m")
+    with pytest.raises(WeightsError, match="layer conv1_1 is sparse, has no values, or more"):
+        convert(tmp_path / "m", tmp_path / "out", widths=SMALL)
+
+
+def test_an_h5_whose_weights_are_no_group_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_dataset("model_weights", data=np.zeros(3, [("a", "<f4")])).attrs["layer_names"] = [b"a"]
+    with pytest.raises(WeightsError, match="no Keras weights file"):
+        convert(tmp_path / "m.h5", tmp_path / "out", widths=SMALL)
+
+
 def test_an_h5_that_points_at_other_files_is_not_followed(network: VGG16, tmp_path: Path) -> None:
     write_h5(tmp_path / "other.h5", network)
     for kind in ("link", "external"):
@@ -414,6 +447,34 @@ def test_a_torch7_net_that_holds_itself_is_refused(tmp_path: Path) -> None:
     writer.int(4, 1)  # object 1 again
     with pytest.raises(WeightsError, match="not a network"):
         convert(writer.write(tmp_path / "loop"), tmp_path / "out", layout="vgg_face_torch7")
+
+
+def test_a_torch7_net_that_holds_each_module_twice_is_refused_at_once(tmp_path: Path) -> None:
+    writer = Torch7Writer()
+    depth = 28  # tables of children in modules: 2 ** 28 ways to the last one
+    for _ in range(depth):
+        writer.head(3)
+        writer.int(1)
+        writer.value("modules")
+        writer.head(3)
+        writer.int(2)
+        writer.value(1)
+    writer.value({})
+    for level in range(depth, 0, -1):
+        writer.value(2)
+        writer.int(3, 2 * level + 1)  # the child again
+    start = time.monotonic()
+    with pytest.raises(WeightsError, match="not a network"):
+        convert(writer.write(tmp_path / "twice"), tmp_path / "out", layout="vgg_face_torch7")
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("modules", [5, "modules", np.ones(3, "<f4")], ids=["a number", "a text", "a tensor"])
+def test_a_torch7_net_without_a_table_of_modules_is_refused(modules: object, tmp_path: Path) -> None:
+    writer = Torch7Writer()
+    writer.value(("nn.Sequential", {"modules": modules}))
+    with pytest.raises(WeightsError, match="not a network"):
+        convert(writer.write(tmp_path / "net"), tmp_path / "out", layout="vgg_face_torch7")
 
 
 @pytest.mark.parametrize(

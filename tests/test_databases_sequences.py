@@ -105,6 +105,14 @@ class TestCkplus:
         assert coded[11] == {"au": {"9": 4.0, "17": 0.0}}
         assert coded[1] == coded[10] == {}
 
+    @pytest.mark.parametrize("text", ["9 nan", "1e999 1", "9", "9 much"])
+    def test_action_units_that_cannot_be_read_are_told(self, tmp_path, text):
+        root = trees.ckplus(tmp_path)
+        next(root.rglob("S005_001_*_facs.txt")).write_text(text)
+        copy = read(root)
+        assert all(one.extra == {} for one in copy.samples)
+        assert kinds(copy)["damaged"] == 1
+
     @pytest.mark.parametrize("text", ["", "happy", "8", "-1", "3 4", "nan", "inf", "2.5", "\x00"])
     def test_an_emotion_file_that_cannot_be_read_is_told(self, tmp_path, text):
         root = trees.ckplus(tmp_path)

@@ -179,6 +179,13 @@ def test_ferplus_pictures_of_the_authors_script(tmp_path):
     assert "1,600" in result.notes[2]
 
 
+def test_ferplus_names_of_its_files_in_capitals(tmp_path):
+    source = trees.ferplus_pictures(tmp_path)
+    for path in [path for path in source.rglob("*.*") if path.is_file()]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert [sample.label for sample in read(source).samples][:2] == ["sadness", "contempt"]
+
+
 def test_ferplus_pictures_with_the_list_leave_out_a_name_of_two_rows(tmp_path):
     result = read(trees.ferplus_pictures(tmp_path, with_list=True))
     assert "fer0000000.png" not in by_name(result)
@@ -374,9 +381,10 @@ class Payload:
         b"\x93NUMPY\x01\x00\x08\x00{1:2,'a'}",
         b"\x93NUMPY\x01\x00\x0b\x00{1:2,'a':0}",
         b"not an array at all",
+        b"\x93NUMPY\x01\x00\x38\x00{'descr':'<U1','fortran_order':False,'shape':()}        \x33\x00\xf7\x00",
         pickle.dumps(Payload()),
     ],
-    ids=["empty", "cut", "long", "version", "deep", "syntax", "keys", "text", "pickle"],
+    ids=["empty", "cut", "long", "version", "deep", "syntax", "keys", "text", "no character", "pickle"],
 )
 def test_affectnet_broken_annotations_lose_one_photo_and_run_nothing(name, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -430,6 +438,13 @@ def test_affectnet_copy_believes_the_csv(tmp_path):
     assert [sample.extra["relFCs"] for sample in result.samples] == [0.873142, 0.852311, 0.9]
     assert any("1 of 3 photos lie in the folder of another label" in note for note in result.notes)
     assert left(result) == {"missing": 1}
+
+
+@pytest.mark.parametrize("quality", ["nan", "inf", "", "none"])
+def test_affectnet_copy_without_a_figure_of_quality(quality, tmp_path):
+    trees.write(tmp_path / "labels.csv", ",pth,label,relFCs", f"0,anger/a.jpg,anger,{quality}")
+    plant(tmp_path, "anger/a.jpg")
+    assert [(sample.label, sample.extra) for sample in read(tmp_path).samples] == [("anger", {"release": "copy"})]
 
 
 def test_affectnet_copy_in_split_folders(tmp_path):
@@ -518,10 +533,12 @@ def test_raf_db_boxes_that_are_none(box, tmp_path):
 
 
 def test_raf_db_attributes_that_are_broken_are_passed_over(tmp_path):
-    folder = trees.raf_subset(tmp_path / "basic", trees.RAF_BASIC)
+    folder = trees.raf_subset(tmp_path / "basic", trees.RAF_BASIC, kinds=("original",))
     trees.raf_annotations(folder, "train_00001")
     trees.write(folder / "Annotation" / "manual" / "train_00001_manu_attri.txt", "1\t2", "1", "2")
     trees.write(folder / "Annotation" / "manual" / "train_00002_manu_attri.txt", *(["one"] * 8))
+    points = ["nan\t2"] * 5  # which no table of features could keep
+    trees.write(folder / "Annotation" / "manual" / "train_00003_manu_attri.txt", *points, "0", "0", "0")
     assert [sample.extra for sample in read(tmp_path).samples] == [{"subset": "basic"}] * 7
 
 

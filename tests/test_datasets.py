@@ -3,6 +3,7 @@
 import csv
 import os
 import pickle
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -258,6 +259,13 @@ def test_kaggle_prefix_gives_the_split_and_augmented_copies_are_left_out(tmp_pat
     }
 
 
+@pytest.mark.parametrize("name", ["Training_10131352.jpg", "training_10131352.JPG", "PUBLICTEST_5543497.JPG"])
+def test_kaggle_black_pictures_are_left_out_in_any_case(name, tmp_path):
+    read = read_source(touch(tmp_path, f"train/angry/{name}", "train/fear/Training_1.jpg"))
+    assert [sample.label for sample in read.samples] == ["fear"]
+    assert [skip.kind for skip in read.skipped] == ["damaged"]
+
+
 def test_kaggle_folders_can_be_read_as_plain_folders(tmp_path):
     read = read_source(kaggle(tmp_path), dataset="folder")
     assert len(read.samples) == 8
@@ -339,6 +347,7 @@ def test_manifest_split_words(tmp_path, word, split):
         ("a.jpg,-1.0,,", r"line 2: label -1\.0 is a code"),
         ("\n\na.jpg,happy,holdout,1", "line 4: split 'holdout'.*train, val or test"),
         ("a.jpg,happy,train,first", "line 2: frame 'first'"),
+        ("a.jpg,happy,train,9223372036854775808", "line 2: frame '9223372036854775808' is no integer, or larger"),
         (",happy,train,1", "line 2: no path"),
         ("a\0.jpg,happy,train,1", "line 2: no path"),
         ("a,b.jpg,happy,train,1", "line 2: 5 fields.*4 columns.*quotes"),
@@ -550,6 +559,10 @@ class Hostile:
         return os.mkdir, (self.target,)
 
 
+def npy_header(text):
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
+
+
 def test_npz_never_runs_code(tmp_path):
     target = tmp_path / "proof"
     inside = npz(tmp_path / "inside.npz", classes=np.array([Hostile(target)] * 3, dtype=object))
@@ -579,6 +592,25 @@ def test_damaged_npz(tmp_path, damage):
     }
     path.write_bytes(damaged[damage])
     with pytest.raises(InputError, match=r"faces\.npz cannot be read as NPZ"):
+        read_source(str(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no NPY file",
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (4, 8, 8)"),  # never closed
+        npy_header("{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }") + b"\x33\0\xf7\0",  # no character
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 8, 8), }"),
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000000000, 8, 8), }"),
+    ],
+    ids=["text", "unclosed", "no character", "huge", "huger"],
+)
+def test_an_npz_whose_arrays_are_none_is_refused(tmp_path, content):
+    path = tmp_path / "faces.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", content)
+    with pytest.raises(InputError, match=r"faces\.npz(: text that| cannot be read as NPZ)"):
         read_source(str(path))
 
 

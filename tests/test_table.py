@@ -245,9 +245,28 @@ def _flip(path):
     path.write_bytes(data)
 
 
+def _unclose(path):
+    path.write_bytes(path.read_bytes().replace(b", }", b",  ", 1))
+
+
+def _shorten_rows(path):
+    path.write_bytes(path.read_bytes().replace(b"(8, 6)", b"(8, 5)", 1))
+
+
+def _lose_boxes(path):
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    for face in (face for row in rows for face in row["faces"]):
+        face["left"] = None
+    pq.write_table(table.from_pylist(rows, table.schema), path)
+
+
 @pytest.mark.parametrize(
     ("store", "suffix", "damage"),
     [
+        ("faces", ".parquet", _lose_boxes),
+        ("vectors", ".npy", _unclose),
+        ("vectors", ".npy", _shorten_rows),
         ("vectors", ".npy", _cut),
         ("vectors", ".npy", _garble),
         ("vectors", ".npy", _empty),
@@ -324,6 +343,19 @@ def test_lost_samples_are_written_anew(filled):
     assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
 
 
+@pytest.mark.parametrize("checksums", [True, False], ids=["today's", "from before checksums"])
+def test_damaged_samples_are_told_and_written_anew(filled, checksums):
+    folder, samples = filled
+    path = folder / "table" / "samples.parquet"
+    if not checksums:
+        pq.write_table(pq.read_table(path), path)
+    path.write_bytes(path.read_bytes().replace(b"photos/", b"phot\xff\xff/"))
+    with pytest.raises(TableError, match=r"samples\.parquet cannot be read .* run extract again"):
+        FeatureTable.open(folder / "table").matrix()
+    assert fill(folder, samples).detections == 0
+    assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
+
+
 def test_a_store_without_its_recipe_is_not_pruned_blindly(filled):
     folder, _ = filled
     (part(folder, "vectors").parent / "recipe.json").write_text("{")
@@ -381,6 +413,7 @@ def test_prune_drops_what_source_no_longer_uses(filled):
     before = FeatureTable.open(folder / "table").matrix("fake")
     kept = [*samples[:3], samples[9]]
     fill(folder, kept)
+    (folder / "table" / "vectors" / ".DS_Store").touch()  # left by a Mac that looked at the folder
     assert prune(folder / "table") == {"faces": 16, "vectors": 26}
     after = FeatureTable.open(folder / "table").matrix("fake")
     np.testing.assert_array_equal(after.X, before.X[[0, 1, 2, 8]])

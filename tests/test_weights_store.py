@@ -10,7 +10,7 @@ import json
 import socket
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +35,7 @@ class Server(ThreadingHTTPServer):
 
     cuts : how many answers break off after `cut_at` bytes of their body
     ranges : whether Range is obeyed; etag : sent where it is not empty; status : sent instead of content
+    part : answers the next request for a part in its own way: its start -> (body, headers)
     """
 
     daemon_threads = True
@@ -43,6 +44,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.etag, self.status = CONTENT, '"one"', 200
         self.cuts, self.cut_at, self.ranges, self.hang = 0, 100_000, True, False
+        self.part: Callable[[int], tuple[bytes, dict[str, str]]] | None = None
         self.requests: list[str | None] = []
         self.released = threading.Event()
 
@@ -77,7 +79,18 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.answer(start)
+        if start and server.part:
+            self.answer_with(*server.part(start))
+            server.part = None
+        else:
+            self.answer(start)
+
+    def answer_with(self, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(206)
+        for name, value in {"ETag": self.server.etag, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
     def answer(self, start: int) -> None:
         body = self.server.content[start:]
@@ -159,6 +172,28 @@ def test_a_cut_connection_is_taken_up_where_it_broke(server: Server, store: Path
     fetch(record_of(server.url))
     assert (store / "net.bin").read_bytes() == CONTENT
     assert server.requests == [None, "bytes=100000-", "bytes=200000-", "bytes=300000-"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda start: (CONTENT[200_000:], {"Content-Range": f"bytes 200000-{len(CONTENT) - 1}/{len(CONTENT)}"}),
+        lambda start: (CONTENT[start:], {}),
+        lambda start: (
+            bytes(len(CONTENT) - start),
+            {"Content-Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"two"'},
+        ),
+        lambda start: (CONTENT[start : start + 9], {"Content-Range": f"bytes {start}-{start + 8}/{len(CONTENT)}"}),
+    ],
+    ids=["another place", "no place", "another version", "less"],
+)
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_a_part_that_was_not_asked_for_does_not_pass_for_the_file(
+    part: Callable[[int], tuple[bytes, dict[str, str]]], size: int | None, server: Server, store: Path
+) -> None:
+    server.cuts, server.part = 1, part
+    path = fetch(record_of(server.url, bytes=size, sha256=None))
+    assert path.read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_starts_again(server: Server, store: Path) -> None:
@@ -331,6 +366,15 @@ def test_archives_without_the_member_are_refused(content: bytes, server: Server,
     with pytest.raises(WeightsError, match="archive"):
         fetch(archive_record(server, content))
     assert not (store / "net.bin").exists()
+
+
+@pytest.mark.parametrize("place", [-300, -6], ids=["a number in it", "its checksum"])
+def test_a_damaged_archive_without_a_published_hash_is_told(place: int, server: Server, store: Path) -> None:
+    content = bytearray(archive_of({"net/net.bin": CONTENT}))
+    content[place] ^= 0xFF
+    with pytest.raises(WeightsError, match="the archive is damaged"):
+        fetch(replace(archive_record(server, bytes(content)), md5=None))
+    assert left_in(store) == set()
 
 
 # Records, places, verify ---------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def read(path: Path) -> Layers:
     try:
         with h5py.File(path, "r") as file:
             layers = _layers(file.get("model_weights", file), str(path))
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is truncated, or no Keras weights file: {error}") from error
     if {name for name, _, _ in layers} >= set(caffe_names()):
         found = {name: (kernel, bias) for name, kernel, bias in layers}

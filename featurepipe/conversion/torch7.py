@@ -23,6 +23,8 @@ DTYPES = {"Float": "<f4", "Double": "<f8", "Long": "<i8", "Int": "<i4", "Byte": 
 CLASS = "__class__"
 DEEPEST = 64
 """Nesting of tables: a net has about five levels."""
+MOST_MODULES = 1000
+"""Modules of a net, each as often as it is met: VGG-16 has 40; one that holds itself would never end."""
 
 
 def read(path: Path) -> Layers:
@@ -39,18 +41,23 @@ def read(path: Path) -> Layers:
     return name_in_order(list(_weighted(root, str(path))), str(path))
 
 
-def _weighted(module: object, where: str, depth: int = 0) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def _weighted(root: object, where: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Class, weight and bias of each module that has weights, first to last, containers opened."""
-    if not isinstance(module, dict) or depth > DEEPEST:
-        raise WeightsError(f"{where} is not a network of nn modules")
-    weight, bias = module.get("weight"), module.get("bias")
-    if isinstance(weight, np.ndarray) and weight.size:
-        if not isinstance(bias, np.ndarray) or weight.dtype.kind != "f" or bias.dtype.kind != "f":
-            raise WeightsError(f"{where}: a module of class {module.get(CLASS)} has a weight without a bias")
-        yield str(module.get(CLASS)), weight, bias
-    children = module.get("modules", {})
-    for number in range(1, len(children) + 1):
-        yield from _weighted(children.get(number), where, depth + 1)
+    waiting = [root]
+    for _ in range(MOST_MODULES):
+        if not waiting:
+            return
+        module = waiting.pop()
+        children = module.get("modules", {}) if isinstance(module, dict) else None
+        if not isinstance(module, dict) or not isinstance(children, dict) or len(children) > MOST_MODULES:
+            break
+        weight, bias = module.get("weight"), module.get("bias")
+        if isinstance(weight, np.ndarray) and weight.size:
+            if not isinstance(bias, np.ndarray) or weight.dtype.kind != "f" or bias.dtype.kind != "f":
+                raise WeightsError(f"{where}: a module of class {module.get(CLASS)} has a weight without a bias")
+            yield str(module.get(CLASS)), weight, bias
+        waiting += [children.get(number) for number in range(len(children), 0, -1)]
+    raise WeightsError(f"{where} is not a network of nn modules")
 
 
 class _Reader:

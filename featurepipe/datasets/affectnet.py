@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -273,7 +274,8 @@ def _word(text: str, where: str) -> str:
 
 def _quality(text: str) -> dict[str, float]:
     with suppress(ValueError):
-        return {"relFCs": float(text)}
+        value = float(text)
+        return {"relFCs": value} if math.isfinite(value) else {}  # pandas writes what it has not as nan
     return {}
 
 

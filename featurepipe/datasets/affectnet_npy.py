@@ -6,14 +6,14 @@ import io
 import os
 from contextlib import suppress
 from functools import lru_cache
-from tokenize import TokenError
 
 import numpy as np
 
 from featurepipe.datasets.affectnet_codes import extra_of, label_of_code, rating
 from featurepipe.datasets.listing import photos_in, subfolder
-from featurepipe.datasets.source import Skipped
+from featurepipe.datasets.source import Skipped, check_characters
 from featurepipe.errors import InputError
+from featurepipe.files import NPY_DAMAGE
 from featurepipe.labels import NOT_A_FACE
 from featurepipe.records import Sample
 
@@ -102,7 +102,9 @@ def _scalar(path: str) -> str:
         os.close(descriptor)
     start = _PREFIX + int.from_bytes(content[8:_PREFIX], "little")
     dtype = _dtype(content[:start])
-    value = np.frombuffer(content, dtype, count=1, offset=start)[0]
+    values = np.frombuffer(content, dtype, count=1, offset=start)
+    check_characters(values)
+    value = values[0]
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -113,14 +115,7 @@ def _dtype(header: bytes) -> np.dtype:
     try:
         version = np.lib.format.read_magic(stream)
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        TokenError,
-        RecursionError,
-        MemoryError,
-    ) as error:  # NumPy lets them out
+    except NPY_DAMAGE as error:
         raise ValueError("not an NPY file") from error
     if version != (1, 0) or int(np.prod(shape)) != 1 or dtype.hasobject:
         raise ValueError(f"expected one number or text, found {dtype} {str(shape)[:30]} in version {version}")

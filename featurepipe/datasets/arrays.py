@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from featurepipe.datasets.source import Source, check_word, label_of, split_of
+from featurepipe.datasets.source import Source, check_characters, check_word, label_of, split_of
 from featurepipe.errors import InputError
-from featurepipe.files import printable
+from featurepipe.files import NPY_DAMAGE, printable
 from featurepipe.records import Sample
 
 _NAMES = ("images", "labels", "classes", "usage", "subjects")
@@ -84,13 +84,18 @@ def _load(source: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(source):
             pass  # np.load would take a file that is no zip for a pickle, and say so
         with np.load(source, allow_pickle=False) as archive:
-            return {name: archive[name] for name in _NAMES if name in archive.files}
+            arrays = {name: archive[name] for name in _NAMES if name in archive.files}
+        if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise TypeError(f"{others[0]} is no NPY file")  # NumPy gives the bytes of such a member
+        for array in arrays.values():
+            check_characters(array)
+        return arrays
     except ValueError as error:  # NumPy's answer to object arrays and to damaged headers
         raise InputError(
             f"{printable(source)}: {error}. Arrays of Python objects are never loaded, as they can run code; "
             f"save text with dtype=str. {_EXPECTED}"
         ) from error
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted
+    except (*NPY_DAMAGE, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted
         raise InputError(f"{printable(source)} cannot be read as NPZ: {error}; {_EXPECTED}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -115,6 +116,8 @@ def _emotion(lines: list[str]) -> tuple[str, str]:
 def _action_units(lines: list[str]) -> dict[str, float]:
     """Intensity by action unit: two numbers per line."""
     rows = [[float(word) for word in line.split()] for line in lines if line.strip()]
+    if not all(math.isfinite(number) for row in rows for number in row):
+        raise ValueError("a number that is not finite; expected an action unit and its intensity in each line")
     return {f"{unit:g}": intensity for unit, intensity in rows}
 
 

@@ -29,12 +29,12 @@ _AUGMENTED = r"(\.jpg\d+)?"  # Training_10371709.jpg0.jpg
 
 _BLACK = frozenset(
     (
-        *("Training_10131352", "Training_28756096", "Training_32571770", "Training_48403842", "Training_48621797"),
-        *("Training_52563817", "Training_78540321", "Training_87607167", "Training_89335926", "Training_96772745"),
-        *("Training_99531165", "PublicTest_5543497"),
+        *("training_10131352", "training_28756096", "training_32571770", "training_48403842", "training_48621797"),
+        *("training_52563817", "training_78540321", "training_87607167", "training_89335926", "training_96772745"),
+        *("training_99531165", "publictest_5543497"),
     )
 )
-"""The twelve pictures that are entirely black, by Kaggle's names; no other picture has one of these names."""
+"""The twelve pictures that are entirely black, by Kaggle's names in lower case; no other picture has one of these."""
 
 
 def read_fer2013(root: str, frames: Frames = "apex") -> Source:
@@ -87,7 +87,7 @@ def _read_folders(listing: Listing) -> Source:
         word, name, part = file.match.groups()
         label, split = canonical(word), split_of(part)
         sample = Sample(file.path, label=label, raw_label=word if label else None, split=split, role="still")
-        if name in _BLACK:
+        if name.lower() in _BLACK:
             skipped.append(Skipped(file.path, "damaged", CONSTANT, sample))
         else:
             samples.append(sample)

@@ -27,6 +27,7 @@ VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fea
 """What people could vote for, in the order of the columns; NF is not a face."""
 
 _LIST = "fer2013new.csv"
+_VOTES = "label.csv"
 _PIXELS = ("fer2013.csv", "icml_face_data.csv")
 _FOLDERS = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
 _FOLDER_COLUMNS = ("image name", "box", *(vote.lower() for vote in VOTES))
@@ -122,7 +123,7 @@ def _by_name(table: str | None, folders: dict[str, str]) -> Source:
     skipped: list[Skipped] = []
     listed = list(_rows_of_list(table)) if table else []
     for split, folder in folders.items():
-        votes = os.path.join(folder, "label.csv")
+        votes = file_in(folder, _VOTES) or ""  # the folders are those that have one
         rated = [one for one in listed if one.split == split] if table else list(_rows_of_folder(votes, split))
         read, out = _read_folder(folder, rated)
         samples += read
@@ -214,7 +215,7 @@ def _folders(root: str) -> dict[str, str]:
     """The authors' folders of pictures by split: those below root or root/data that have a label.csv."""
     for place in (root, subfolder(root, "data")):
         found = {split: subfolder(place, name) for name, split in _FOLDERS.items()} if place else {}
-        folders = {split: folder for split, folder in found.items() if folder and file_in(folder, "label.csv")}
+        folders = {split: folder for split, folder in found.items() if folder and file_in(folder, _VOTES)}
         if folders:
             return folders
     return {}

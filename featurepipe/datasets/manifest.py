@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from featurepipe.datasets.source import Source, check_word, label_of, split_of
 from featurepipe.datasets.tables import read_header, read_rows
@@ -21,6 +22,8 @@ COLUMNS = {
     "frame": (),
 }
 """Columns of a manifest and the other names they go by."""
+
+_LARGEST_FRAME = 2**63 - 1  # that a feature table holds
 
 
 def read_manifest(source: str) -> Source:
@@ -83,7 +86,10 @@ def _split(word: str, where: str) -> str | None:
 
 
 def _frame(text: str, where: str) -> int | None:
-    try:
-        return int(text) if text else None
-    except ValueError:
-        raise InputError(f"{where}: frame {text!r} is no integer") from None
+    if not text:
+        return None
+    with suppress(ValueError):
+        number = int(text)
+        if abs(number) <= _LARGEST_FRAME:
+            return number
+    raise InputError(f"{where}: frame {text[:40]!r} is no integer, or larger than {_LARGEST_FRAME}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -163,9 +164,10 @@ def _numbers(folder: str | None, name: str) -> list[list[float]]:
     if not os.path.isfile(path):
         return []
     try:
-        return [[float(text) for text in line.split()] for line in read_lines(path) if line.strip()]
+        lines = [[float(text) for text in line.split()] for line in read_lines(path) if line.strip()]
     except ValueError:
         return []
+    return lines if all(math.isfinite(value) for line in lines for value in line) else []
 
 
 def _box(lines: list[list[float]]) -> Face | None:

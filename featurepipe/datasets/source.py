@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 from featurepipe.errors import InputError
 from featurepipe.labels import EMOTIONS, canonical
@@ -73,3 +76,11 @@ def check_word(label: str, where: str) -> None:
             f"{where}: label {label} is a code, and codes differ between data sets; expected words: "
             f"{', '.join(EMOTIONS)}"
         )
+
+
+def check_characters(texts: np.ndarray) -> None:
+    """Raises ValueError for an array of text with numbers that are no characters: Python would give a SystemError."""
+    if texts.dtype.kind == "U" and texts.dtype.itemsize:
+        numbers = np.ascontiguousarray(texts).view(np.dtype(np.uint32).newbyteorder(texts.dtype.byteorder))
+        if numbers.max(initial=0) > sys.maxunicode:
+            raise ValueError("text that holds what is no character")

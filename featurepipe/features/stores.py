@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurepipe.errors import TableError
-from featurepipe.files import digest_of, replacing, write_json
+from featurepipe.files import NPY_DAMAGE, digest_of, replacing, write_json
 from featurepipe.records import Face, Policy
 
 BOX = ("left", "top", "right", "bottom")
@@ -374,7 +374,11 @@ def _next_part(folder: Path) -> Path:
 
 
 def _read_faces(path: Path) -> pa.Table:
-    return _read_parquet(path, _FACES_SCHEMA)
+    table = _read_parquet(path, _FACES_SCHEMA)
+    boxes = table["faces"].combine_chunks().flatten()
+    if any(boxes.field(name).null_count for name in (*BOX, "score")):  # its footer, which has no checksum, is damaged
+        raise DamagedPart(path, "a face has no box")
+    return table
 
 
 def _read_vectors(path: Path) -> pa.Table:
@@ -390,7 +394,7 @@ def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         # Not pq.read_table: it loads pyarrow.dataset first, for folders of files, which takes 0.1 s.
         with pq.ParquetFile(path, memory_map=False, page_checksum_verification=True) as stream:
             table = stream.read(use_threads=False)  # parts are small: threads take half as long again
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are no UTF-8
         raise DamagedPart(path, str(error)) from error
     if table.schema.names != schema.names:
         raise DamagedPart(path, f"its columns are {table.schema.names}, not {schema.names}")
@@ -402,8 +406,11 @@ def _mapped(path: Path) -> np.memmap:
     vectors = path.with_suffix(".npy")
     try:
         array: np.memmap = np.load(vectors, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except NPY_DAMAGE as error:
         raise DamagedPart(path, f"{vectors.name}: {error}") from error
+    size = vectors.stat().st_size
+    if array.ndim < 2 or array.offset + array.nbytes != size:  # a shorter array would be read from the wrong places
+        raise DamagedPart(path, f"{vectors.name}: its header says {array.shape}, which {size} bytes do not hold")
     return array
 
 

@@ -256,7 +256,7 @@ def prune(path: str | os.PathLike[str]) -> dict[str, int]:
         keep = set(table.samples()["content"].to_pylist())
         dropped = {"faces": 0, "vectors": 0}
         for kind, store in (("faces", FaceStore), ("vectors", VectorStore)):
-            for folder in sorted((table.path / kind).iterdir()):
+            for folder in sorted(path for path in (table.path / kind).iterdir() if path.is_dir()):  # .DS_Store is none
                 make_store(folder, read_recipe(folder))
                 dropped[kind] += store.open(folder).prune(keep)
     return dropped
@@ -343,7 +343,7 @@ def _is_whole(document: Mapping[str, Any]) -> bool:
 
 
 def _write_samples(path: Path, rows: Iterator[SampleRow]) -> None:
-    with replacing(path) as stream, pq.ParquetWriter(stream, _SAMPLES_SCHEMA) as writer:
+    with replacing(path) as stream, pq.ParquetWriter(stream, _SAMPLES_SCHEMA, write_page_checksum=True) as writer:
         writer.write_table(_SAMPLES_SCHEMA.empty_table())
         while group := list(islice(rows, _ROW_GROUP)):
             writer.write_table(_samples_table(group))
@@ -367,9 +367,10 @@ def _json(extra: Mapping[str, Any]) -> str | None:
 
 def _read_samples(folder: Path) -> pa.Table:
     try:
-        with pq.ParquetFile(folder / "samples.parquet") as stream:
+        with pq.ParquetFile(folder / "samples.parquet", page_checksum_verification=True) as stream:
             table = stream.read()
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)  # files from before they had checksums
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are no UTF-8
         raise TableError(
             f"{folder / 'samples.parquet'} cannot be read ({error}): run extract again, it writes the file anew and "
             "computes nothing twice"
