@@ -192,7 +192,8 @@ class CNNClassifier:
 
     def predict(self, faces: np.ndarray) -> np.ndarray:
         """Labels, str (n,)."""
-        return self.classes_[self.decision_function(faces).argmax(1)]
+        chosen = self.decision_function(faces).argmax(1)
+        return self.classes_[chosen]
 
     def _encode(
         self, validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None
