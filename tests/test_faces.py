@@ -120,6 +120,32 @@ def test_where_hog_is_sure_of_no_face_the_unsure_one_counts(hog, dlib_hog):
     assert {"sure", "unsure", "none"} == set(seen)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="no ../shared/data")
+def test_unsure_faces_of_real_photos_are_faces(hog, dlib_hog):
+    """Each lies where mmod sees the face; photos turned over or on edge show how many are none."""
+    pytest.importorskip("face_recognition_models")
+    mmod, unsure, false = DetectorSpec("mmod").build(), 0, {0.0: [0, 0], -0.2: [0, 0]}
+    paths = sorted(PHOTOS.glob("*.jpg"))
+    for path in paths:
+        image = decode(path.read_bytes())
+        sure, faces = dlib_hog.run(image, 0, 0.0)[1], hog(image)
+        assert not sure or [face.score for face in faces] == list(sure)
+        if faces and not sure:
+            unsure += 1
+            assert max(overlap(faces[0], face) for face in mmod(image)) > 0.4
+    drawn = np.random.default_rng(0).permutation(len(paths))[:700]
+    for path in (paths[row] for row in drawn):
+        image = decode(path.read_bytes())
+        for way, turned in enumerate((image[::-1], image.transpose(1, 0, 2)[::-1])):
+            best = max(dlib_hog.run(np.ascontiguousarray(turned), 0, -0.2)[1], default=-1.0)
+            for least, counts in false.items():
+                counts[way] += best > least
+    print(f"\n{unsure} of {len(paths)} photos have an unsure face alone; of 700 upside down, on edge show one: {false}")
+    assert unsure
+    assert false[-0.2][0] < 0.05 * 700
+
+
 def test_boxes_are_mapped_back_by_hand():
     """In a copy of half the size columns 2..4 are the photo's 4..9, rows -1..1 its -2..3."""
     seen = []

@@ -42,7 +42,8 @@ against 485 of 502 photos of 350 x 350): no detector upsamples."""
 UNSURE = -0.2
 """Score above which HOG's faces count in photos where none has more than dlib's own threshold of 0. Of 1,504 photos of
 one face each 50 are such; in 31 of them a face has more than this, each where mmod sees it. Of 700 of those photos
-turned upside down 2.6 instead of 1.1 % show a "face" then; turned by a quarter none do."""
+turned upside down 2.6 instead of 1.1 % show a "face" then; turned by a quarter none do (`pytest -s -m slow
+tests/test_faces.py -k unsure`)."""
 
 _MMOD_PACKAGE = "face_recognition_models"
 _MMOD_FILE = "mmod_human_face_detector.dat"
