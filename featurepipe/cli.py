@@ -27,6 +27,7 @@ from featurepipe.names import (
     METHODS,
     PROTOCOLS,
     TRAINED,
+    VOTE_RULES,
 )
 
 SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a copy of a database (featurepipe datasets lists
@@ -206,6 +207,12 @@ def _fit_cnn(commands: Commands) -> None:
         nargs="+",
         metavar="FILE",
         help="what --folds wrote: learn them too, by the recipe's soft_weight",
+    )
+    parser.add_argument(
+        "--votes",
+        choices=VOTE_RULES,
+        default="majority",
+        help="what to learn where several people labelled each photo (FER+); default: %(default)s",
     )
     parser.add_argument("--init", metavar="MODEL", help="start from the weights of this fitted CNN: fine-tuning")
     parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")

@@ -12,11 +12,11 @@ from trees_stills import plant
 from featurepipe.datasets.affectnet import DATABASE as AFFECTNET
 from featurepipe.datasets.database import find_roots
 from featurepipe.datasets.ferplus import DATABASE as FERPLUS
-from featurepipe.datasets.ferplus import majority
 from featurepipe.datasets.raf_db import BASIC, COMPOUND
 from featurepipe.datasets.raf_db import DATABASE as RAF_DB
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.verify import verify
+from featurepipe.datasets.votes import majority
 from featurepipe.errors import InputError
 from featurepipe.records import Face
 

@@ -66,10 +66,19 @@ def test_recorded_steps_train_as_the_others_do(arch, monkeypatch):
     assert plain[0] != plain[1]
 
 
-def _losses(arch, monkeypatch, recordable):
+def test_recorded_steps_draw_labels_as_the_others_do(monkeypatch):
+    drawn = {"soft_weight": 1.0, "draw_labels": True}
+    plain, recorded = (_losses("ednn", monkeypatch, recordable, **drawn) for recordable in (False, True))
+    np.testing.assert_allclose(recorded, plain, rtol=0.02)
+    assert plain[0] != plain[1]
+
+
+def _losses(arch, monkeypatch, recordable, **changes):
     """Mean losses of two epochs on the same random faces; the learning rate is so small that rounding cannot matter."""
     baseline = replace(BASELINES[arch], recordable=recordable)
-    recipe = replace(baseline.recipe, epochs=2, batch_size=8, lr=baseline.recipe.lr / 10, patience=0, orders=1)
+    recipe = replace(
+        baseline.recipe, epochs=2, batch_size=8, lr=baseline.recipe.lr / 10, patience=0, orders=1, **changes
+    )
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (80, *baseline.shape), np.uint8)
     used = []
@@ -77,6 +86,7 @@ def _losses(arch, monkeypatch, recordable):
     trainer = training.Trainer(
         baseline.configured(recipe.network), recipe, 7, device=torch.device("cuda"), precision="fp32", seed=1
     )
-    trainer.run(faces, rng.integers(0, 7, 80))
+    targets, soft = rng.integers(0, 7, 80), rng.dirichlet(np.ones(7), 80)
+    trainer.run(faces, targets, soft=soft if changes else None)
     assert len(used) == recordable
     return [row["loss"] for row in trainer.history]

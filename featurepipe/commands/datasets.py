@@ -145,7 +145,8 @@ def _left_out_lines(kind: str, ones: Sequence[Skipped]) -> Iterator[str]:
 
 def _document(database: Database, report: Report, root: str) -> dict[str, Any]:
     left_out = [
-        {"path": one.path, "kind": one.kind, "why": one.why, "known": one.sample is not None} for one in report.left_out
+        {"path": one.path, "kind": one.kind, "why": one.why, "known": one.known_damage is not None}
+        for one in report.left_out
     ]
     return {
         "name": database.name,

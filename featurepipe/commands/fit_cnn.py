@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from featurepipe.commands.steps import (
 )
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.splits import make_folds, rows_by_use
+from featurepipe.datasets.votes import by_votes, distributions
 from featurepipe.errors import InputError
 from featurepipe.features.backbones import REGISTRY
 from featurepipe.features.table import Features
+from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.cross_fit import cross_fit, history_of
@@ -41,15 +44,24 @@ from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar, move_to
 from featurepipe.weights import get_record
 
+_LEARNT: dict[str, dict[str, Any]] = {
+    "majority": {},
+    "probability": {"soft_weight": 1.0, "draw_labels": True},
+    "cross-entropy": {"soft_weight": 1.0},
+    "multi-target": {"soft_weight": 1.0, "loss": "multi-target"},
+}
+"""What --votes changes in the recipe (Barsoum et al. 2016, section 3)."""
+
 
 def run(args: argparse.Namespace) -> int:
     """Cut the faces, train, save, print the summary; with --folds the result is soft labels instead of a model."""
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
     _check(args, recipe)
+    recipe = replace(recipe, **_LEARNT[args.votes])
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
-    source = read_sequences(args) if baseline.timeline else samples_of(args)
+    source = _source(args, baseline)
     _check_labels(args, source)
     check_new_file(args.model)
     tell(summary_lines(fill_table(args, source, table, crops)))
@@ -58,13 +70,18 @@ def run(args: argparse.Namespace) -> int:
     if recipe.patience and not len(watch) and not args.folds:
         fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, args.seed)
         tell([f"no val photos: {len(watch)} of those to fit on are held out, to choose the best epoch by"])
-    (_fit_folds if args.folds else _fit_model)(args, recipe, features, fit, watch)
+    if args.folds:
+        _fit_folds(args, recipe, features, fit, watch)
+    else:
+        _fit_model(args, recipe, features, fit, watch, _soft_labels(args, source, features, fit))
     return 0
 
 
 def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
     if args.folds and (args.init or args.soft_labels):
         raise InputError("--folds makes soft labels from random weights: give it neither --init nor --soft-labels")
+    if args.votes != "majority" and (args.folds or args.soft_labels):
+        raise InputError(f"--votes {args.votes} gives soft labels itself: leave out --folds and --soft-labels")
     if bool(args.soft_labels) != (recipe.soft_weight > 0):
         raise InputError(
             f"the recipe's soft_weight is {recipe.soft_weight}: it must be more than 0 with --soft-labels, and 0 "
@@ -73,6 +90,25 @@ def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
     for path in filter(None, (args.init, *(args.soft_labels or ()))):
         if not Path(path).is_file():
             raise InputError(f"there is no file {path}: name one that fit_cnn wrote")
+
+
+def _source(args: argparse.Namespace, baseline: Baseline) -> Source:
+    """SOURCE with the labels of photos to fit on as --votes says."""
+    source = read_sequences(args) if baseline.timeline else samples_of(args)
+    if args.votes == "majority":
+        return source
+    voted = by_votes(source, args.votes)
+    before, now = (sum(sample.split == "train" for sample in one.samples) for one in (source, voted))
+    tell([f"votes by the rule {args.votes}: {now} photos to fit on, {before} have a majority's label"])
+    return voted
+
+
+def _soft_labels(args: argparse.Namespace, source: Source, features: Features, rows: np.ndarray) -> np.ndarray | None:
+    """What is to be learnt beside the labels of some rows, float32 (m, k): of --votes or --soft-labels."""
+    if args.votes == "majority":
+        return soft_labels_of(args, features, rows)
+    voted = [source.samples[row] for row in features.sample[rows]]
+    return distributions(voted, args.votes, np.unique(features.label[rows].astype(str)).tolist())
 
 
 def _check_labels(args: argparse.Namespace, source: Source) -> None:
@@ -88,7 +124,12 @@ def _check_labels(args: argparse.Namespace, source: Source) -> None:
 
 
 def _fit_model(
-    args: argparse.Namespace, recipe: TrainingRecipe, features: Features, fit: np.ndarray, watch: np.ndarray
+    args: argparse.Namespace,
+    recipe: TrainingRecipe,
+    features: Features,
+    fit: np.ndarray,
+    watch: np.ndarray,
+    soft: np.ndarray | None,
 ) -> None:
     model = _classifier(args, recipe)
     labels = features.label[fit].astype(str)
@@ -96,7 +137,7 @@ def _fit_model(
         model.fit(
             features.X[fit],
             labels,
-            soft_labels=soft_labels_of(args, features, fit),
+            soft_labels=soft,
             validation=(features.X[watch], features.label[watch].astype(str)),
             checkpoint=Path(f"{args.model}.ckpt"),
             resume=args.resume,
@@ -211,7 +252,12 @@ def _watcher(model: str, progress: tqdm[None], epochs: int) -> EpochHook:
 
 
 def _settings(features: Features, args: argparse.Namespace) -> dict[str, object]:
-    return {"coverage": features.coverage, "device": args.device, "precision": args.precision}
+    return {
+        "coverage": features.coverage,
+        "device": args.device,
+        "precision": args.precision,
+        "votes": args.votes,
+    }
 
 
 def _rounded(model: CNNClassifier, path: str, faces: np.ndarray) -> dict[str, float]:

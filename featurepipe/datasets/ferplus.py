@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,13 +18,11 @@ from featurepipe.datasets.listing import file_in, left_out, names_in, photos_in,
 from featurepipe.datasets.pixel_rows import has_pixels, read_pixel_rows
 from featurepipe.datasets.source import Skipped, Source, split_of
 from featurepipe.datasets.tables import read_rows
+from featurepipe.datasets.votes import VOTES, majority
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 from featurepipe.labels import canonical
 from featurepipe.records import Sample
-
-VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-"""What people could vote for, in the order of the columns; NF is not a face."""
 
 _LIST = "fer2013new.csv"
 _VOTES = "label.csv"
@@ -47,22 +45,10 @@ class _Rated(NamedTuple):
     votes: tuple[int, ...]
 
 
-def majority(votes: Sequence[int]) -> str:
-    """The class that the authors' rule "majority" gives: one of VOTES.
-
-    Single votes count as none. The class with the most votes wins if it has more than half of those left; where
-    none has, the answer is "unknown" (Barsoum et al., ICMI 2016, and the authors' ferplus.py).
-
-    >>> majority((3, 3, 0, 0, 0, 4, 0, 0, 0, 0)), majority((4, 1, 1, 1, 1, 1, 1, 0, 0, 0))
-    ('unknown', 'neutral')
-    """
-    counted = [count if count > 1 else 0 for count in votes]
-    most = max(counted)
-    return VOTES[counted.index(most)] if 2 * most > sum(counted) else "unknown"
-
-
 def read_ferplus(root: str, frames: Frames = "apex") -> Source:
     """Read FER+: majority labels, with the ten votes as extra["votes"]; `raw_label` is FER+'s word.
+
+    Pictures without a majority are in `skipped`, and there with their votes too: other rules can use them (votes.py).
 
     Rows of fer2013new.csv belong to the rows of fer2013.csv by their position alone: the numbers in the names of the
     pictures are not those of the rows. Without fer2013.csv the PNG files are read by name. Pictures whose winner
@@ -109,7 +95,8 @@ def _by_row(table: str, pixels: str) -> Source:
             )
         left = _why_not(one)
         if left is not None:
-            skipped.append(replace(left, path=picture.path))
+            undecided = left.kind == "unlabelled" and picture.path not in damaged
+            skipped.append(replace(left, path=picture.path, sample=_labelled(picture, one) if undecided else None))
         elif picture.path in damaged:
             skipped.append(Skipped(picture.path, "damaged", damaged[picture.path], _labelled(picture, one)))
         else:
@@ -145,15 +132,17 @@ def _read_folder(folder: str, rated: list[_Rated]) -> tuple[list[Sample], list[S
     for one in rated:
         stem = os.path.splitext(one.name)[0]
         path = os.path.join(folder, photos.get(stem, one.name))
+        sample = _labelled(Sample(path, split=one.split, role="still"), one)
         left = _why_not(one)
         if left is not None:
-            skipped.append(replace(left, path=path if one.name else one.where))
+            undecided = left.kind == "unlabelled" and times[one.name] == 1 and stem in photos
+            skipped.append(replace(left, path=path if one.name else one.where, sample=sample if undecided else None))
         elif times[one.name] > 1:
             skipped.append(Skipped(path, "misnamed", _TWICE))
         elif stem not in photos:
             skipped.append(Skipped(path, "missing", "FER+ has votes for it"))
         else:
-            samples.append(_labelled(Sample(path, split=one.split, role="still"), one))
+            samples.append(sample)
     names = {os.path.splitext(name)[0] for name in times}
     strangers = [
         Skipped(os.path.join(folder, photos[stem]), "extra", "no votes for it") for stem in photos.keys() - names

@@ -30,13 +30,19 @@ class Skipped:
     kind : "damaged" (known or found to be broken), "misnamed" (no official name), "extra" (official name, but not
         part of the database), "unlabelled" (the database gives no label), "missing" (named by a list, not on disk)
     why : one line for people
-    sample : what was left out, where it is an official one whose damage is known: the official count includes it
+    sample : what was left out, where it can be known: of kind "damaged" one that the official count includes, of kind
+        "unlabelled" one whose votes another rule than the majority's may use
     """
 
     path: str
     kind: Literal["damaged", "misnamed", "extra", "unlabelled", "missing"]
     why: str
     sample: Sample | None = None
+
+    @property
+    def known_damage(self) -> Sample | None:
+        """The sample, where its damage is known and the official count includes it."""
+        return self.sample if self.kind == "damaged" else None
 
 
 @dataclass(frozen=True)

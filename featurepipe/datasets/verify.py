@@ -60,7 +60,7 @@ class Report:
     def faults(self) -> list[Skipped]:
         """Of `left_out` what an untouched official copy would not have (it has extras: non-faces, averaged faces)."""
         fine = ("unlabelled", "extra")
-        return [one for one in self.left_out if one.sample is None and one.kind not in fine]
+        return [one for one in self.left_out if one.known_damage is None and one.kind not in fine]
 
     @property
     def whole(self) -> bool:
@@ -79,7 +79,7 @@ def verify(database: Database, source: Source, broken: Sequence[tuple[Sample, Sk
     """
     gone = {id(sample) for sample, _ in broken}
     samples = [sample for sample in source.samples if id(sample) not in gone]
-    damaged = [one.sample for one in source.skipped if one.sample is not None]
+    damaged = [one.known_damage for one in source.skipped if one.known_damage is not None]
     sheet = _of_forms_here(database.sheet, [*samples, *damaged])
     counts = [count for expected in sheet for count in _counts(expected, samples, damaged)]
     return Report(database.name, len(source.samples), counts, [*source.skipped, *(fault for _, fault in broken)])

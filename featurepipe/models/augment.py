@@ -113,6 +113,15 @@ def mix(
     return one * images + (1 - one) * images[other], two * targets + (1 - two) * targets[other]
 
 
+def drawn(distributions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One class per row, drawn by the row's probabilities, as float one-hot (n, k) like the distributions."""
+    # The least of exponential times of rates p falls on each class with probability p; torch.multinomial makes a GPU
+    # wait, to tell whether each row is a distribution.
+    times = torch.empty_like(distributions).exponential_(generator=generator)
+    chosen = (distributions / times).argmax(1, keepdim=True)
+    return torch.zeros_like(distributions).scatter_(1, chosen, 1.0)
+
+
 def _affine(count: int, size: int, view: int, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """Matrices (count, 2, 3) from view coordinates to face coordinates, both -1..1 as affine_grid wants them."""
     angle = _symmetric(count, math.radians(how.rotation), generator)

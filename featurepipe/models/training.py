@@ -21,7 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from featurepipe.devices import autocast
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
-from featurepipe.models.augment import mix
+from featurepipe.models.augment import drawn, mix
 from featurepipe.models.baselines import Baseline, HasTerms
 from featurepipe.models.recorded import Compute, Recorded
 from featurepipe.models.training_recipe import TrainingRecipe
@@ -32,6 +32,8 @@ EpochHook = Callable[[History], None]
 
 SVM_C = 2.0
 """C of the squared hinge loss (Tang 2013)."""
+NOT_ACCEPTED = 0.001
+"""Weight of classes that are not among several accepted ones (Barsoum et al. 2016, their epsilon)."""
 CHECKPOINT_EVERY = 20
 """Writing a checkpoint is followed by at least this many times its own duration of training."""
 CROP_AREA = 100 * 100
@@ -211,7 +213,10 @@ class Trainer:
 
         def gradients(chosen: torch.Tensor) -> torch.Tensor:
             inputs = self._training_inputs(source[chosen])
-            inputs, distribution = mix(inputs, wanted.distribution[chosen], self.recipe.mixup, self._generator)
+            distribution = wanted.distribution[chosen]
+            if self.recipe.draw_labels:
+                distribution = drawn(distribution, self._generator)
+            inputs, distribution = mix(inputs, distribution, self.recipe.mixup, self._generator)
             return self._gradients(inputs, wanted.classes[chosen], distribution)
 
         recordable = source.held is not None and self.baseline.recordable
@@ -421,6 +426,9 @@ def _loss(scores: torch.Tensor, wanted: torch.Tensor, recipe: TrainingRecipe) ->
         return functional.cross_entropy(scores, wanted, label_smoothing=recipe.label_smoothing)
     if recipe.loss == "squared-hinge":
         return SVM_C * torch.relu(1 - (2 * wanted - 1) * scores).square().sum(1).mean()
+    if recipe.loss == "multi-target":
+        accepted = NOT_ACCEPTED + (1 - NOT_ACCEPTED) * (wanted > 0)
+        return -(functional.log_softmax(scores, dim=1) + accepted.log()).amax(1).mean()
     return 0.5 * (torch.sigmoid(scores) - wanted).square().sum(1).mean()
 
 

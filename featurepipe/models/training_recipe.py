@@ -51,7 +51,7 @@ class Augmentation:
 
 
 SCHEDULES = ("constant", "one-cycle", "polynomial", "step", "staircase", "inverse-step", "plateau")
-LOSSES = ("cross-entropy", "half-squared-error", "squared-hinge")
+LOSSES = ("cross-entropy", "half-squared-error", "squared-hinge", "multi-target")
 HEADS = {"sigmoid": "half-squared-error", "softmax": "cross-entropy", "svm": "squared-hinge"}
 """The loss that goes with each head, for architectures that leave a choice."""
 
@@ -79,9 +79,11 @@ class TrainingRecipe:
     head_weight_decay : of the last layer's matrix, where it differs
     norm_l1 : weight of the L1 norm of batch norm's scales in the loss
     loss : "cross-entropy"; "half-squared-error" between sigmoid outputs and one-hot targets; "squared-hinge": that of
-        one linear SVM per class with C = 2 (Tang 2013)
+        one linear SVM per class with C = 2 (Tang 2013); "multi-target": minus the logarithm of the largest probability
+        among the classes that are to be predicted, the others counting a thousandth (Barsoum et al. 2016)
     label_smoothing : of the cross-entropy
     soft_weight : share of the soft labels, where fit is given some, in what is to be predicted; the rest is the label
+    draw_labels : whether each epoch draws one label per face anew from its soft labels (Barsoum et al. 2016)
     mixup : share of the faces blended, with their labels, with another one by a uniform ratio (Zhang et al. 2018,
         eq. 1 with alpha = 1)
     patience : epochs in a row without a better val_accuracy that end a run; the best weights become the model then. 0,
@@ -110,6 +112,7 @@ class TrainingRecipe:
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     soft_weight: float = 0.0
+    draw_labels: bool = False
     mixup: float = 0.0
     patience: int = 0
     orders: int = 1
@@ -135,6 +138,7 @@ class TrainingRecipe:
             "loss": self.loss in LOSSES,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "soft_weight": 0 <= self.soft_weight <= 1,
+            "draw_labels": not self.draw_labels or self.soft_weight > 0,
             "mixup": 0 <= self.mixup <= 1,
             "patience": self.patience >= 0,
             "orders": self.orders == 1 or (self.orders > 1 and self.patience > 0),
@@ -144,7 +148,8 @@ class TrainingRecipe:
             if not fine:
                 raise InputError(f"training recipe: {name} = {getattr(self, name)!r} is outside its range")
         head = self.network.get("head")
-        if head is not None and HEADS.get(str(head)) != self.loss:
+        several = head == "softmax" and self.loss == "multi-target"
+        if head is not None and HEADS.get(str(head)) != self.loss and not several:
             known = ", ".join(f"{name} with {loss}" for name, loss in HEADS.items())
             raise InputError(f"training recipe, network: head = {head!r} with loss = {self.loss!r}; known are {known}")
 
