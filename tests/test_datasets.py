@@ -290,6 +290,14 @@ def test_manifest_with_all_columns(tmp_path):
     assert (two.label, two.raw_label, two.subject, two.split, two.sequence, two.frame) == (None,) * 6
 
 
+@pytest.mark.skipif(os.sep != "/", reason="there a backslash is no part of a name")
+def test_manifest_written_on_windows(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a\\2.jpg")
+    read = read_source(write(tmp_path / "m.csv", "path,label\na\\1.jpg,happy\na\\2.jpg,sad\na\\3.jpg,fear\n"))
+    places = [os.path.relpath(sample.path, tmp_path) for sample in read.samples]
+    assert places == ["a/1.jpg", "a\\2.jpg", "a/3.jpg"]  # the second is there under that very name
+
+
 @pytest.mark.parametrize("path_column", ["path", "image", "file", "filename", "pth", "img", " Image "])
 @pytest.mark.parametrize("label_column", ["label", "emotion", "expression", "class"])
 def test_manifest_aliases(tmp_path, path_column, label_column):

@@ -29,9 +29,9 @@ _LARGEST_FRAME = 2**63 - 1  # that a feature table holds
 def read_manifest(source: str) -> Source:
     """Read a CSV manifest; only the column path is required.
 
-    Paths are relative to the CSV's folder. Labels are words: a known one becomes its canonical emotion, another is
-    kept in lower case as an extra class. An empty field means unknown. Whether the photos exist is not looked at. A
-    path that names a video file needs its frame, counted from 1.
+    Paths are relative to the CSV's folder; those written on Windows are understood elsewhere too. Labels are words: a
+    known one becomes its canonical emotion, another is kept in lower case as an extra class. An empty field means
+    unknown. Whether the photos exist does not matter. A path that names a video file needs its frame, counted from 1.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def _sample(folder: str, fields: Mapping[str, str], where: str) -> Sample:
     if raw:
         check_word(raw, where)
     return Sample(
-        path=os.path.join(folder, path),
+        path=_place(folder, path),
         label=label_of(raw) if raw else None,
         raw_label=raw,
         subject=fields.get("subject") or None,
@@ -76,6 +76,13 @@ def _sample(folder: str, fields: Mapping[str, str], where: str) -> Sample:
         sequence=fields.get("sequence") or None,
         frame=_frame(fields.get("frame", ""), where),
     )
+
+
+def _place(folder: str, path: str) -> str:
+    place = os.path.join(folder, path)
+    if os.sep == "/" and "\\" in path and not os.path.lexists(place):  # seldom, but a name may hold one
+        return os.path.join(folder, path.replace("\\", "/"))
+    return place
 
 
 def _split(word: str, where: str) -> str | None:
