@@ -54,6 +54,20 @@ def test_json_is_a_list_of_rows_in_the_order_asked_for(capsys):
     assert again["ours"] > again["floor"] > 0
 
 
+def test_a_row_that_fails_costs_no_other(monkeypatch, capsys):
+    def measured(name, settings):
+        if name == "hog-cpu":
+            raise RuntimeError("LinearSVM did not reach the objective")
+        return row("rerun", 0.5, 2.0, "first run", "s/photo", 0.1)
+
+    monkeypatch.setattr(bench, "_measured", measured)
+    assert main(["bench", "--only", "rerun", "--only", "hog-cpu", "--json"]) == 0
+    said = capsys.readouterr()
+    assert [made["what"] for made in json.loads(said.out)] == ["rerun"]
+    assert "hog-cpu is left out: LinearSVM did not reach the objective" in said.err
+    assert "rerun  0.5  2" in said.err  # when it was measured
+
+
 def test_a_table_for_people(monkeypatch, capsys):
     made = [row("hog-cpu", 0.01, 0.02, "dlib 20", "s/photo", None), row("rerun", 0.5, 2.0, "first run", "s/photo", 0.1)]
     monkeypatch.setattr(bench, "_measured", lambda name, settings: made[name == "rerun"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from featurepipe.bench.rows import Settings
-from featurepipe.errors import MissingPackageError
+from featurepipe.errors import FeaturepipeError
 from featurepipe.names import BENCHMARKS
 
 ROWS = {
@@ -46,7 +46,7 @@ COLUMNS = ("what", "ours", "reference", "ratio", "floor", "unit", "by")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the rows asked for, one after the other; one whose package is missing is left out, and said so."""
+    """Measure the rows asked for, one after the other; one that cannot be measured is left out, and said so."""
     settings = Settings(args.quick, _device(args.device), args.photos)
     wanted = args.only or (ON_CPU if settings.device == "cpu" else ON_GPU)
     rows = []
@@ -54,8 +54,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             rows.append(_measured(name, settings))
-        except (MissingPackageError, ModuleNotFoundError) as error:
+        except (FeaturepipeError, ModuleNotFoundError, RuntimeError) as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
+        else:
+            print("  ".join(_cells(rows[-1])), file=sys.stderr, flush=True)  # it may take hours until the table
     print(json.dumps(rows, allow_nan=False) if args.json else "\n".join(_table(rows)))
     return 0
 
