@@ -115,6 +115,11 @@ def test_plots_are_png_files_and_leave_no_state(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.png", "confusion.png"]
 
 
+def test_labels_are_no_formulas(tmp_path):
+    plot_confusion(tmp_path / "plot.png", np.eye(2, 3, dtype=int), ["a", r"cost$\foo$"], "t")
+    assert (tmp_path / "plot.png").stat().st_size > 0
+
+
 def test_plots_show_what_they_are_given(tmp_path):
     def pixels(counts):
         plot_confusion(tmp_path / "plot.png", np.array(counts), ["a", "b"], "t")

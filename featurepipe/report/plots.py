@@ -41,8 +41,8 @@ def plot_confusion(path: str | os.PathLike[str], counts: np.ndarray, labels: Seq
     for (row, column), share in np.ndenumerate(shares):
         text = f"{100 * share:.0f} %\n{counts[row, column]}"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color="w" if share > 0.55 else "k")
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", parse_math=False)  # a label may hold "$"
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, ax=axes, label="share of the true class")
     _save(figure, path)
