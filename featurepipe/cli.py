@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import math
 import os
 import sys
@@ -48,6 +49,8 @@ GOES_ON = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console that lacks a character is no reason to fail
     try:
         code = _run(build_parser().parse_args(argv))
         sys.stdout.flush()  # a reader that has left is noticed here, not while Python exits
@@ -251,9 +254,16 @@ def _compare(commands: Commands) -> None:
     parser.add_argument(
         "--labels", choices=tuple(LABEL_SETS), default="native", help="drop and count others; default: native, all"
     )
-    parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument(
-        "--shuffle-labels", action="store_true", help="control: permute the labels; every method should be at chance"
+        "--min-per-class",
+        type=_positive,
+        metavar="N",
+        help="drop classes with fewer photos to fit on; in folds, with fewer people (sequences, different pictures)",
+    )
+    parser.add_argument(
+        "--shuffle-labels",
+        action="store_true",
+        help="control: permute the labels; no method should do better than the most frequent label alone",
     )
     _add_runs(parser)
     _add_faces(parser)

@@ -1,9 +1,11 @@
 """The commands, from SOURCE to files on disk, as a user calls them."""
 
 import csv
+import io
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -460,9 +462,11 @@ class TestCompare:
         assert summary_of(capsys)["methods"]["svm"]["confusion"] == first["methods"]["svm"]["confusion"]
         assert run(*words, "--seed", 3) == 0
         assert len(fits) == 9
-        assert run(*words[:3], "seed_cnn", *words[5:]) == 2
+        capsys.readouterr()
+        assert run(*(word for word in words if word not in ("svm", "--weights", weights))) == 2
+        assert "error: training diverged" in capsys.readouterr().err
 
-    def test_a_stopped_fit_goes_on_bit_equal(self, rendered, weights, tmp_path, capsys, monkeypatch):
+    def test_a_stopped_fit_goes_on_bit_equal(self, rendered, tmp_path, capsys, monkeypatch):
         """Stopped after the first of three epochs of the second fold: five epochs are trained in all, not six."""
         epochs = []
 
@@ -474,7 +478,7 @@ class TestCompare:
         monkeypatch.setattr("featurepipe.commands.compare_fit.move_to", stopping)
         monkeypatch.setattr("featurepipe.commands.compare.write_report", lambda *given: None)
         words = ("compare", rendered / "samples.csv", "--methods", "seed_cnn", "--epochs", 3, "--folds", 2)
-        words = (*words, "--weights", weights, "--workers", 0, "--json", "--out")
+        words = (*words, "--workers", 0, "--json", "--out")
         assert run(*words, tmp_path / "stopped") == 130
         assert [file.suffix for file in sorted((tmp_path / "stopped" / "results").iterdir())].count(".ckpt") == 1
         assert run(*words, tmp_path / "stopped") == 0
@@ -696,3 +700,10 @@ class TestErrors:
         assert run("fit_cnn", tmp_path / "s.csv", "--arch", "seed_cnn", "--model", tmp_path / "m") == 2
         assert said in capsys.readouterr().err
         assert not (tmp_path / "m.table").exists()
+
+
+def test_a_console_that_lacks_a_character_stops_nothing(monkeypatch, tmp_path):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["render", str(tmp_path / "比較"), "--subjects", "1"]) == 0
+    assert b"\\u6bd4\\u8f03" in stream.buffer.getvalue()

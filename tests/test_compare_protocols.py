@@ -14,9 +14,11 @@ from command_helpers import WORDS, manifest
 from PIL import Image
 from trees_sequences import ckplus_sequence
 
+from featurepipe.commands.compare_figures import _held_against
 from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_lines import lines_of
-from featurepipe.commands.compare_plan import Part, Plan
+from featurepipe.commands.compare_plan import Part, Plan, _smaller
+from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos
 from featurepipe.commands.steps import content_codes
 from featurepipe.datasets.protocols import PROTOCOLS
@@ -250,6 +252,8 @@ def test_fer2013_without_private_test(compare, tmp_path):
     assert cnn["cost"] == {"parameters": 156 + 1812 + (5808 + 1) * 7, "multiply_adds": 4907856}
     assert sorted([svm["rank"], cnn["rank"]]) == [1, 2]
     assert document["published"] == []
+    assert (document["chance"], document["most_frequent"]) == (0.1429, 0.1429)  # four of each of seven
+    assert document["mcnemar_of"] == {"photos": 25, "groups": 25, "what": "different pictures"}
 
 
 def test_the_csv_has_every_figure(compare, tmp_path):
@@ -286,6 +290,8 @@ def test_several_seeds_give_mean_and_deviation_and_an_svm_that_draws_nothing_is_
     figures = document["methods"]["seed_cnn"]["spread"]["accuracy"]
     np.testing.assert_allclose((figures["mean"], figures["sd"]), (np.mean(values), np.std(values, ddof=1)))
     assert document["methods"]["svm:hog"]["spread"]["accuracy"]["sd"] == 0
+    told = "figures are of seed 4; rank, training sizes and mean +- sd are of all seeds"
+    assert told in lines_of(document, tmp_path)
     code, document, _ = compare(*words, "--seeds", 9, 5, 9, methods=("seed_cnn",))
     assert document["seeds"] == [9, 5]
     assert len(fits) == 5  # seed 5 was there
@@ -308,6 +314,17 @@ def test_kept_results_are_of_one_budget_and_of_any_machine(compare, fits, tmp_pa
     assert (code, len(fits)) == (0, 2)
     assert other["methods"]["seed_cnn"]["confusion"] == document["methods"]["seed_cnn"]["confusion"]
     assert other["methods"]["seed_cnn"]["runs"] == document["methods"]["seed_cnn"]["runs"]
+
+
+def test_a_kept_result_with_a_damaged_header_counts_as_none(tmp_path):
+    made = Outcome(np.array(["anger", "fear"]), np.eye(2), {"fit_seconds": 1.0})
+    kept(tmp_path, "svm:hog", "k" * 64, lambda checkpoint: made)
+    (file,) = tmp_path.glob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] = 99  # a way of compressing that nobody knows
+    file.write_bytes(content)
+    again = Outcome(made.labels, np.ones((2, 2)), {})
+    assert kept(tmp_path, "svm:hog", "k" * 64, lambda checkpoint: again) is again
 
 
 def test_minutes_become_the_epochs_that_fill_them(compare, tmp_path, monkeypatch):
@@ -375,6 +392,28 @@ def test_a_method_that_fails_on_few_photos_is_told_there_and_stays_elsewhere(com
     assert "fewer than one batch" in document["sizes"][0]["failed"]["seed_cnn"]
 
 
+def test_training_sizes_are_the_same_photos_wherever_they_lie():
+    labels, people = np.tile(["anger", "fear"], 24), np.repeat([f"S{number}" for number in range(6)], 8)
+    photos = faked_photos(labels, people, np.random.default_rng(0))
+    moved = dataclasses.replace(photos, path=np.array([f"./{path}" for path in photos.path], object))
+    args = argparse.Namespace(learning_curve=[0.5], seed=0)
+    whole = [Part(np.arange(32), np.empty(0, np.int64), np.arange(32, 48))]
+    here, there = (_smaller(args, Plan(own, own, whole, {}, {}))["0.5"][0].fit for own in (photos, moved))
+    np.testing.assert_array_equal(here, there)
+
+
+def test_a_backbone_that_learnt_from_all_training_photos_has_no_learning_curve():
+    labels, people = np.tile(["anger", "fear"], 24), np.repeat([f"S{number}" for number in range(6)], 8)
+    photos = faked_photos(labels, people, np.random.default_rng(0))
+    whole, small = (Part(np.arange(count), np.empty(0, np.int64), np.arange(32, 48)) for count in (32, 8))
+    seen = {"svm": np.arange(48) < 32, "svm:hog": np.zeros(48, bool)}
+    plan = Plan(photos, photos, [whole], {}, seen, further={"0.25": [small], "1.0": [whole]})
+    assert plan.of_size("1.0").refused == {}
+    refused = plan.of_size("0.25").refused
+    assert list(refused) == ["svm"]
+    assert "trained on 24 photos that are not fitted on at this training size" in str(refused["svm"])
+
+
 def test_the_papers_table_2(compare, tmp_path):
     """Three sizes, each with its own test photos; people and warnings are named."""
     noisy_ck(tmp_path / "ck", 6, range(1, 11), {"001": 3, "002": 5})
@@ -416,6 +455,16 @@ def test_subjects_are_dealt_into_folds_that_are_frozen(compare, tmp_path):
     assert len(document["methods"]["svm:hog"]["runs"]) == 10
 
 
+def test_a_picture_of_two_people_is_told_where_people_are_dealt(compare, tmp_path):
+    noisy_ck(tmp_path / "ck", 11, range(1, 5), {"001": 3, "002": 5})
+    photos = sorted((tmp_path / "ck").rglob("S000_001_*.png"))
+    shutil.copy(photos[-1], sorted((tmp_path / "ck").rglob("S001_001_*.png"))[-1])
+    code, document, said = compare(tmp_path / "ck", "--protocol", "ck_si10_7", methods=("svm:hog",))
+    assert code == 0, said
+    assert (document["leaks"]["copies"], document["shared"]) == (2, 12)  # all photos of the two that the copy ties
+    assert document["methods"]["svm:hog"]["new"]["photos"] == 54
+
+
 def test_lopes_chooses_on_the_next_group(compare, fits, tmp_path):
     """Eight people in eight folds: six are fitted on, one chosen on, one tested on."""
     noisy_ck(tmp_path / "ck", 8, range(1, 5), {"001": 3, "002": 5})
@@ -435,11 +484,14 @@ def test_lopes_chooses_on_the_next_group(compare, fits, tmp_path):
         (("a.csv", "--protocol", "kdef_si", "--min-per-class", "3"), "kdef_si says itself which classes there are"),
         (("a.csv", "--protocol", "ck_si10_7", "--labels", "basic7"), "ck_si10_7 is of label set ck7, not basic7"),
         (("--train", "a.csv", "--test", "a.csv", "--protocol", "fedro_cross"), "is of FED-RO"),
+        (("split.csv", "--folds", "3"), "split.csv says itself which photos are to be tested on"),
     ],
 )
 def test_what_does_not_go_with_a_protocol_is_said(words, said, rendered, compare, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     manifest(tmp_path / "a.csv", rendered, ("anger", "contempt"))
+    split = lambda photo: ["test" if "7" in photo.parent.name else "train"]  # noqa: E731
+    manifest(tmp_path / "split.csv", rendered, ("anger", "contempt"), "path,label,subject,split", split)
     code, _, stderr = compare(*words)
     assert code == 2
     assert said in stderr
@@ -491,6 +543,17 @@ def test_an_undertrained_network_is_marked_and_not_ranked(compare, tmp_path, mon
         assert (document["methods"]["svm:hog"]["rank"] == 1) or not marked
     assert network["undertrained"]["figure"] == pytest.approx(0.6523)
     assert {one["database"] for one in document["published"]} == {"fer2013"}
+
+
+def test_single_frames_of_sequences_and_shuffled_labels_are_held_against_nothing():
+    photos = faked_photos(np.array(["anger"] * 327), np.array(["S1"] * 327), np.random.default_rng(0))
+    nobody = np.empty(0, np.int64)
+    plan = Plan(photos, photos, [Part(nobody, nobody, np.arange(327))], {}, {})
+    args = argparse.Namespace(protocol="ck_si10_7", shuffle_labels=False, methods=["stc_nlstm", "ednn"])
+    assert [_held_against(args, name, plan) for name in args.methods] == ["ck_si10_7", None]
+    assert anchor_of("stc_nlstm", "ck_si10_7").figure == pytest.approx(0.998)
+    args.shuffle_labels = True
+    assert _held_against(args, "stc_nlstm", plan) is None
 
 
 # Leaks
@@ -572,7 +635,48 @@ def test_a_backbone_that_knows_the_test_photos_stops_no_other_method(rendered, c
     assert "svm failed: LEAK" in said
 
 
+def test_photos_without_a_face_to_fit_on_stop_no_other_method(compare, tmp_path):
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64), dtype=np.uint8)
+        (folder := tmp_path / "photos" / ("anger", "fear")[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    code, _, said = compare(tmp_path / "photos", "--folds", 2, methods=("svm:hog",), detector="hog")
+    assert code == 2
+    assert "svm:hog failed: no photo to fit on shows a face" in said
+    assert "--detector none" in said
+
+
+def test_weights_that_no_method_uses_are_refused(rendered, compare, tmp_path):
+    code, _, said = compare(rendered / "samples.csv", "--weights", tmp_path / "none.pt", methods=("svm:hog",))
+    assert code == 2
+    assert "--weights is of a backbone, and none of the methods has one with weights" in said
+
+
+def test_an_official_split_stays_one_where_its_test_photos_cannot_be_read(rendered, compare, tmp_path):
+    def split(photo):
+        return ["test" if "7" in photo.parent.name else "train"]
+
+    a = manifest(tmp_path / "a.csv", rendered, WORDS, "path,label,subject,split", split)
+    a.write_text(a.read_text().replace("subject-007/", "gone/"))
+    code, _, said = compare(a, methods=("svm:hog",))
+    assert code == 2
+    assert f"the split of {a} leaves 56 photos to fit on and 0 to test on" in said
+
+
 # Frozen folds
+
+
+def test_frozen_folds_do_not_part_sequences_that_are_named_later(rendered, compare, tmp_path):
+    a = manifest(tmp_path / "a.csv", rendered, ("anger", "fear"), "path,label")
+    lines = a.read_text().splitlines()
+    without = "\n".join(line.rpartition(",")[0] if line != "path,label" else line for line in lines)
+    a.write_text(without)
+    assert compare(a, "--folds", 2, methods=("svm:hog",))[0] == 0
+    named = [f"{line},{'sequence' if at == 0 else f's{at // 3}'}" for at, line in enumerate(without.splitlines())]
+    a.write_text("\n".join(named))
+    code, _, said = compare(a, methods=("svm:hog",))
+    assert code == 2
+    assert "sequences are in more than one fold" in said
 
 
 def test_frozen_folds_are_of_the_same_bytes_wherever_these_lie(rendered, compare, tmp_path):

@@ -1,6 +1,7 @@
 """Figures against scikit-learn, SciPy and numbers worked out by hand."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -92,6 +93,36 @@ def test_mcnemar_of_many_photos_does_not_overflow():
     first, second = np.repeat([0, 1], 3000), np.repeat([1, 0], 3000)
     assert metrics.mcnemar(truth, first, second) == {"only_first": 3000, "only_second": 3000, "p": 1.0}
     assert metrics.mcnemar(truth, truth, np.ones(6000, dtype=int))["p"] == 0.0
+
+
+def test_photos_of_one_person_count_once():
+    """20 people: each of their three equal photos says no more than one of them."""
+    truth, people = np.zeros(60, dtype=int), np.repeat([f"S{number}" for number in range(20)], 3).tolist()
+    first = np.repeat([0] * 14 + [1] * 6, 3)
+    found = metrics.mcnemar(truth, first, 1 - first, people)
+    assert (found["only_first"], found["only_second"]) == (42, 18)
+    assert found["p"] == pytest.approx(binomtest(6, 20).pvalue)
+    assert metrics.mcnemar(truth, first, 1 - first)["p"] == pytest.approx(binomtest(18, 60).pvalue)
+
+
+def test_groups_are_exchanged_in_every_way():
+    rng = np.random.default_rng(3)
+    people = np.repeat(list("abcdefgh"), rng.integers(1, 6, 8)).tolist()
+    truth, (first, second) = np.zeros(len(people), int), rng.integers(0, 2, (2, len(people)))
+    ahead = [sum((s - f) for p, f, s in zip(people, first, second, strict=True) if p == own) for own in "abcdefgh"]
+    sums = [
+        abs(sum(sign * step for sign, step in zip(signs, ahead, strict=True))) for signs in product((1, -1), repeat=8)
+    ]
+    share = np.mean([found >= abs(sum(ahead)) for found in sums])
+    assert 0 < share < 1
+    assert metrics.mcnemar(truth, first, second, people)["p"] == pytest.approx(share)
+
+
+def test_few_photos_have_no_intervals():
+    for photos, few in ((4, True), (5, False)):
+        truth = ["anger", "fear"] * 2 + ["anger"] * (photos - 4)
+        found = metrics.evaluate(truth, truth, None, ["anger", "fear"])
+        assert (found["all"]["intervals"]["accuracy"] == [None, None]) is few
 
 
 def test_interval_over_photos_is_the_binomial_one():

@@ -35,6 +35,7 @@ def page(tmp_path):
             "fit_seconds": 1.25,
             "predict_seconds": 0.01,
             "rank": None if name == "svm" else 1,
+            "held_against": "p",
             "undertrained": {"system": EVIL, "figure": 0.9, "under": "test"} if name == "svm" else None,
             "new": None,
             "cost": {"parameters": 1234567, "multiply_adds": 8} if name == "svm" else None,
@@ -49,7 +50,8 @@ def page(tmp_path):
     known = {"system": "A & B", "year": 2019, "figure": 0.6577, "confidence": "V", "database": "d", "under": "test"}
     document |= {
         "sizes": [{"fitted_on": 10, "tested_on": 4, "methods": small}],
-        "protocol_name": "p",
+        "seeds": [0, 1],
+        "mcnemar_of": {"photos": 4, "groups": 2, "what": "subjects"},
         "published": [known | {"method": "svm", "protocol": "p"}],
     }
     mistakes = {

@@ -199,13 +199,19 @@ def test_random_frames_have_the_papers_sizes_and_shares():
     assert (folds.fold_of != frame_folds(contents=keys, paths=keys, seed=2).fold_of).any()
 
 
+def test_random_frames_are_the_same_wherever_they_lie():
+    keys = [f"content{number}" for number in range(100)]
+    here, there = (frame_folds(contents=keys, paths=[f"{folder}/{key}" for key in keys]) for folder in ("a", "b"))
+    np.testing.assert_array_equal(here.fold_of, there.fold_of)
+
+
 def test_folds_name_their_protocol_and_older_files_have_none(tmp_path):
     names = {"contents": list("abcd"), "paths": list("abcd")}
     path = tmp_path / "folds.json"
     frame_folds(**names).save(path)
     loaded = Folds.load(path)
     assert (loaded.identity, loaded.protocol) == ("shared", "")
-    loaded.check(["S1"] * 4)  # one person everywhere is what they are
+    loaded.check(["S1"] * 4, ["a"] * 4)  # one person everywhere is what they are
     path.write_text(path.read_text(encoding="utf-8").replace('"protocol": "",', ""))
     assert Folds.load(path).protocol == ""
 

@@ -57,7 +57,7 @@ def test_every_sample_is_tested_once_and_no_subject_is_on_both_sides(seed):
         assert sorted([*train, *test]) == list(range(len(labels)))
         assert not {about["subjects"][row] for row in train} & {about["subjects"][row] for row in test}
         assert {labels[row] for row in train} == set(CLASSES)
-    folds.check(about["subjects"])
+    folds.check(about["subjects"], [None] * len(about["subjects"]))
 
 
 def test_classes_are_spread_as_evenly_as_scikit_learn_spreads_them():
@@ -124,7 +124,7 @@ def test_where_identity_is_unknown_known_subjects_and_sequences_stay_together_al
     for seed in range(10):
         folds = make_folds(labels, **about, sequences=sequences, n_folds=3, seed=seed)
         assert folds.identity == "unknown"
-        folds.check(about["subjects"])
+        folds.check(about["subjects"], [None] * len(about["subjects"]))
         for name in set(sequences) - {None}:
             assert len({folds.fold_of[row] for row, own in enumerate(sequences) if own == name}) == 1
 
@@ -173,7 +173,7 @@ def test_a_person_with_a_photo_of_a_class_left_out_is_in_one_fold_all_the_same()
     labels[0] = "fear"
     folds = make_folds(labels, **about, min_per_class=5)
     assert folds.fold_of[0] == DROPPED
-    folds.check(about["subjects"])
+    folds.check(about["subjects"], [None] * len(about["subjects"]))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,24 @@ def test_a_subject_in_two_folds_is_caught(tmp_path):
     document["samples"][row][1] = (document["samples"][row][1] + 1) % 5
     (tmp_path / "folds.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(InputError, match=r"1 subjects are in more than one fold \(S007\)"):
-        Folds.load(tmp_path / "folds.json").check(about["subjects"])
+        Folds.load(tmp_path / "folds.json").check(about["subjects"], [None] * len(about["subjects"]))
+
+
+def test_a_sequence_in_two_folds_is_caught():
+    folds = Folds(tuple("abcd"), np.array([0, 0, 1, 1]), 2, 0, "unknown")
+    folds.check([None] * 4, ["one", "one", "two", None])
+    folds.check(["S1", "S1", "S2", "S2"], ["one", "one", "one", None])  # of two people
+    with pytest.raises(InputError, match=r"1 sequences are in more than one fold .*unseen sequences"):
+        folds.check([None] * 4, ["one", "one", "one", "two"])
+
+
+def test_photos_left_out_for_a_label_they_no_longer_have_are_caught():
+    labels, about = people()
+    labels[0] = "fear"
+    folds = make_folds(labels, **about, min_per_class=5)
+    folds.check_labels(labels)
+    with pytest.raises(InputError, match=r"leave out 1 fear, and these photos are labelled 1 anger now"):
+        folds.check_labels(["anger", *labels[1:]])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import torch
 import featurepipe
 from featurepipe.commands.compare_figures import Results, figures_of, size_of
 from featurepipe.commands.compare_fit import Result, fit_and_test, recipe_of
-from featurepipe.commands.compare_lines import budget_of, head_of, lines_of
+from featurepipe.commands.compare_lines import budget_of, chance_of, head_of, lines_of
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
-from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, read_sources
+from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, learnt_backbones, read_sources
 from featurepipe.commands.steps import refuse_inside, show, tell
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError
@@ -74,8 +73,8 @@ def _results(
 def _sizes(args: argparse.Namespace, plan: Plan, results: Results, sides: list[Side]) -> list[dict[str, Any]]:
     """How each method does on each number of training photos, rising; empty where only one is asked for."""
     rows = [size_of("", plan, results, {})]
-    for name, parts in plan.further.items():
-        own = replace(plan, parts=parts)
+    for name in plan.further:
+        own = plan.of_size(name)
         tell([f"training size {name}:"])
         rows.append(size_of(name, own, *_results(args, own, sides)))
     return sorted(rows, key=lambda row: row["fitted_on"]) if plan.further else []
@@ -102,6 +101,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--seeds 0 leaves nothing to fit; expected 1 or more, or a list of seeds")
     if max(seeds) > MAX_SEED:
         raise InputError(f"seed {max(seeds)} is too large; expected at most {MAX_SEED}: give a smaller --seed")
+    if args.weights and not learnt_backbones(args):
+        raise InputError("--weights is of a backbone, and none of the methods has one with weights: leave it out")
     _check_protocol(args)
     misplaced = [name for name in (ALONE if args.train else CROSS) if getattr(args, name) is not None]
     if misplaced:
@@ -137,7 +138,7 @@ def _facts(document: dict[str, Any]) -> dict[str, Any]:
         **warning,
         "identity of the people": document["identity"],
         "classes": ", ".join(document["classes"]),
-        "chance": document["chance"],
+        "chance": chance_of(document).removeprefix("chance "),
         "seeds": ", ".join(map(str, document["seeds"])),
         "budget of each CNN": budget_of(document),
         "versions": document["versions"],

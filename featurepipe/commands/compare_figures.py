@@ -12,10 +12,11 @@ import numpy as np
 
 from featurepipe.commands.compare_fit import Result, recipe_of
 from featurepipe.commands.compare_leaks import leaks_of
-from featurepipe.commands.compare_plan import Plan
-from featurepipe.commands.compare_sides import Side, of_sequences
+from featurepipe.commands.compare_plan import Plan, groups_in
+from featurepipe.commands.compare_sides import Side, of_sequences, takes_sequences
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.sequences import APEX_FRAMES
+from featurepipe.datasets.splits import GROUPS, grouped_by
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
 from featurepipe.report.published import beside, ranks, undertrained
@@ -42,23 +43,37 @@ def figures_of(args: argparse.Namespace, plan: Plan, results: Results, sides: li
         "unit": "sequences" if of_sequences(args) else "photos",
         "classes": plan.classes,
         "chance": round(1 / len(plan.classes), 4),
+        "most_frequent": round(_most_frequent(plan), 4),
         "methods": _ranked(
             {name: _method(args, name, plan, by_seed, sides) for name, by_seed in results.items()},
             {name: _pooled(plan, by_seed) for name, by_seed in results.items()},
-            _held_against(args, plan),
+            args.protocol,
         ),
         "leaks": leaks_of(plan, sides),
         "published": [asdict(one) for one in beside(_databases(args, sides))] if args.published else [],
-        "mcnemar": _pairs(plan, {name: by_seed[seeds[0]] for name, by_seed in results.items()}),
+        **_pairs(plan, {name: by_seed[seeds[0]] for name, by_seed in results.items()}),
     }
 
 
-def _held_against(args: argparse.Namespace, plan: Plan) -> str | None:
-    """The protocol whose published figures these can be held against: the one asked for, on a whole copy."""
-    if not args.protocol or args.shuffle_labels:
+def _most_frequent(plan: Plan) -> float:
+    """Accuracy of always naming the label that is most frequent among the photos to fit on."""
+    right = 0
+    for part in plan.parts:
+        labels, counts = np.unique(plan.train.label[part.fit].astype(str), return_counts=True)
+        right += int(np.sum(plan.test.label[part.test] == labels[counts.argmax()]))
+    return right / len(plan.tested)
+
+
+def _held_against(args: argparse.Namespace, name: str, plan: Plan) -> str | None:
+    """The protocol whose published figures a method's can be held against: the one asked for, on a whole copy.
+
+    Where sequences are compared single faces see one frame of each, and are held against nothing.
+    """
+    sequences = of_sequences(args)
+    if not args.protocol or args.shuffle_labels or (sequences and not takes_sequences(name)):
         return None
     photos = get_protocol(args.protocol).photos
-    each = APEX_FRAMES if of_sequences(args) else 1  # such protocols count the apex frames of a sequence
+    each = APEX_FRAMES if sequences else 1  # such protocols count the apex frames of a sequence
     return args.protocol if photos is None or len(plan.tested) * each >= WHOLE * photos else None
 
 
@@ -68,7 +83,8 @@ def _databases(args: argparse.Namespace, sides: list[Side]) -> Sequence[str]:
 
 def _ranked(methods: dict[str, Any], pooled: dict[str, float], protocol: str | None) -> dict[str, Any]:
     """The methods with their rank, best first; last those without one: with what is published, too far above them."""
-    below = undertrained({name: row["spread"]["accuracy"]["mean"] for name, row in methods.items()}, protocol)
+    held = {name: row["spread"]["accuracy"]["mean"] for name, row in methods.items() if row["held_against"]}
+    below = undertrained(held, protocol)
     places = ranks(pooled, below)
     return {
         name: methods[name]
@@ -124,6 +140,7 @@ def _method(
         "cost": _cost(args, name, plan, sides[0]),
         "folds": first.chosen,
         "recipe": _recipe(args, name, sides),
+        "held_against": _held_against(args, name, plan),
     }
 
 
@@ -191,11 +208,21 @@ def _recipe(args: argparse.Namespace, name: str, sides: list[Side]) -> dict[str,
 
 
 def _pairs(plan: Plan, results: Mapping[str, Result]) -> dict[str, Any]:
-    """McNemar tests of every pair, with p corrected for their number."""
-    truth = np.array(plan.test.label[plan.tested], object)
-    given = {name: result.predicted[plan.tested] for name, result in results.items()}
+    """McNemar tests of every pair, with p corrected for their number: on the photos that methods are ranked by."""
+    new = _new_rows(plan)
+    photos = plan.test.take(plan.tested if new is None else new)
+    truth, groups = np.array(photos.label, object), groups_in(photos).tolist()
+    given = {name: result.predicted[plan.tested if new is None else new] for name, result in results.items()}
     tests = {
-        f"{one} / {two}": mcnemar(truth, given[one], given[two]) for one, two in itertools.combinations(results, 2)
+        f"{one} / {two}": mcnemar(truth, given[one], given[two], groups)
+        for one, two in itertools.combinations(results, 2)
     }
     corrected: Sequence[float] = holm([test["p"] for test in tests.values()])
-    return {pair: test | {"p_corrected": p} for (pair, test), p in zip(tests.items(), corrected, strict=True)}
+    return {
+        "mcnemar": {pair: test | {"p_corrected": p} for (pair, test), p in zip(tests.items(), corrected, strict=True)},
+        "mcnemar_of": {
+            "photos": len(photos),
+            "groups": len(set(groups)),
+            "what": GROUPS[grouped_by(photos.subject.tolist(), photos.sequence.tolist())],
+        },
+    }

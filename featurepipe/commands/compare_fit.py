@@ -184,6 +184,8 @@ def _fit(
     A CNN goes on from `checkpoint`, but with --minutes: how many epochs fill them may now be counted otherwise.
     """
     fit, choose = part.fit, part.choose
+    if not len(fit):
+        raise InputError("no photo to fit on shows a face; where photos are face crops already, give --detector none")
     if name in BASELINES and recipe_of(args, name).patience and not len(choose):
         fit, choose = held_out(fit, photos.label, photos.content, photos.subject, photos.sequence, seed)
     labels = photos.label[fit].astype(str)

@@ -18,7 +18,7 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
         + (f", corrected for {len(pairs)} pairs {written_p(test['p_corrected'])}" if len(pairs) > 1 else "")
         for pair, test in pairs.items()
     ]
-    head = [head_of(document), *_warning(document), *_left_out(document), f"chance {document['chance']}"]
+    head = [head_of(document), *_warning(document), *_left_out(document), chance_of(document), *_seeds(document)]
     if any(_epochs(row["runs"]) for row in document["methods"].values()):
         head.append(f"each CNN has {budget_of(document)}")
     head += _not_chosen(document)
@@ -31,10 +31,29 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
         *_undertrained(document),
         *failed,
         *tests,
+        *_exchanged(document),
         *_sizes(document),
         *_published(document),
         f"all figures: {out}, page: {out / 'report.html'}",
     ]
+
+
+def chance_of(document: dict[str, Any]) -> str:
+    """What methods reach that have learnt nothing."""
+    return f"chance {document['chance']}; the most frequent label alone: accuracy {document['most_frequent']}"
+
+
+def _seeds(document: dict[str, Any]) -> list[str]:
+    seeds = document["seeds"]
+    others = "rank, training sizes and mean +- sd are of all seeds"
+    return [f"figures are of seed {seeds[0]}; {others}"] if len(seeds) > 1 else []
+
+
+def _exchanged(document: dict[str, Any]) -> list[str]:
+    of = document["mcnemar_of"]
+    if not document["mcnemar"] or of["groups"] == of["photos"]:
+        return []
+    return [f"McNemar: photos of the same {of['what']} are exchanged together, {of['groups']} groups of {of['photos']}"]
 
 
 def head_of(document: dict[str, Any]) -> str:
@@ -145,7 +164,7 @@ def _published(document: dict[str, Any]) -> list[str]:
     rows = []
     for one in document["published"]:
         own = document["methods"].get(one["method"])
-        same = own and one["protocol"] == document["protocol_name"]
+        same = own and own["held_against"] and one["protocol"] == own["held_against"]
         rows.append(
             {
                 "published": f"{one['system']} {one['year']}",

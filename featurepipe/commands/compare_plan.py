@@ -31,8 +31,8 @@ from featurepipe.datasets.splits import (
     groups_of,
     make_folds,
     nested_part,
+    numbered,
     rows_by_use,
-    sample_keys,
     small_classes,
 )
 from featurepipe.errors import InputError
@@ -81,6 +81,12 @@ class Plan:
         """The labels that are fitted on, sorted."""
         return sorted(set(self.train.label[np.concatenate([part.fit for part in self.parts])]))
 
+    def of_size(self, name: str) -> Plan:
+        """The plan with other parts, `further[name]`; refused are methods whose figures would not be of these."""
+        parts = self.further[name]
+        leaking = _leaking(self.test, self.seen, parts) if self.train is self.test else {}
+        return replace(self, parts=parts, refused={**self.refused, **leaking, **_learnt_more(self, parts)})
+
     @property
     def tested(self) -> np.ndarray:
         """Positions of all photos tested on, ascending."""
@@ -101,10 +107,16 @@ def refuse_early(args: argparse.Namespace, sources: list[Source]) -> None:
 
 def _fitted_labels(args: argparse.Namespace, samples: list[Sample]) -> list[str]:
     """The labels of photos that may be fitted on: where the split decides, not of those to choose or to test on."""
-    protocol = get_protocol(args.protocol) if args.protocol else None
-    official = protocol.scheme == "official" if protocol else any(sample.split == "test" for sample in samples)
+    official = _is_official(args, samples)
     kept = [sample for sample in samples if not (args.train or official) or sample.split not in ("val", "test")]
     return [str(sample.label) for sample in kept if sample.label]
+
+
+def _is_official(args: argparse.Namespace, samples: Sequence[Sample]) -> bool:
+    """Whether the photos to test on are those of a split: by the protocol, else where labelled ones have such."""
+    if args.protocol:
+        return get_protocol(args.protocol).scheme == "official"
+    return any(sample.split == "test" and sample.label for sample in samples)
 
 
 def plan_of(args: argparse.Namespace, sides: list[Side]) -> Plan:
@@ -126,7 +138,7 @@ def _untrained(plan: Plan) -> dict[str, int]:
 
 def _smaller(args: argparse.Namespace, plan: Plan) -> dict[str, list[Part]]:
     """By share: the parts with that share of their photos to fit on; nested, stratified, tested on the same photos."""
-    keys = sample_keys(plan.train.content.tolist(), plan.train.path.tolist())
+    keys = numbered(plan.train.content.tolist())
     return {
         f"{share:g}": [_with_share(plan, part, keys, share, args.seed) for part in plan.parts]
         for share in sorted(set(args.learning_curve or ()) - {1.0})
@@ -158,9 +170,12 @@ def _plan(args: argparse.Namespace, side: Side) -> Plan:
     labels, dropped = to_label_set(side.photos.label.tolist(), wanted)
     photos = side.photos.take(np.array([label is not None for label in labels], bool))
     seen = side.seen(photos)
-    official = protocol.scheme == "official" if protocol else "test" in photos.split
+    official = _is_official(args, side.samples)
+    if official and args.folds:
+        raise InputError(f"{args.source} says itself which photos are to be tested on (split test): leave out --folds")
     about, parts, further = (_official if official else _folds)(args, photos, protocol)
-    shared = _shared(photos, parts) if official else np.empty(0, np.int64)
+    parted = official or about["identity"] != "shared"  # else all are of the same people, and are told to be
+    shared = _shared(photos, parts) if parted else np.empty(0, np.int64)
     about["dropped"] = dict(sorted((Counter(dropped) + Counter(about["dropped"])).items()))
     about |= {"labels": wanted, "shared": len(shared), "unread": side.unread} | _named(protocol)
     return Plan(photos, photos, parts, about, seen, shared, further, _leaking(photos, seen, parts))
@@ -197,7 +212,7 @@ def _official(args: argparse.Namespace, photos: Photos, protocol: Protocol | Non
         raise InputError(f"the split of {args.source} leaves {len(fit)} photos to fit on and {len(test)} to test on")
     if protocol and not len(choose):
         own = photos.take(fit)  # grouped among themselves: who is on the photos to test on decides nothing
-        kept, held = grouped_holdout(own.label.tolist(), _groups(own).tolist(), TENTH, 0)
+        kept, held = grouped_holdout(own.label.tolist(), groups_in(own).tolist(), TENTH, 0)
         fit, choose = fit[kept], fit[held]
     about = {
         "protocol": "official split",
@@ -209,14 +224,14 @@ def _official(args: argparse.Namespace, photos: Photos, protocol: Protocol | Non
     return about, [Part(fit, choose, test)], {}
 
 
-def _groups(photos: Photos) -> np.ndarray:
+def groups_in(photos: Photos) -> np.ndarray:
     """Who or what is on each photo: copies, photos of one person or sequence, have one name."""
     return np.array(groups_of(photos.content.tolist(), photos.subject.tolist(), photos.sequence.tolist()))
 
 
 def _shared(photos: Photos, parts: list[Part]) -> np.ndarray:
     """The photos to test on of people or pictures that the part's other photos hold too."""
-    groups = _groups(photos)
+    groups = groups_in(photos)
     known = [np.isin(groups[part.test], groups[np.concatenate([part.fit, part.choose])]) for part in parts]
     return np.concatenate([part.test[own] for part, own in zip(parts, known, strict=True)])
 
@@ -279,6 +294,7 @@ def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds
         )
     try:
         folds.check_samples(photos.content.tolist())
+        folds.check_labels(photos.label.tolist())
     except InputError as error:
         raise InputError(f"{path}: {error} (delete {path}, or give another --out)") from error
     if args.folds not in (None, folds.n_folds):
@@ -287,7 +303,7 @@ def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds
             "another --out"
         )
     _check_dropped(args, photos, folds, path)
-    folds.check(photos.subject.tolist())
+    folds.check(photos.subject.tolist(), photos.sequence.tolist())
     return folds
 
 
@@ -295,7 +311,7 @@ def _check_dropped(args: argparse.Namespace, photos: Photos, folds: Folds, path:
     """The folds left out the very classes that --min-per-class leaves out, where it is given."""
     if args.min_per_class is None:
         return
-    asked = small_classes(photos.label.tolist(), _groups(photos).tolist(), args.min_per_class)
+    asked = small_classes(photos.label.tolist(), groups_in(photos).tolist(), args.min_per_class)
     if asked != folds.dropped:
         raise InputError(
             f"{path} holds folds that leave out {_classes(folds.dropped)}, and --min-per-class {args.min_per_class} "
@@ -350,6 +366,19 @@ def _leaking(photos: Photos, seen: Mapping[str, np.ndarray], parts: list[Part]) 
         )
         for name, known in seen.items()
         if (leaking := int(known[rows].sum()))
+    }
+
+
+def _learnt_more(plan: Plan, parts: list[Part]) -> dict[str, InputError]:
+    """The methods whose backbone was trained on photos that `parts` do not fit on any more, and the error."""
+    left = [np.setdiff1d(whole.fit, part.fit) for whole, part in zip(plan.parts, parts, strict=True)]
+    rows = np.concatenate(left)
+    return {
+        name: InputError(
+            f"the backbone of {name} was trained on {count} photos that are not fitted on at this training size"
+        )
+        for name, known in plan.seen.items()
+        if (count := int(known[rows].sum()))
     }
 
 

@@ -41,7 +41,7 @@ def kept(folder: Path, name: str, key: str, compute: Callable[[Path], Outcome]) 
     try:
         with np.load(file, allow_pickle=False) as stored:
             return Outcome(stored["labels"], stored["outputs"], json.loads(str(stored["facts"])))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         folder.mkdir(parents=True, exist_ok=True)
         outcome = compute(checkpoint)
     with replacing(file) as stream:

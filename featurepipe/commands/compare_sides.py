@@ -124,13 +124,15 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
 
 @contextmanager
 def failing_alone(failed: dict[str, FeaturepipeError], name: str) -> Iterator[None]:
-    """What a user can mend, and too little memory on the GPU, fails this method alone: told, and put in `failed`."""
+    """What a user can mend, and too little memory, fails this method alone: told, and put in `failed`."""
     try:
         yield
     except FeaturepipeError as error:
         failed[name] = error
     except torch.OutOfMemoryError as error:
         failed[name] = ModelError(f"the GPU has too little memory: {error}")
+    except MemoryError as error:
+        failed[name] = ModelError(f"too little memory: {error}")
     if name in failed:
         tell([f"{name} failed: {failed[name]}"])
 
@@ -200,7 +202,12 @@ def _descriptor(args: argparse.Namespace) -> Backbone:
 
 def of_sequences(args: argparse.Namespace) -> bool:
     """Whether sequences are compared: a method takes these, and those of single faces see the peak of each."""
-    return any(name in BASELINES and get_baseline(name).timeline for name in args.methods)
+    return any(map(takes_sequences, args.methods))
+
+
+def takes_sequences(name: str) -> bool:
+    """Whether a method is a network of sequences."""
+    return name in BASELINES and get_baseline(name).timeline is not None
 
 
 def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, int, dict[str, Features]]:
@@ -258,8 +265,14 @@ def _backbone_of(name: str) -> str:
 
 def _weights_of(args: argparse.Namespace, name: str) -> str | None:
     """--weights, for the first backbone of the comparison that has weights; the others take their own."""
-    learnt = [_backbone_of(own) for own in args.methods if own not in BASELINES and REGISTRY[_backbone_of(own)].learnt]
-    return args.weights if name not in BASELINES and learnt[:1] == [_backbone_of(name)] else None
+    first = learnt_backbones(args)[:1]
+    return args.weights if name not in BASELINES and first == [_backbone_of(name)] else None
+
+
+def learnt_backbones(args: argparse.Namespace) -> list[str]:
+    """The backbones of the methods that have weights, in the order of --methods."""
+    backbones = [_backbone_of(name) for name in args.methods if name not in BASELINES]
+    return [name for name in backbones if REGISTRY[name].learnt]
 
 
 def _photos(samples: pa.Table, place: np.ndarray, source: str) -> tuple[Photos, int]:

@@ -271,6 +271,7 @@ _ALL = (
         "dealt",
         8,
         _apex_and_first,
+        1236,
         chooses=True,
     ),
     Protocol(

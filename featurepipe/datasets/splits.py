@@ -59,19 +59,38 @@ class Folds:
             for fold in range(self.n_folds)
         ]
 
-    def check(self, subjects: Sequence[str | None]) -> None:
-        """Raise InputError if a person (row-aligned `subjects`) is in several folds that say they part people."""
+    def check(self, subjects: Sequence[str | None], sequences: Sequence[str | None]) -> None:
+        """Raise InputError if a person or a sequence is in several folds that say they keep these together.
+
+        `subjects` and `sequences` are one per sample; sequences of one name of two subjects are two.
+        """
         if self.identity == "shared":
             return
+        of_people = [
+            sequence and f"{subject or ''} {sequence}" for subject, sequence in zip(subjects, sequences, strict=True)
+        ]
+        for what, names in (("subjects", subjects), ("sequences", of_people)):
+            shared = self._in_several(names)
+            if shared:
+                raise InputError(
+                    f"{len(shared)} {what} are in more than one fold ({', '.join(map(printable, shared[:3]))}): "
+                    f"figures from these folds would not be of unseen {what}; make the folds anew"
+                )
+
+    def _in_several(self, names: Sequence[str | None]) -> list[str]:
         folds: dict[str, set[int]] = defaultdict(set)
-        for subject, fold in zip(subjects, self.fold_of, strict=True):
-            if subject and fold != DROPPED:
-                folds[subject].add(int(fold))
-        shared = sorted(subject for subject, where in folds.items() if len(where) > 1)
-        if shared:
+        for name, fold in zip(names, self.fold_of, strict=True):
+            if name and fold != DROPPED:
+                folds[name].add(int(fold))
+        return sorted(name for name, where in folds.items() if len(where) > 1)
+
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Raise InputError unless the samples that were left out still are of the classes that were too small."""
+        gone = Counter(label for label, fold in zip(labels, self.fold_of, strict=True) if fold == DROPPED)
+        if gone != Counter(self.dropped):
             raise InputError(
-                f"{len(shared)} subjects are in more than one fold ({', '.join(map(printable, shared[:3]))}): "
-                "figures from these folds would not be of unseen people; make the folds anew"
+                f"the folds leave out {_counted(self.dropped)}, and these photos are labelled {_counted(gone)} now; "
+                "make the folds anew"
             )
 
     def check_samples(self, contents: Sequence[str]) -> None:
@@ -158,6 +177,20 @@ def rows_by_use(splits: Sequence[str | None]) -> Rows:
 def sample_keys(contents: Sequence[str], paths: Sequence[str]) -> tuple[str, ...]:
     """Keys that name samples in a file of folds: content key and path."""
     return tuple(f"{content} {printable(path)}" for content, path in zip(contents, paths, strict=True))
+
+
+def numbered(contents: Sequence[str]) -> list[str]:
+    """Keys that name samples wherever they lie: content and, of copies of one picture, which of them it is.
+
+    >>> numbered(["a", "b", "a"])
+    ['a 0', 'b 0', 'a 1']
+    """
+    met: Counter[str] = Counter()
+    keys = []
+    for content in contents:
+        keys.append(f"{content} {met[content]}")
+        met[content] += 1
+    return keys
 
 
 def groups_of(
@@ -277,13 +310,13 @@ def frame_folds(*, contents: Sequence[str], paths: Sequence[str], seed: int = 0)
     The last fold is always fitted on; its run of 8,000 tests on the three others, that of 9,000 on the first two, that
     of 10,000 on the first. Of another number of frames the same shares.
     """
-    keys = sample_keys(contents, paths)
+    keys = numbered(contents)
     ends = [round(len(keys) * end / FRAMES) for end in FRAMES_FITTED]
     fold_of = np.empty(len(keys), dtype=np.int64)
     order = sorted(range(len(keys)), key=lambda row: _shuffled(keys[row], seed))
     for fold, rows in enumerate(reversed(np.split(np.array(order, dtype=np.int64), ends))):
         fold_of[rows] = fold
-    return Folds(keys, fold_of, len(ends) + 1, seed, "shared")
+    return Folds(sample_keys(contents, paths), fold_of, len(ends) + 1, seed, "shared")
 
 
 def nested_part(labels: Sequence[str], keys: Sequence[str], fraction: float, seed: int = 0) -> np.ndarray:
@@ -335,6 +368,10 @@ def _identity(subjects: Sequence[str | None], by: str) -> Literal["known", "unkn
             "name subjects (column subject of a CSV), or do without folds by subject"
         )
     return "unknown" if unknown else "known"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or "nothing"
 
 
 def _groups_per_class(labels: Sequence[str], groups: Sequence[str]) -> Counter[str]:

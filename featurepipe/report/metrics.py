@@ -26,7 +26,7 @@ LEVEL = 0.95
 """Coverage of the bootstrap intervals."""
 
 MIN_SUBJECTS = 5
-"""Fewer subjects resampled say nothing of others: of one every draw is the same."""
+"""Fewer subjects, or photos, resampled say nothing of others: of one every draw is the same."""
 
 
 def count(truth: np.ndarray, predicted: np.ndarray, k: int) -> np.ndarray:
@@ -144,11 +144,18 @@ def bootstrap(
     return {name: tuple(_quantiles(figure(draws), tails)) for name, figure in AGREEMENT.items()}
 
 
-def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, float | int]:
-    """Exact two-sided McNemar test of two classifiers on the same photos.
+def mcnemar(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, groups: Sequence[str] | None = None
+) -> dict[str, float | int]:
+    """Exact two-sided test of two classifiers on the same photos: McNemar's, or by whole groups of photos.
 
-    Of the n photos that only one of them gets right, the number that the first gets right is binomial(n, 1/2)
-    if they are equally good: p = min(1, 2 P(X <= min)). Without such photos p is 1.
+    If they are equally good, who is who may be exchanged: for each photo that only one of them gets right, which is
+    McNemar's test, or in each group as a whole, since photos of one person resemble one another. p is the share of all
+    exchanges that part them as far or farther; without photos that only one gets right it is 1.
+
+    Parameters
+    ----------
+    groups : (n,) names; None: each photo by itself
 
     Returns
     -------
@@ -156,11 +163,33 @@ def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[st
     """
     one, two = first == truth, second == truth
     a, b = int(np.sum(one & ~two)), int(np.sum(two & ~one))
-    term, tail = 1, 0  # exact integers: binomial coefficients of a + b
-    for i in range(min(a, b) + 1):
+    _, of = np.unique(np.arange(len(truth)) if groups is None else np.array(groups), return_inverse=True)
+    ahead = np.abs(np.bincount(of, one.astype(int) - two.astype(int)).astype(int))
+    return {"only_first": a, "only_second": b, "p": _exchanged(ahead[ahead > 0], abs(a - b))}
+
+
+def _exchanged(steps: np.ndarray, apart: int) -> float:
+    """P(|sum of +-steps| >= apart) where each sign is as likely as the other; steps are int (n,), above 0."""
+    if (steps == 1).all():
+        return _tails(len(steps), (len(steps) - apart) // 2)
+    reach = int(steps.sum())
+    chance = np.zeros(2 * reach + 1)
+    chance[reach] = 1.0
+    for step in steps:
+        moved = np.zeros_like(chance)
+        moved[step:] += chance[:-step] / 2
+        moved[:-step] += chance[step:] / 2
+        chance = moved
+    return min(1.0, float(chance[: reach - apart + 1].sum() + chance[reach + apart :].sum()))
+
+
+def _tails(n: int, least: int) -> float:
+    """min(1, 2 P(X <= least)) for X binomial(n, 1/2)."""
+    term, tail = 1, 0  # exact integers: binomial coefficients of n
+    for i in range(least + 1):
         tail += term
-        term = term * (a + b - i) // (i + 1)
-    return {"only_first": a, "only_second": b, "p": min(1.0, 2 * tail / 2 ** (a + b))}
+        term = term * (n - i) // (i + 1)
+    return min(1.0, 2 * tail / 2**n)
 
 
 def written_p(p: float) -> str:
@@ -207,7 +236,7 @@ def evaluate(
     probabilities : (n, k) columns as `classes`, rows without a prediction ignored; None where there are none
     classes : (k,) the classifier's labels
     subjects : (n,) who is in the photo; intervals resample subjects where all are known, else photos; their ends are
-        None where there are fewer than MIN_SUBJECTS
+        None where there are fewer than MIN_SUBJECTS of what is resampled
     outputs : (n, k) what squared errors are of, where not the probabilities: the sigmoids these are made of
 
     Returns
@@ -230,7 +259,7 @@ def evaluate(
 
     def part(rows: np.ndarray) -> dict[str, Any]:
         own = None if groups is None else groups[rows]
-        few = own is not None and len(set(own)) < MIN_SUBJECTS
+        few = (rows.sum() if own is None else len(set(own))) < MIN_SUBJECTS
         ends = {} if few else bootstrap(t[rows], p[rows], len(names), own, resamples=resamples, seed=seed)
         figures = _agreement(count(t[rows], p[rows], len(names)), names)
         return (
