@@ -188,6 +188,26 @@ def test_failures_of_the_content_are_not_decoded_again(folder):
     assert run(folder, samples, find=None).statuses == {"no_face": 1, "unreadable": 1}
 
 
+class FinderInNeed(FakeFinder):
+    """Cannot open any photo at this moment."""
+
+    def __call__(self, task):
+        return self._failed(task, "unreadable", "Too many open files")
+
+
+def test_failures_of_the_moment_are_tried_again(folder):
+    samples = write_photos(folder / "photos", 3)
+    assert run(folder, samples, find=FinderInNeed()).statuses == {"unreadable": 3}
+    assert rows(folder)[0]["error"] == "Too many open files"
+    assert run(folder, samples).statuses == {"ok": 3}
+
+
+def test_a_photo_under_a_clips_name_says_nothing_about_its_content(folder):
+    clip, photo = write_photo(folder / "a.mp4", 1), write_photo(folder / "b.jpg", 1)
+    assert run(folder, [clip, photo]).statuses == {"ok": 1, "unreadable": 1}
+    assert "name the frame" in rows(folder)[0]["error"]
+
+
 class FinderAfterChange(FakeFinder):
     """Finds the photo changed, as if another program had written to it after the scan."""
 

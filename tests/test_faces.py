@@ -459,6 +459,7 @@ def test_a_given_box_that_cannot_be_is_refused(box):
     result = ask(FaceFinder(DetectorSpec("none"), GREY, "largest"), sample)
     assert (result.status, result.crops.shape) == ("unreadable", (0, 48, 48))
     assert "does not fit the photo's 40 x 30 pixels" in result.error
+    assert result.of_content
 
 
 def test_without_a_detector_the_photo_is_the_crop():
@@ -483,6 +484,7 @@ def test_a_photo_that_changed_since_the_scan_is_not_used(tmp_path):
     result = FaceFinder(DetectorSpec("hog"), GREY, "largest")(FaceTask(sample, content_of_file(b"as it was")))
     assert (result.status, result.faces, result.chosen) == ("unreadable", (), ())
     assert "changed since it was scanned" in result.error
+    assert not result.of_content
 
 
 def test_the_pixel_limit_is_the_finders():

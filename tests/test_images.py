@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
 import threading
 import warnings
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -236,6 +238,37 @@ def test_a_pipe_without_a_writer_does_not_block(tmp_path):
     assert errors == ["cannot be read: a pipe, socket or device, not a regular file"]
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at /proc")
+def test_folders_do_not_stay_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(UnreadablePhotoError, match="cannot be read"):
+            read_photo(str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def blamed(function, *arguments) -> bool:
+    """Whether the error that a photo gives blames its content."""
+    with pytest.raises(PhotoError) as caught:
+        function(*arguments)
+    return caught.value.of_content
+
+
+def test_the_moment_is_not_held_against_the_content(tmp_path, monkeypatch):
+    whole = encoded(Image.fromarray(COLOURS), "PNG")
+    for data in (whole[:60], b"", b"no photo", np.zeros((2, 2), float)):
+        assert blamed(decode, data)
+    assert blamed(decode, whole, 10)
+    assert not blamed(read_photo, str(tmp_path / "nothing"))
+    assert not blamed(read_photo, str(tmp_path))
+    for error in (MemoryError(), OSError("out of memory error when reading image file")):
+        monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", Mock(side_effect=error))
+        assert not blamed(decode, whole)
+    (tmp_path / "photo.png").write_bytes(whole)
+    monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+    assert not blamed(read_photo, str(tmp_path / "photo.png"))
+
+
 def test_hostile_files_are_decoded_or_named(tmp_path):
     expected = write_hostile(tmp_path / "photos", large=False)
     assert len(expected) >= 40
@@ -250,8 +283,8 @@ def test_hostile_files_are_decoded_or_named(tmp_path):
 
 
 def test_errors_travel_between_processes():
-    error = pickle.loads(pickle.dumps(PhotoTooLargeError("too many")))
-    assert (error.status, str(error)) == ("too_large", "too many")
+    error = pickle.loads(pickle.dumps(PhotoTooLargeError("too many", of_content=True)))
+    assert (error.status, str(error), error.of_content) == ("too_large", "too many", True)
 
 
 def test_content_keys_by_hand():
