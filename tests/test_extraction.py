@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +26,11 @@ from process_helpers import session, wait_until
 
 from featurepipe.content import content_of_file
 from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError, TableError
-from featurepipe.features import extraction
+from featurepipe.features import extraction, workers
 from featurepipe.features.extraction import content_of, extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import FeatureTable
+from featurepipe.features.workers import Workers
 from featurepipe.records import Face, Sample
 
 
@@ -278,6 +281,39 @@ def test_workers_that_cannot_start_are_told_from_bad_photos(folder, capfd):
     with pytest.raises(FeaturepipeError, match="worker processes cannot be started"):
         run(folder, write_photos(folder / "photos", 3), find=Unspawnable(), workers=1)
     assert "no number" in capfd.readouterr().err
+
+
+class DeadPool:
+    """In the place of a pool whose workers all die at birth, the first one before the second is asked for."""
+
+    def __init__(self, *_, **__):
+        self.broken = False
+
+    def submit(self, *_):
+        if self.broken:
+            raise BrokenProcessPool
+        self.broken = True
+        future = Future()
+        future.set_exception(BrokenProcessPool())
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+def test_workers_that_die_before_they_are_asked_are_told_too(folder, monkeypatch):
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", DeadPool)
+    with pytest.raises(FeaturepipeError, match="worker processes cannot be started"):
+        run(folder, write_photos(folder / "photos", 3), workers=2)
+
+
+def test_workers_that_die_when_a_photo_is_asked_for_again_are_told_too(folder, monkeypatch):
+    pool = Workers(FakeFinder(), 1, 8)
+    pool._pool = DeadPool()
+    pool._pool.broken = True
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", DeadPool)
+    with pytest.raises(FeaturepipeError, match="worker processes cannot be started"):
+        pool._alone(None)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
