@@ -6,8 +6,10 @@ import errno
 import io
 import os
 import pickle
+import struct
 import threading
 import warnings
+import zlib
 from unittest.mock import Mock
 
 import numpy as np
@@ -43,6 +45,34 @@ def test_lossless_formats_give_the_very_pixels(kind, options):
     assert got.dtype == np.uint8
     assert got.flags.c_contiguous
     np.testing.assert_array_equal(got, COLOURS)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1"])
+def test_ppm_and_its_relatives_give_the_very_pixels(mode):
+    image = Image.fromarray(COLOURS).convert(mode)
+    np.testing.assert_array_equal(decode(encoded(image, "PPM")), np.asarray(image.convert("RGB")))
+
+
+def test_pgm_as_text_and_of_sixteen_bits():
+    assert decode(b"P2\n# by hand\n3 1\n255\n7 80 255\n")[0, :, 0].tolist() == [7, 80, 255]
+    assert decode(b"P5 2 1 65535\n\x00\xff\xab\xcd")[0, :, 0].tolist() == [0, 0xAB]
+    for damaged in (b"P6 9 9 255\n" + bytes(200), b"P2 3 1 255 7 80", b"P5 2 1", b"P4 -1 1 "):
+        with pytest.raises(UnreadablePhotoError, match="truncated or damaged"):
+            decode(damaged)
+
+
+def tiled_tiff(size: int, tile: int) -> bytes:
+    """A grey TIFF, size pixels wide and high, of one black tile that is tile pixels wide and high."""
+    data = zlib.compress(bytes(tile * tile))
+    tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: 8, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_the_limit_is_on_tiles_too():
+    assert decode(tiled_tiff(16, 64)).shape == (16, 16, 3)
+    with pytest.raises(PhotoTooLargeError, match="64 x 64 pixels"):
+        decode(tiled_tiff(16, 64), 64 * 64 - 1)
 
 
 def test_gif_shows_its_first_frame():
@@ -197,8 +227,8 @@ def test_the_limit_is_ours_where_the_importing_program_sets_another(monkeypatch)
 def test_no_other_plugin_runs(monkeypatch):
     """A PostScript file would have Pillow start Ghostscript."""
     monkeypatch.setattr("PIL.Image.open", lambda *_: pytest.fail("Image.open was used"))
-    for start in (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x0a\x05\x01\x08", b"8BPS", b"\0\0\1\0", b"P6 9 9 255\n"):
-        with pytest.raises(UnreadablePhotoError, match="expected JPEG, PNG, BMP, TIFF, WebP or GIF"):
+    for start in (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x0a\x05\x01\x08", b"8BPS", b"\0\0\1\0", b"PyP 9 9 255\n"):
+        with pytest.raises(UnreadablePhotoError, match="expected JPEG, PNG, BMP, TIFF, WebP, GIF or PPM"):
             decode(start + bytes(200))
 
 

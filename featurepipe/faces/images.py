@@ -1,7 +1,8 @@
 """Photo files to upright RGB pixels, from files that may be anything at all.
 
-Six formats are decoded: JPEG, PNG, BMP, TIFF, WebP and GIF (of animations and multi-page files the first picture).
-The format is told by the file's first bytes, not by its name, and no other plugin of Pillow is ever run.
+Seven formats are decoded: JPEG, PNG, BMP, TIFF, WebP, GIF and PPM with its relatives PGM and PBM (of animations and
+multi-page files the first picture). The format is told by the file's first bytes, not by its name, and no other plugin
+of Pillow is ever run.
 
 What is not colour-managed: ICC profiles are ignored, and CMYK becomes RGB by Pillow's plain formula, as most
 pipelines do; a wide-gamut photo comes out slightly less saturated.
@@ -27,6 +28,7 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
@@ -51,6 +53,7 @@ _SIGNATURES: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"MM\0*", TiffImagePlugin.TiffImageFile),
     (b"II+\0", TiffImagePlugin.TiffImageFile),
     (b"MM\0+", TiffImagePlugin.TiffImageFile),
+    *((b"P%d%c" % (number, blank), PpmImagePlugin.PpmImageFile) for number in range(1, 7) for blank in b" \t\r\n"),
 )
 
 # What Pillow's plugins raise where a file's structure is damaged: Image.open's own list (SyntaxError, IndexError,
@@ -67,6 +70,7 @@ _DAMAGED = (
     zlib.error,
 )
 
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
 _STRIP = 256  # rows copied at a time from Pillow's pixels (4 bytes each) to ours (3 bytes each)
 
 
@@ -173,6 +177,8 @@ def decode(source: bytes | np.ndarray, pixel_limit: int = PIXEL_LIMIT) -> np.nda
         # Pillow's warnings name no file, and come from every worker: what matters of them becomes a status.
         with warnings.catch_warnings(action="ignore", category=UserWarning), _opened(source) as photo:
             check_size(photo.size, pixel_limit)
+            if isinstance(photo, TiffImagePlugin.TiffImageFile):  # a tile is decoded whole, however much it overhangs
+                check_size((photo.tag_v2.get(_TILE_WIDTH, 0), photo.tag_v2.get(_TILE_LENGTH, 0)), pixel_limit)
             photo.load()
             return _upright(_as_rgb(photo), _orientation(photo))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -235,7 +241,7 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return WebPImagePlugin.WebPImageFile(BytesIO(data))
     found = "an HEIC or AVIF file" if data[4:8] == b"ftyp" else f"a file that begins with {data[:12]!r}"
-    raise UnreadablePhotoError(f"{found}; expected JPEG, PNG, BMP, TIFF, WebP or GIF", of_content=True)
+    raise UnreadablePhotoError(f"{found}; expected JPEG, PNG, BMP, TIFF, WebP, GIF or PPM", of_content=True)
 
 
 def _orientation(photo: Image.Image) -> int:
