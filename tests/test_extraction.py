@@ -1,6 +1,7 @@
 """The extraction loop with fakes of the face stage and the backbone."""
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -29,9 +30,9 @@ from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError
 from featurepipe.features import extraction, workers
 from featurepipe.features.extraction import content_of, extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import FeatureTable
+from featurepipe.features.table import FeatureTable, writing
 from featurepipe.features.workers import Workers
-from featurepipe.records import Face, Sample
+from featurepipe.records import Face, FaceTask, Sample
 
 
 @pytest.fixture
@@ -183,6 +184,18 @@ def test_every_sample_gets_a_row_with_its_status(folder):
     assert all(bool(row["error"]) == (row["status"] != "ok") for row in rows(folder))
     assert summary.statuses == {"ok": 1, "no_face": 1, "missing": 3, "unreadable": 5, "too_large": 1}
     assert FeatureTable.open(folder / "table").matrix().path.tolist() == [good.path]
+
+
+def test_equal_answers_are_kept_once(folder):
+    samples = [write_photo(folder / f"{number}.jpg", number, faces=[]) for number in range(3)]
+    with writing(folder / "table", FACE_HALF, FakeBackbone().recipe()) as writer:
+        kept = extraction._Run(writer, FakeBackbone(), content_of, 8, 8, {})
+        with kept:
+            for sample in samples:
+                task = FaceTask(sample, content_of(sample))
+                kept.take(task, pickle.loads(pickle.dumps(FakeFinder()(task))))
+    assert len(kept.answers) == 3
+    assert len({id(answer) for answer in kept.answers.values()}) == 1
 
 
 def test_failures_of_the_content_are_not_decoded_again(folder):
