@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,21 @@ PRECISIONS = ("fp32", "bf16")
 
 _IN_BF16 = (torch.nn.Conv2d, torch.nn.Linear)
 """Layers whose weights autocast would round to bf16 again for every batch."""
+
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "_STATUS_ALLOC_FAILED")
+"""One of these stands in what torch says of it: GPUs, its allocator on Windows and Linux, C++, cuDNN and cuBLAS."""
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns what torch raises where memory runs out, on any device, into a MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(text in str(error) for text in _OUT_OF_MEMORY):
+            raise MemoryError(str(error).partition("\n")[0]) from error
+        raise
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -53,7 +68,8 @@ def resolve_precision(name: str, device: torch.device, offered: Sequence[str] = 
 def has_bf16(device: torch.device) -> bool:
     """Whether `device` has instructions that multiply in bf16."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # it asks the current GPU
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     capabilities: Mapping[str, object] = getattr(

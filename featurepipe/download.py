@@ -8,7 +8,8 @@ import re
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,9 @@ TIMEOUT = 30.0
 PAUSE = 1.0
 """Seconds before the second attempt; doubled before each further one."""
 
-_CUT = (OSError, http.client.HTTPException)  # URLError and timeouts are OSErrors
+
+class _CutOffError(Exception):
+    """The connection, or the server, did not give what was asked for; trying again may help."""
 
 
 class Unreachable(WeightsError):
@@ -71,8 +74,8 @@ def download(url: str, partial: Partial, size: int | None = None) -> None:
     partial : goes on from what is there, where the server still has the same version
     size : bytes the file should have, where that is known
 
-    Raises Unreachable where the server cannot be reached or refuses; WeightsError where it breaks off every time.
-    What has arrived stays in `partial` for the next call.
+    Raises Unreachable where the server cannot be reached or refuses; WeightsError where it breaks off every time;
+    OSError where `partial` cannot be written. What has arrived stays in `partial` for the next call.
     """
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -92,9 +95,20 @@ def download(url: str, partial: Partial, size: int | None = None) -> None:
             if not attempt and not isinstance(error.reason, TimeoutError):
                 raise Unreachable(f"cannot be reached ({error.reason})") from error
             reason = str(error.reason)
-        except _CUT as error:
-            reason = str(error) or type(error).__name__
+        except _CutOffError as error:
+            reason = str(error)
     raise WeightsError(f"broke off {ATTEMPTS} times, the last time with: {reason}; run the same command to go on")
+
+
+@contextmanager
+def _connection() -> Iterator[None]:
+    """Tells what a connection raises from what a disk does, both of which are OSErrors."""
+    try:
+        yield
+    except urllib.error.URLError:
+        raise
+    except (OSError, http.client.HTTPException) as error:  # timeouts are OSErrors
+        raise _CutOffError(str(error) or type(error).__name__) from error
 
 
 def _attempt(url: str, partial: Partial, size: int | None) -> None:
@@ -103,7 +117,9 @@ def _attempt(url: str, partial: Partial, size: int | None) -> None:
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", partial.version)
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+    with _connection():
+        opened = urllib.request.urlopen(request, timeout=TIMEOUT)
+    with opened as answer:
         total: int | None
         if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
             total = _whole_size(answer, partial)
@@ -121,15 +137,13 @@ def _attempt(url: str, partial: Partial, size: int | None) -> None:
 def _whole_size(answer: http.client.HTTPResponse, partial: Partial) -> int:
     """Size of the whole file, of which `answer` is the part that follows what is here, or less than that (RFC 9110).
 
-    Raises ConnectionError where it is another part: then nothing is kept, and the next attempt begins anew.
+    Raises _CutOffError where it is another part: then nothing is kept, and the next attempt begins anew.
     """
     told = answer.headers.get("Content-Range", "")
     place = re.fullmatch(rf"bytes {partial.size}-\d+/(\d+)", told)
     if place is None or not partial.size or _version(answer) not in ("", partial.version):
         partial.delete()
-        raise ConnectionError(
-            f"the server sent another part than the one asked for ({told or 'it does not say which'})"
-        )
+        raise _CutOffError(f"the server sent another part than the one asked for ({told or 'it does not say which'})")
     return int(place[1])
 
 
@@ -141,7 +155,7 @@ def _version(answer: http.client.HTTPResponse) -> str:
 def _copy(answer: http.client.HTTPResponse, path: Path, have: int, total: int | None) -> None:
     with path.open("ab") as stream, bar(total, "download", "B") as progress:
         progress.update(have)
-        while block := answer.read1(CHUNK):
+        while block := _read(answer):
             stream.write(block)
             have += len(block)
             progress.update(len(block))
@@ -151,4 +165,9 @@ def _copy(answer: http.client.HTTPResponse, path: Path, have: int, total: int | 
         with suppress(OSError):  # not every file system can
             os.fsync(stream.fileno())
     if total is not None and have != total:
-        raise ConnectionError(f"{have:,} of {total:,} bytes arrived")
+        raise _CutOffError(f"{have:,} of {total:,} bytes arrived")
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    with _connection():
+        return answer.read1(CHUNK)

@@ -82,6 +82,11 @@ class Sample:
         return self.frame is not None and self.pixels is None and self.path.lower().endswith(CLIPS)
 
     @property
+    def whole_clip(self) -> bool:
+        """Whether this names a video file and no frame of it: no photo."""
+        return self.frame is None and self.pixels is None and self.path.lower().endswith(CLIPS)
+
+    @property
     def turns(self) -> tuple[int, ...]:
         """Of a frame in a clip: degrees clockwise (0, 90, 180, 270) to turn it by, in this order, until a face shows.
 
@@ -138,7 +143,8 @@ class FaceResult:
 
     `faces` are all faces found, in the detector's order; `chosen` are the indices that the policy selects, and
     `crops` is uint8 (len(chosen), *framing.shape), row-aligned with `chosen`. `seconds` maps a stage's name
-    ("decode", "detect", "crop") to the seconds spent.
+    ("decode", "detect", "crop") to the seconds spent. `of_content` says of a failure that the content is to blame, and
+    not the moment (memory, the disk, a file that changed): then it is kept and the photo is not tried again.
     """
 
     content: str
@@ -148,6 +154,7 @@ class FaceResult:
     chosen: tuple[int, ...]
     crops: np.ndarray
     seconds: dict[str, float]
+    of_content: bool = False
 
 
 def choose(faces: Sequence[Face], policy: Policy) -> tuple[int, ...]:

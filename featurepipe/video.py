@@ -15,8 +15,16 @@ _OPTIONS = {
 }
 
 
+FRAME_LACKING = "a video file: name the frame, counted from 1 (in a CSV by the column frame)"
+"""What is wrong with a sample that is a whole clip."""
+
+
 class VideoError(FeaturepipeError):
-    """A file is no video, or damaged."""
+    """A file is no video, or damaged; `of_content` is False where it may be neither, but memory or the disk failed."""
+
+    def __init__(self, text: str, of_content: bool = True) -> None:
+        super().__init__(text)
+        self.of_content = of_content
 
 
 def open_video(stream: BinaryIO) -> Any:
@@ -64,11 +72,15 @@ def _has_its_size(stream: BinaryIO) -> bool:
 @contextmanager
 def failures(what: str) -> Iterator[None]:
     """Turns what the system or FFmpeg raises about a video file into a VideoError that begins with `what`."""
-    errors = (_pyav().FFmpegError, OSError, ValueError)  # now: a generator may end when nothing can be imported
+    of_content = (_pyav().FFmpegError, ValueError)  # now: a generator may end when nothing can be imported
     try:
         yield
-    except errors as error:
+    except MemoryError as error:  # FFmpeg's too
+        raise VideoError("not enough memory", of_content=False) from error
+    except of_content as error:
         raise VideoError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise VideoError(f"cannot be read: {error.strerror or error}", of_content=False) from error
 
 
 def _pyav() -> Any:

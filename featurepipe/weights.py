@@ -222,7 +222,10 @@ def fetch(record: WeightsRecord) -> Path:
             if not target.is_file():
                 _download(record, target)
     except OSError as error:
-        raise WeightsError(f"cannot write {target}: {error.strerror or error}") from error
+        raise WeightsError(
+            f"cannot write {target} ({error.strerror or error}): make room there or name another folder by "
+            f"{ENVIRONMENT}, and run the same command to go on"
+        ) from error
     return target
 
 
@@ -240,15 +243,17 @@ def _download(record: WeightsRecord, target: Path) -> None:
 
 
 def _install(record: WeightsRecord, partial: Partial, target: Path) -> None:
-    """Give a whole download its name where its hash is right; nothing else of it stays."""
+    """Give a whole download its name where its hash is right; it stays only where that could not be done."""
     try:
         _check(record, partial.path)
         if record.member:
             _extract(partial.path, record.member, target)
         else:
             os.replace(partial.path, target)
-    finally:
+    except WeightsError:
         partial.delete()
+        raise
+    partial.delete()
 
 
 def _by_hand(record: WeightsRecord, target: Path) -> str:

@@ -57,7 +57,7 @@ class FakeFinder:
         photo = json.loads(data)
         _act(photo["act"])
         if photo["status"] != "ok":
-            return self._failed(task, photo["status"], "as the photo says")
+            return self._failed(task, photo["status"], "as the photo says", of_content=True)
         faces = task.known if task.known is not None else self._detect(task, photo)
         chosen = choose(faces, self.policy)
         crops = np.stack([np.zeros(FRAMING.shape, np.uint8), *(self._crop(task.content, faces[i]) for i in chosen)])[1:]
@@ -75,8 +75,8 @@ class FakeFinder:
         cut = [face.left, face.top, face.right, face.bottom, round(self.margin * 1000)]
         return np.random.default_rng([int(content[:8], 16), *cut]).integers(0, 256, FRAMING.shape, np.uint8)
 
-    def _failed(self, task, status, error):
-        return FaceResult(task.content, status, error, (), (), np.empty((0, *FRAMING.shape), np.uint8), {})
+    def _failed(self, task, status, error, of_content=False):
+        return FaceResult(task.content, status, error, (), (), np.empty((0, *FRAMING.shape), np.uint8), {}, of_content)
 
 
 def _act(act):

@@ -1,6 +1,8 @@
 """Frames of video files: exact numbers, one pass, damage, turns, and the whole way to a feature table."""
 
 import csv
+import errno
+import io
 import os
 import pickle
 import shutil
@@ -201,6 +203,42 @@ def test_too_many_pixels_are_not_decoded(tmp_path):
     with pytest.raises(PhotoError, match="96 x 64") as caught:
         SampleReader(pixel_limit=1000).read(frame(path, 1))
     assert caught.value.status == "too_large"
+    reader = SampleReader(pixel_limit=1000)
+    for number in (1, 2):
+        with pytest.raises(PhotoError, match="96 x 64"):
+            reader.read(frame(path, number))
+
+
+class FaultyDisk(io.BytesIO):
+    """A file that cannot be read beyond its first reads."""
+
+    reads = 0
+
+    def fileno(self):
+        return 0
+
+    def read(self, size=-1):
+        self.reads -= 1
+        if self.reads < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("reads", [0, 2, 9])
+def test_a_fault_of_the_disk_is_not_held_against_the_clip(tmp_path, monkeypatch, reads):
+    """It comes while the file is hashed, opened or decoded."""
+    path = write_clip(tmp_path / "clip.avi", pictures())
+    disk = FaultyDisk(path.read_bytes())
+    disk.reads = reads
+    monkeypatch.setattr(clips, "open_regular", lambda path, limit: disk)
+    with pytest.raises(PhotoError, match="Input/output error") as caught:
+        SampleReader().read(frame(path, 30))
+    assert (caught.value.status, caught.value.of_content) == ("unreadable", False)
+    assert disk.closed == (reads == 0)
+    monkeypatch.undo()
+    with pytest.raises(PhotoError, match="the clip has 30") as caught:
+        SampleReader().read(frame(path, 31))
+    assert caught.value.of_content
 
 
 def test_a_phones_clip_is_turned_as_it_says(tmp_path):

@@ -1,12 +1,15 @@
 """Precision `auto`, and batches that run beside one another."""
 
+import re
 import threading
+from contextlib import contextmanager
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
-from featurepipe.devices import autocast, prepared, resolve_precision
+from featurepipe.devices import autocast, has_bf16, prepared, resolve_precision
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.forwarding import Forwarder
 
@@ -23,6 +26,40 @@ def test_auto_takes_bf16_where_the_processor_multiplies_in_it(monkeypatch, capab
     assert resolve_precision("auto", CPU, ("fp32",)) == "fp32"
     assert resolve_precision("fp32", CPU) == "fp32"
     assert load_backbone("fer-vgg", device="cpu").made_with == {"device": "cpu", "precision": expected}
+
+
+def test_bf16_is_asked_of_the_gpu_that_is_meant(monkeypatch):
+    current = [0]
+
+    @contextmanager
+    def switched(device):
+        current.append(device.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", switched)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
+    assert [has_bf16(torch.device("cuda", number)) for number in (0, 1)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 2 bytes",
+        "CUDA out of memory. Tried to allocate 2.00 GiB\nand more",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_too_little_memory_in_a_backbone_is_a_memory_error(monkeypatch, text):
+    backbone = load_backbone("hog", device="cpu")
+    crops = np.zeros((1, *backbone.framing.shape), np.uint8)
+    monkeypatch.setattr(backbone, "forward", Mock(side_effect=RuntimeError(text)))
+    with pytest.raises(MemoryError, match=re.escape(text.splitlines()[0])):
+        backbone(crops)
+    monkeypatch.setattr(backbone, "forward", Mock(side_effect=RuntimeError("other trouble")))
+    with pytest.raises(RuntimeError, match="other trouble"):
+        backbone(crops)
 
 
 def test_weights_are_rounded_once_and_norms_stay_exact():

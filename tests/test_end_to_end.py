@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
@@ -19,13 +20,16 @@ from PIL import Image
 from process_helpers import session, wait_until
 
 from featurepipe.cli import main
+from featurepipe.commands.steps import fill_table
 from featurepipe.conversion.layout import write_vgg16
+from featurepipe.datasets.source import Source
 from featurepipe.datasets.synthetic import Identity, render_group
 from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.stores import FaceStore
 from featurepipe.features.table import FeatureTable
 from featurepipe.networks.vgg16 import FULL, VGG16
+from featurepipe.records import Face, Sample
 
 PHOTOS = 64
 
@@ -227,6 +231,23 @@ class TestFaces:
         assert vectors(table, face_half=half) == tight
         again = run(capsys, *extract(group, table))
         assert (again["detections"], again["forwards"]) == (0, 0)
+
+    def test_given_boxes_are_cut_in_one_way_whatever_the_detector(self, weights, group, tmp_path):
+        backbone = load_backbone("fer-vgg", weights=weights, device="cpu", precision="fp32")
+        photo = str(min(group.iterdir()))
+
+        def fill(sample, detector, margin=None):
+            asked = Namespace(
+                device="cpu", detector=detector, margin=margin, max_side=None, policy="largest", workers=0
+            )
+            return fill_table(asked, Source([sample], "folder", "photos"), tmp_path / "table", backbone).vectors
+
+        boxed = Sample(photo, box=Face(60, 40, 159, 139))
+        assert [fill(boxed, "none"), fill(boxed, "hog")] == [1, 0]
+        assert FeatureTable.open(tmp_path / "table").face_half["margin"] == 0.3
+        assert [fill(boxed, "none", margin=0), fill(boxed, "hog", margin=0), fill(boxed, "none", 0.5)] == [1, 0, 1]
+        assert [fill(Sample(photo), "none", 0.5), fill(Sample(photo), "none")] == [1, 0]  # the photo is the crop
+        assert FeatureTable.open(tmp_path / "table").face_half["margin"] == 0.0
 
     def test_a_second_detector_keeps_its_own_boxes_in_the_same_table(self, extract, group, tmp_path, capsys):
         pytest.importorskip("facenet_pytorch")

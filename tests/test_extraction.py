@@ -1,10 +1,13 @@
 """The extraction loop with fakes of the face stage and the backbone."""
 
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +27,12 @@ from process_helpers import session, wait_until
 
 from featurepipe.content import content_of_file
 from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError, TableError
-from featurepipe.features import extraction
+from featurepipe.features import extraction, workers
 from featurepipe.features.extraction import content_of, extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import FeatureTable
-from featurepipe.records import Face, Sample
+from featurepipe.features.table import FeatureTable, writing
+from featurepipe.features.workers import Workers
+from featurepipe.records import Face, FaceTask, Sample
 
 
 @pytest.fixture
@@ -182,10 +186,42 @@ def test_every_sample_gets_a_row_with_its_status(folder):
     assert FeatureTable.open(folder / "table").matrix().path.tolist() == [good.path]
 
 
+def test_equal_answers_are_kept_once(folder):
+    samples = [write_photo(folder / f"{number}.jpg", number, faces=[]) for number in range(3)]
+    with writing(folder / "table", FACE_HALF, FakeBackbone().recipe()) as writer:
+        kept = extraction._Run(writer, FakeBackbone(), content_of, 8, 8, {})
+        with kept:
+            for sample in samples:
+                task = FaceTask(sample, content_of(sample))
+                kept.take(task, pickle.loads(pickle.dumps(FakeFinder()(task))))
+    assert len(kept.answers) == 3
+    assert len({id(answer) for answer in kept.answers.values()}) == 1
+
+
 def test_failures_of_the_content_are_not_decoded_again(folder):
     samples = [write_photo(folder / "a.jpg", 1, status="unreadable"), write_photo(folder / "b.jpg", 2, faces=[])]
     run(folder, samples)
     assert run(folder, samples, find=None).statuses == {"no_face": 1, "unreadable": 1}
+
+
+class FinderInNeed(FakeFinder):
+    """Cannot open any photo at this moment."""
+
+    def __call__(self, task):
+        return self._failed(task, "unreadable", "Too many open files")
+
+
+def test_failures_of_the_moment_are_tried_again(folder):
+    samples = write_photos(folder / "photos", 3)
+    assert run(folder, samples, find=FinderInNeed()).statuses == {"unreadable": 3}
+    assert rows(folder)[0]["error"] == "Too many open files"
+    assert run(folder, samples).statuses == {"ok": 3}
+
+
+def test_a_photo_under_a_clips_name_says_nothing_about_its_content(folder):
+    clip, photo = write_photo(folder / "a.mp4", 1), write_photo(folder / "b.jpg", 1)
+    assert run(folder, [clip, photo]).statuses == {"ok": 1, "unreadable": 1}
+    assert "name the frame" in rows(folder)[0]["error"]
 
 
 class FinderAfterChange(FakeFinder):
@@ -258,6 +294,39 @@ def test_workers_that_cannot_start_are_told_from_bad_photos(folder, capfd):
     with pytest.raises(FeaturepipeError, match="worker processes cannot be started"):
         run(folder, write_photos(folder / "photos", 3), find=Unspawnable(), workers=1)
     assert "no number" in capfd.readouterr().err
+
+
+class DeadPool:
+    """In the place of a pool whose workers all die at birth, the first one before the second is asked for."""
+
+    def __init__(self, *_, **__):
+        self.broken = False
+
+    def submit(self, *_):
+        if self.broken:
+            raise BrokenProcessPool
+        self.broken = True
+        future = Future()
+        future.set_exception(BrokenProcessPool())
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+def test_workers_that_die_before_they_are_asked_are_told_too(folder, monkeypatch):
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", DeadPool)
+    with pytest.raises(FeaturepipeError, match="worker processes cannot be started"):
+        run(folder, write_photos(folder / "photos", 3), workers=2)
+
+
+def test_workers_that_die_when_a_photo_is_asked_for_again_are_told_too(folder, monkeypatch):
+    pool = Workers(FakeFinder(), 1, 8)
+    pool._pool = DeadPool()
+    pool._pool.broken = True
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", DeadPool)
+    with pytest.raises(FeaturepipeError, match="worker processes cannot be started"):
+        pool._alone(None)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

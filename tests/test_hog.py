@@ -1,5 +1,7 @@
 """dlib's HOG detector kept on disk: the same boxes, and never a damaged file."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +48,16 @@ def test_a_damaged_file_is_not_used(folder, rendered, theirs):
         kept.write_bytes(damaged)
         assert answers(frontal_detector(dlib), photo(rendered)) == theirs
         assert kept.read_bytes() == whole
+
+
+def test_what_a_killed_process_left_is_swept_away(folder, theirs):
+    folder.mkdir(parents=True, exist_ok=True)
+    old, fresh = folder / ".dlib-19.0-hog.00000000.tmp", folder / ".dlib-19.0-hog.11111111.tmp"
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    frontal_detector(dlib)
+    assert (old.exists(), fresh.exists()) == (False, True)
 
 
 def test_a_folder_that_cannot_be_made_does_no_harm(tmp_path, rendered, theirs, monkeypatch):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
+import struct
 import threading
 import warnings
+import zlib
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -41,6 +45,34 @@ def test_lossless_formats_give_the_very_pixels(kind, options):
     assert got.dtype == np.uint8
     assert got.flags.c_contiguous
     np.testing.assert_array_equal(got, COLOURS)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1"])
+def test_ppm_and_its_relatives_give_the_very_pixels(mode):
+    image = Image.fromarray(COLOURS).convert(mode)
+    np.testing.assert_array_equal(decode(encoded(image, "PPM")), np.asarray(image.convert("RGB")))
+
+
+def test_pgm_as_text_and_of_sixteen_bits():
+    assert decode(b"P2\n# by hand\n3 1\n255\n7 80 255\n")[0, :, 0].tolist() == [7, 80, 255]
+    assert decode(b"P5 2 1 65535\n\x00\xff\xab\xcd")[0, :, 0].tolist() == [0, 0xAB]
+    for damaged in (b"P6 9 9 255\n" + bytes(200), b"P2 3 1 255 7 80", b"P5 2 1", b"P4 -1 1 "):
+        with pytest.raises(UnreadablePhotoError, match="truncated or damaged"):
+            decode(damaged)
+
+
+def tiled_tiff(size: int, tile: int) -> bytes:
+    """A grey TIFF, size pixels wide and high, of one black tile that is tile pixels wide and high."""
+    data = zlib.compress(bytes(tile * tile))
+    tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: 8, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_the_limit_is_on_tiles_too():
+    assert decode(tiled_tiff(16, 64)).shape == (16, 16, 3)
+    with pytest.raises(PhotoTooLargeError, match="64 x 64 pixels"):
+        decode(tiled_tiff(16, 64), 64 * 64 - 1)
 
 
 def test_gif_shows_its_first_frame():
@@ -195,8 +227,8 @@ def test_the_limit_is_ours_where_the_importing_program_sets_another(monkeypatch)
 def test_no_other_plugin_runs(monkeypatch):
     """A PostScript file would have Pillow start Ghostscript."""
     monkeypatch.setattr("PIL.Image.open", lambda *_: pytest.fail("Image.open was used"))
-    for start in (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x0a\x05\x01\x08", b"8BPS", b"\0\0\1\0", b"P6 9 9 255\n"):
-        with pytest.raises(UnreadablePhotoError, match="expected JPEG, PNG, BMP, TIFF, WebP or GIF"):
+    for start in (b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x0a\x05\x01\x08", b"8BPS", b"\0\0\1\0", b"PyP 9 9 255\n"):
+        with pytest.raises(UnreadablePhotoError, match="expected JPEG, PNG, BMP, TIFF, WebP, GIF or PPM"):
             decode(start + bytes(200))
 
 
@@ -236,6 +268,37 @@ def test_a_pipe_without_a_writer_does_not_block(tmp_path):
     assert errors == ["cannot be read: a pipe, socket or device, not a regular file"]
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at /proc")
+def test_folders_do_not_stay_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(UnreadablePhotoError, match="cannot be read"):
+            read_photo(str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def blamed(function, *arguments) -> bool:
+    """Whether the error that a photo gives blames its content."""
+    with pytest.raises(PhotoError) as caught:
+        function(*arguments)
+    return caught.value.of_content
+
+
+def test_the_moment_is_not_held_against_the_content(tmp_path, monkeypatch):
+    whole = encoded(Image.fromarray(COLOURS), "PNG")
+    for data in (whole[:60], b"", b"no photo", np.zeros((2, 2), float)):
+        assert blamed(decode, data)
+    assert blamed(decode, whole, 10)
+    assert not blamed(read_photo, str(tmp_path / "nothing"))
+    assert not blamed(read_photo, str(tmp_path))
+    for error in (MemoryError(), OSError("out of memory error when reading image file")):
+        monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", Mock(side_effect=error))
+        assert not blamed(decode, whole)
+    (tmp_path / "photo.png").write_bytes(whole)
+    monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+    assert not blamed(read_photo, str(tmp_path / "photo.png"))
+
+
 def test_hostile_files_are_decoded_or_named(tmp_path):
     expected = write_hostile(tmp_path / "photos", large=False)
     assert len(expected) >= 40
@@ -250,8 +313,8 @@ def test_hostile_files_are_decoded_or_named(tmp_path):
 
 
 def test_errors_travel_between_processes():
-    error = pickle.loads(pickle.dumps(PhotoTooLargeError("too many")))
-    assert (error.status, str(error)) == ("too_large", "too many")
+    error = pickle.loads(pickle.dumps(PhotoTooLargeError("too many", of_content=True)))
+    assert (error.status, str(error), error.of_content) == ("too_large", "too many", True)
 
 
 def test_content_keys_by_hand():

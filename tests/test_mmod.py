@@ -194,6 +194,15 @@ def test_photos_that_share_a_forward_pass(detector, monkeypatch):
         assert_close(one, other)
 
 
+def test_too_little_memory_is_a_memory_error(detector, monkeypatch):
+    def out(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes")
+
+    monkeypatch.setattr(network.MmodNet, "scores", out)
+    with pytest.raises(MemoryError, match="2 bytes"):
+        detector(face(1, (200, 200)))
+
+
 def assert_close(one, other):
     assert [(f.left, f.top, f.right, f.bottom) for f in one] == [(f.left, f.top, f.right, f.bottom) for f in other]
     np.testing.assert_allclose([f.score for f in one], [f.score for f in other], atol=SCORES)

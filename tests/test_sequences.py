@@ -148,6 +148,17 @@ class TestGathering:
         assert sequences.samples["status"].to_pylist() == ["ok", "no_face"]
         assert taken.coverage == {"ok": 1, "no_face": 1}
 
+    def test_the_peak_is_a_frame_that_shows_a_face(self):
+        roles = ["neutral", "apex", "apex", "apex", "offset"]
+        lost = [("A", "1", 10 * at, "fear", role, "no_face" if at == 2 else "ok") for at, role in enumerate(roles)]
+        ends = [("B", "1", at, "fear", None, "ok" if at < 2 else "missing") for at in range(4)]
+        samples = samples_table(*lost, *ends)
+        sequences = sequences_in(samples)
+        taken = sequences.features(crops_of(samples), five_states)
+        assert sequences.peak.tolist() == taken.box[:, 0].tolist() == [3, 6]
+        assert sequences.samples["path"].to_pylist() == taken.path.tolist() == ["3.png", "6.png"]
+        assert sequences.samples["frame"].to_pylist() == [30, 1]
+
     def test_no_face_at_all_is_an_empty_matrix(self):
         samples = samples_table(*[("A", "1", number, "fear", None, "no_face") for number in range(2)])
         taken = sequences_in(samples).features(crops_of(samples), five_states)

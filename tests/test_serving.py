@@ -1,9 +1,12 @@
 """One detector for all worker processes, as on a GPU; here it runs on the CPU, which is the same code."""
 
+import errno
 import threading
+import time
 from multiprocessing import current_process
 from multiprocessing.connection import Client
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 from featurepipe.cli import main
 from featurepipe.content import content_of_file
 from featurepipe.datasets.synthetic import Identity, render_face
-from featurepipe.errors import WeightsError
+from featurepipe.errors import FeaturepipeError, WeightsError
 from featurepipe.faces.detectors import DetectorSpec
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.faces.serving import DetectorServer, RemoteDetector, shared
@@ -109,6 +112,39 @@ def test_an_error_reaches_the_photo_at_fault_alone(line):
             thread.join()
     assert answers | more == {1: face_of(1), 4: face_of(4), 5: "seven is too much", 6: face_of(6)}
     assert sizes.batches == [1, 3, 1, 1, 1]
+
+
+class Stubborn(Exception):
+    """Pickles, but does not come back."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def test_an_error_that_cannot_travel_is_told_all_the_same(line, monkeypatch):
+    sizes = Sizes()
+    monkeypatch.setattr(sizes, "batch", Mock(side_effect=Stubborn(1, 2)))
+    with DetectorServer(sizes) as server:
+        ask = line(server)
+        for _ in range(2):
+            with pytest.raises(FeaturepipeError, match="Stubborn: 1 and 2"):
+                ask(photo_of(2))
+
+
+def test_a_server_that_can_let_nobody_in_waits(line, monkeypatch):
+    server, calls = DetectorServer(Sizes()), []
+    accept, until = server._listener.accept, time.monotonic() + 0.3
+
+    def no_descriptors():
+        calls.append(1)
+        if time.monotonic() < until:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept()
+
+    monkeypatch.setattr(server._listener, "accept", no_descriptors)
+    with server:
+        assert line(server)(photo_of(2)) == face_of(2)
+    assert len(calls) < 50
 
 
 def test_whoever_leaves_in_the_middle_disturbs_nobody(line):

@@ -470,11 +470,11 @@ def test_prune_may_be_killed_at_any_deletion(filled, monkeypatch):
 
 @pytest.fixture
 def features(tmp_path):
-    """Four faces, one photo without, one label unknown, a name that is not ASCII."""
+    """Four faces, one of them turned, one photo without, one label unknown, a name that is not ASCII."""
     samples = write_photos(tmp_path / "phötos, 1", 5)
     samples[1] = replace(samples[1], label=None)
     fill(tmp_path, samples)
-    return FeatureTable.open(tmp_path / "table").matrix()
+    return replace(FeatureTable.open(tmp_path / "table").matrix(), turn=np.array([0, 90, 0, 0]))
 
 
 def test_the_formats_are_those_the_command_offers():
@@ -485,9 +485,9 @@ def test_export_parquet(features, tmp_path):
     export(features, tmp_path / "f.parquet", "parquet")
     table = pq.read_table(tmp_path / "f.parquet")
     names = ["path", "label", "subject", "split", "sequence", "role", "content"]
-    numbers = ["face", "left", "top", "right", "bottom", "score"]
+    numbers = ["face", "left", "top", "right", "bottom", "score", "turn"]
     assert table.column_names == [*names, *numbers, *(f"f{i}" for i in range(6))]
-    for name in [*names, "face"]:
+    for name in [*names, "face", "turn"]:
         assert table[name].to_pylist() == getattr(features, name).tolist()
     np.testing.assert_array_equal(np.stack([table[f"f{i}"] for i in range(6)], axis=1), features.X)
     assert json.loads(table.schema.metadata[b"featurepipe"])["feature_half"] == FakeBackbone().recipe()
@@ -508,6 +508,7 @@ def test_export_npz(features, tmp_path):
     with np.load(tmp_path / "f.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["X"], features.X)
         np.testing.assert_array_equal(arrays["box"], features.box)
+        np.testing.assert_array_equal(arrays["turn"], features.turn)
         assert arrays["path"].tolist() == features.path.tolist()
         assert arrays["label"].tolist() == ["anger", "", "anger", "anger"]
         assert json.loads(str(arrays["recipe"]))["face_half"] == FACE_HALF

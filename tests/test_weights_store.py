@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import hashlib
 import io
@@ -15,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from vgg_formats_helpers import SMALL, seeded_network, write_caffemodel
@@ -326,6 +328,33 @@ def test_the_folder_cannot_be_written(server: Server, store: Path) -> None:
         fetch(record_of(server.url))
 
 
+def test_a_disk_that_refuses_is_no_cut_connection(server: Server, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, block: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *how, **more: Full() if "ab" in how else opened(path, *how, **more))
+        with pytest.raises(WeightsError, match=r"cannot write .*net.bin \(No space left on device\): make room"):
+            fetch(record_of(server.url))
+    assert server.requests == [None]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_whole_download_that_could_not_be_installed_stays(
+    error: BaseException, server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "_check", Mock(side_effect=error))
+        with pytest.raises((KeyboardInterrupt, WeightsError)):
+            fetch(record_of(server.url))
+    fetch(record_of(server.url))
+    assert (store / "net.bin").read_bytes() == CONTENT
+    assert server.requests == [None, f"bytes={len(CONTENT)}-"]
+    assert left_in(store) == {"net.bin", "net.bin.sha256"}
+
+
 # Archives ------------------------------------------------------------------------------------------------------
 
 
@@ -465,10 +494,20 @@ def test_fetch_of_a_release_also_converts_it(
     assert run("verify") == 0
     rows = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
     assert rows["vgg-face"] == rows["vgg_face_caffe"] == "unchanged"
+    original = store / record.file
+    assert run("fetch", name="vgg_face_caffe") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "name": "vgg_face_caffe",
+        "path": str(original),
+        "state": "unchanged",
+        "sha256": hashlib.sha256(original.read_bytes()).hexdigest(),
+        "converted": str(store / "vgg-face.safetensors"),
+    }
     with (store / "vgg-face.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"?")
     assert run("verify", name="vgg-face") == 2
+    assert run("fetch", name="vgg-face") == 2
 
 
 @pytest.mark.usefixtures("small_networks")

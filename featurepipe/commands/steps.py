@@ -50,7 +50,7 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
 
     device = str(resolve_device(args.device))
     spec = DetectorSpec(detector_for(args, source, device), args.max_side or DEFAULT_MAX_SIDE, device=device)
-    framing = framing_for(args, spec, backbone.framing)
+    framing = framing_for(args, source, spec, backbone.framing)
     face_half = {**spec.recipe(), "margin": framing.margin, "policy": args.policy}
     batch_size = getattr(args, "batch_size", None) or backbone.batch_size
     with shared(spec) as detect:
@@ -90,9 +90,9 @@ def detector_for(args: argparse.Namespace, source: Source, device: str) -> str:
     return args.detector or ("none" if source.faces == "crops" else default_detector(device))
 
 
-def framing_for(args: argparse.Namespace, spec: DetectorSpec, framing: Framing) -> Framing:
-    """The backbone's framing with the margin asked for; none where the photo itself is the crop."""
-    if spec.name == "none":
+def framing_for(args: argparse.Namespace, source: Source, spec: DetectorSpec, framing: Framing) -> Framing:
+    """The backbone's framing with the margin asked for; without any where all photos themselves are the crops."""
+    if spec.name == "none" and all(sample.box is None for sample in source.samples):
         return dataclasses.replace(framing, margin=0.0, shift=0.0, equalise=False)
     return framing if args.margin is None else dataclasses.replace(framing, margin=args.margin)
 

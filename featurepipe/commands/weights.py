@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from featurepipe.weights import (
     fetch,
     find,
     get_record,
-    need,
     note_hash,
     path_of,
     records,
@@ -73,20 +73,29 @@ def _print_table(head: list[str], rows: list[list[str]]) -> None:
 
 def _fetch(args: argparse.Namespace) -> int:
     record = get_record(args.name)
-    if record.made_from and find(record):
-        path = need(record)
-    else:
+    converted = None
+    if not (record.made_from and find(record)):
         release = get_record(record.made_from[0]) if record.made_from else record
         path = fetch(release)
         if release.name in get_record(CONVERTED).made_from:
-            path = _converted(path, release.layout)
+            converted = _converted(path, release.layout)
+    row = _checked(record)
+    lines = [f"{row['path']}: {STATE_TEXTS[row['state']]}"]
+    if converted and record.name != CONVERTED:
+        row["converted"] = str(converted)
+        lines.append(f"converted to {converted}")
+    _say(args, row, "\n".join(lines))
+    return _exit_code([row])
+
+
+def _checked(record: WeightsRecord) -> dict[str, str]:
+    """Name, path, state and sha256 of the record's file, hashed again."""
     state, digest = verify(record)
-    _say(
-        args,
-        {"name": record.name, "path": str(path), "state": state, "sha256": digest},
-        f"{path}: {STATE_TEXTS[state]}",
-    )
-    return 0
+    return {"name": record.name, "path": str(path_of(record)), "state": state, "sha256": digest}
+
+
+def _exit_code(rows: Sequence[Mapping[str, str]]) -> int:
+    return 2 if any(row["state"] == "changed" for row in rows) else 0
 
 
 def _converted(path: Path, layout: str) -> Path:
@@ -107,13 +116,10 @@ def _convert_file(path: Path, target: Path, layout: str | None) -> str:
 
 def _verify(args: argparse.Namespace) -> int:
     chosen = [get_record(args.name)] if args.name else [record for record in records().values() if find(record)]
-    rows = []
-    for record in chosen:
-        state, digest = verify(record)
-        rows.append({"name": record.name, "path": str(path_of(record)), "state": state, "sha256": digest})
+    rows = [_checked(record) for record in chosen]
     lines = [f"{row['name']}: {STATE_TEXTS[row['state']]} (sha256 {row['sha256']})" for row in rows]
     _say(args, rows, "\n".join(lines) or "no weights are here")
-    return 2 if any(row["state"] == "changed" for row in rows) else 0
+    return _exit_code(rows)
 
 
 def _convert(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from featurepipe.errors import InputError, MissingPackageError, WeightsError
 from featurepipe.faces.hog import frontal_detector
 from featurepipe.files import sha256_of
 from featurepipe.names import DETECTORS
+from featurepipe.networks.mmod_pyramid import layout
 from featurepipe.recipe import UNSURE_KEY
 from featurepipe.records import Face
 from featurepipe.weights import store_folder
@@ -181,7 +182,13 @@ def _dlib_mmod(spec: DetectorSpec) -> Detect:
         detector = dlib.cnn_face_detection_model_v1(str(path))
     except RuntimeError as error:
         raise WeightsError(f"{path} is not dlib's CNN face detector ({error}); expected {_MMOD_FILE}") from error
-    return lambda image: [_from_dlib(found.rect, found.confidence) for found in detector(image, 0)]
+
+    def detect(image: np.ndarray) -> list[Face]:
+        if layout(image.shape[1], image.shape[0]) is None:  # dlib would write outside its memory, or raise
+            return []
+        return [_from_dlib(found.rect, found.confidence) for found in detector(image, 0)]
+
+    return detect
 
 
 def _mtcnn(spec: DetectorSpec) -> Detect:

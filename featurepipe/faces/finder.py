@@ -84,7 +84,8 @@ class FaceFinder:
                 image = turned(image, faces[0].turn) if faces else image
                 crops = self._crops(task.sample, image, [faces[index] for index in chosen])
         except PhotoError as error:
-            return FaceResult(task.content, error.status, str(error), faces, (), self._stacked([]), seconds)
+            of_content = error.of_content
+            return FaceResult(task.content, error.status, str(error), faces, (), self._stacked([]), seconds, of_content)
         status = "ok" if faces else "no_face"
         error_text = "" if faces else f"detector {self.spec.name} found no face"
         return FaceResult(task.content, status, error_text, faces, chosen, crops, seconds)
@@ -133,7 +134,8 @@ def _check_box(box: Face, image: np.ndarray) -> None:
     if box.width < 1 or box.height < 1 or outside or max(box.width, box.height) > 2 * max(width, height):
         raise UnreadablePhotoError(
             f"its box ({box.left}, {box.top}, {box.right}, {box.bottom}) does not fit the photo's "
-            f"{width} x {height} pixels; expected left, top, right, bottom with right and bottom inclusive"
+            f"{width} x {height} pixels; expected left, top, right, bottom with right and bottom inclusive",
+            of_content=True,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def frontal_detector(dlib: Any) -> Any:
     is kept and nothing is said.
     """
     folder = store_folder()
+    _sweep(folder)
     for path in folder.glob(f"dlib-{dlib.__version__}-hog-*.svm"):
         with suppress(OSError, RuntimeError):
             if re.search(r"-([0-9a-f]{64})\.svm$", path.name) and path.stem.endswith(sha256_of(path)):
@@ -29,6 +31,14 @@ def frontal_detector(dlib: Any) -> Any:
     with suppress(OSError, RuntimeError):
         _keep(detector, folder, f"dlib-{dlib.__version__}-hog")
     return detector
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left; writing takes far less than a minute."""
+    for left in folder.glob(".dlib-*.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 60:
+                left.unlink()
 
 
 def _keep(detector: Any, folder: Path, name: str) -> None:

@@ -1,7 +1,8 @@
 """Photo files to upright RGB pixels, from files that may be anything at all.
 
-Six formats are decoded: JPEG, PNG, BMP, TIFF, WebP and GIF (of animations and multi-page files the first picture).
-The format is told by the file's first bytes, not by its name, and no other plugin of Pillow is ever run.
+Seven formats are decoded: JPEG, PNG, BMP, TIFF, WebP, GIF and PPM with its relatives PGM and PBM (of animations and
+multi-page files the first picture). The format is told by the file's first bytes, not by its name, and no other plugin
+of Pillow is ever run.
 
 What is not colour-managed: ICC profiles are ignored, and CMYK becomes RGB by Pillow's plain formula, as most
 pipelines do; a wide-gamut photo comes out slightly less saturated.
@@ -27,6 +28,7 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
@@ -51,6 +53,7 @@ _SIGNATURES: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"MM\0*", TiffImagePlugin.TiffImageFile),
     (b"II+\0", TiffImagePlugin.TiffImageFile),
     (b"MM\0+", TiffImagePlugin.TiffImageFile),
+    *((b"P%d%c" % (number, blank), PpmImagePlugin.PpmImageFile) for number in range(1, 7) for blank in b" \t\r\n"),
 )
 
 # What Pillow's plugins raise where a file's structure is damaged: Image.open's own list (SyntaxError, IndexError,
@@ -67,13 +70,24 @@ _DAMAGED = (
     zlib.error,
 )
 
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
 _STRIP = 256  # rows copied at a time from Pillow's pixels (4 bytes each) to ours (3 bytes each)
 
 
 class PhotoError(FeaturepipeError):
-    """A photo that cannot be used; `status` is the word that its row gets (records.STATUSES)."""
+    """A photo that cannot be used; `status` is the word that its row gets (records.STATUSES).
+
+    Parameters
+    ----------
+    text : why
+    of_content : whether its content is to blame, so that it would fail the next time too
+    """
 
     status: ClassVar[str]
+
+    def __init__(self, text: str, of_content: bool = False) -> None:
+        super().__init__(text)
+        self.of_content = of_content
 
 
 class MissingPhotoError(PhotoError):
@@ -105,7 +119,7 @@ def read_photo(path: str) -> bytes:
         try:
             return stream.read()
         except OSError as error:
-            raise _reading_error(path, error) from error
+            raise reading_error(path, error) from error
 
 
 def open_regular(path: str, limit: int | None = FILE_LIMIT) -> BinaryIO:
@@ -121,12 +135,23 @@ def open_regular(path: str, limit: int | None = FILE_LIMIT) -> BinaryIO:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         with ExitStack() as closing:
-            stream = closing.enter_context(os.fdopen(os.open(path, flags), "rb"))
-            _check_regular(os.fstat(stream.fileno()), limit)
+            descriptor = os.open(path, flags)
+            closing.callback(os.close, descriptor)  # fdopen would leave that of a folder open
+            _check_regular(os.fstat(descriptor), limit)
             closing.pop_all()
-            return stream
+            return os.fdopen(descriptor, "rb")
     except (OSError, ValueError) as error:
-        raise _reading_error(path, error) from error
+        raise reading_error(path, error) from error
+
+
+def reading_error(path: str, error: OSError | ValueError) -> PhotoError:
+    """What to raise where the system refuses to open or read the file at `path`."""
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return PhotoTooLargeError(f"file too large: {error.strerror}")
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        dangling = os.path.islink(path)
+        return MissingPhotoError("a link to a file that is not there" if dangling else "no such file")
+    return UnreadablePhotoError(f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def decode(source: bytes | np.ndarray, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
@@ -152,14 +177,17 @@ def decode(source: bytes | np.ndarray, pixel_limit: int = PIXEL_LIMIT) -> np.nda
         # Pillow's warnings name no file, and come from every worker: what matters of them becomes a status.
         with warnings.catch_warnings(action="ignore", category=UserWarning), _opened(source) as photo:
             check_size(photo.size, pixel_limit)
+            if isinstance(photo, TiffImagePlugin.TiffImageFile):  # a tile is decoded whole, however much it overhangs
+                check_size((photo.tag_v2.get(_TILE_WIDTH, 0), photo.tag_v2.get(_TILE_LENGTH, 0)), pixel_limit)
             photo.load()
             return _upright(_as_rgb(photo), _orientation(photo))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PhotoTooLargeError(f"Pillow refuses its size: {error}") from error
+        raise PhotoTooLargeError(f"Pillow refuses its size: {error}", of_content=True) from error
     except MemoryError as error:
         raise PhotoTooLargeError("not enough memory to decode it") from error
     except _DAMAGED as error:
-        raise UnreadablePhotoError(f"truncated or damaged: {error or type(error).__name__}") from error
+        text = f"truncated or damaged: {error or type(error).__name__}"
+        raise UnreadablePhotoError(text, of_content="out of memory" not in text) from error  # so say Pillow's decoders
 
 
 def check_size(size: tuple[int, int], pixel_limit: int) -> None:
@@ -171,7 +199,8 @@ def check_size(size: tuple[int, int], pixel_limit: int) -> None:
     """
     width, height = size
     if width * height > pixel_limit:
-        raise PhotoTooLargeError(f"{width} x {height} pixels, more than the limit of {pixel_limit}")
+        text = f"{width} x {height} pixels, more than the limit of {pixel_limit}"
+        raise PhotoTooLargeError(text, of_content=True)
 
 
 def turned(image: np.ndarray, degrees: int) -> np.ndarray:
@@ -188,20 +217,12 @@ def _check_regular(status: os.stat_result, limit: int | None) -> None:
         raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {limit} are read")
 
 
-def _reading_error(path: str, error: OSError | ValueError) -> PhotoError:
-    if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return PhotoTooLargeError(f"file too large: {error.strerror}")
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        dangling = os.path.islink(path)
-        return MissingPhotoError("a link to a file that is not there" if dangling else "no such file")
-    return UnreadablePhotoError(f"cannot be read: {getattr(error, 'strerror', None) or error}")
-
-
 def _decode_pixels(pixels: np.ndarray, pixel_limit: int) -> np.ndarray:
     grey = pixels.ndim == 2
     if pixels.dtype != np.uint8 or not (grey or (pixels.ndim == 3 and pixels.shape[2] == 3)) or not pixels.size:
         raise UnreadablePhotoError(
-            f"pixels are {pixels.dtype} {pixels.shape}; expected uint8 (height, width) or (height, width, 3)"
+            f"pixels are {pixels.dtype} {pixels.shape}; expected uint8 (height, width) or (height, width, 3)",
+            of_content=True,
         )
     check_size((pixels.shape[1], pixels.shape[0]), pixel_limit)
     return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, axis=2) if grey else pixels)
@@ -213,14 +234,14 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     Not Image.open: that compares with Image.MAX_IMAGE_PIXELS, which belongs to the importing program, and warns.
     """
     if not data:
-        raise UnreadablePhotoError("an empty file")
+        raise UnreadablePhotoError("an empty file", of_content=True)
     for signature, plugin in _SIGNATURES:
         if data.startswith(signature):
             return plugin(BytesIO(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return WebPImagePlugin.WebPImageFile(BytesIO(data))
     found = "an HEIC or AVIF file" if data[4:8] == b"ftyp" else f"a file that begins with {data[:12]!r}"
-    raise UnreadablePhotoError(f"{found}; expected JPEG, PNG, BMP, TIFF, WebP or GIF")
+    raise UnreadablePhotoError(f"{found}; expected JPEG, PNG, BMP, TIFF, WebP, GIF or PPM", of_content=True)
 
 
 def _orientation(photo: Image.Image) -> int:
@@ -251,7 +272,8 @@ def _deep_grey(photo: Image.Image) -> np.ndarray:
         return np.rint(samples * 255 if high <= 1 else samples).astype(np.uint8)
     if photo.mode != "F" and 0 <= low <= high <= 65535:
         return (samples >> 8).astype(np.uint8)
-    raise UnreadablePhotoError(f"samples from {low} to {high}; expected 0..65535, or 0..1 or 0..255 as floats")
+    text = f"samples from {low} to {high}; expected 0..65535, or 0..1 or 0..255 as floats"
+    raise UnreadablePhotoError(text, of_content=True)
 
 
 def _upright(photo: Image.Image, orientation: int) -> np.ndarray:

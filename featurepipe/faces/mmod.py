@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from featurepipe.conversion.dlib_mmod import read
+from featurepipe.devices import memory_errors
 from featurepipe.errors import InputError
 from featurepipe.networks.mmod import MmodNet
 from featurepipe.networks.mmod_pyramid import Layout, layout, photo_boxes, round_half_away, strongest, upsampled
@@ -41,12 +42,18 @@ class MmodDetector:
 
         Photos are uint8, RGB (h, w, 3) or grey (h, w), of any sizes. On a GPU those of one size share forward passes;
         no photo's faces depend on the others. Photos less than 10 pixels wide have none. Faces are of about 80 pixels
-        and more. Raises InputError where a photo is another kind of array.
+        and more.
+
+        Raises
+        ------
+        InputError : a photo is another kind of array
+        MemoryError : memory runs out, the device's or this process's
         """
         prepared = [self._prepared(photo) for photo in photos]
         faces: list[list[Face]] = [[] for _ in photos]
         for canvas, indices in self._groups(prepared):
-            found = self._found(canvas, [prepared[index] for index in indices])
+            with memory_errors():
+                found = self._found(canvas, [prepared[index] for index in indices])
             for index, mine in zip(indices, found, strict=True):
                 faces[index] = mine
         return faces

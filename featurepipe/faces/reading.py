@@ -7,7 +7,8 @@ import numpy as np
 from featurepipe.content import content_of_file, content_of_pixels
 from featurepipe.faces.clips import ClipReader
 from featurepipe.faces.images import PIXEL_LIMIT, UnreadablePhotoError, decode, read_photo
-from featurepipe.records import CLIPS, Sample
+from featurepipe.records import Sample
+from featurepipe.video import FRAME_LACKING
 
 
 class SampleReader:
@@ -37,8 +38,8 @@ class SampleReader:
         """
         if sample.in_clip:
             return self._clips.read(sample, content, self._pixel_limit)
-        if sample.pixels is None and sample.path.lower().endswith(CLIPS):
-            raise UnreadablePhotoError("a video file: name the frame, counted from 1 (in a CSV by the column frame)")
+        if sample.whole_clip:
+            raise UnreadablePhotoError(FRAME_LACKING)
         source = read_photo(sample.path) if sample.pixels is None else sample.pixels
         if content is not None and content != _content(source, sample):
             raise UnreadablePhotoError("changed since it was scanned; run the command again")

@@ -7,7 +7,9 @@ one copy per worker.
 
 from __future__ import annotations
 
+import pickle
 import queue
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -18,11 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from featurepipe.errors import FeaturepipeError
 from featurepipe.faces.detectors import Detect, DetectorSpec
 from featurepipe.records import Face
 
 MOST = 64
 """Photos that are detected in together at most; as many workers may wait in line to be answered the first time."""
+
+PAUSE = 0.01
+"""Seconds until the next process is let in after one that could not be."""
 
 Faces = list[Face]
 Asked = tuple[np.ndarray, "Future[Faces]"]
@@ -82,6 +88,7 @@ class DetectorServer:
             try:
                 connection = self._listener.accept()
             except (OSError, EOFError, AuthenticationError):  # it left before it was in, or is none of ours
+                time.sleep(PAUSE)  # or there are no descriptors left, for as long as others keep them
                 continue
             if not self._open:
                 connection.close()
@@ -96,7 +103,7 @@ class DetectorServer:
                 try:
                     connection.send((self(photo), None))
                 except Exception as error:  # noqa: BLE001 (raised again in that process)
-                    connection.send(([], error))
+                    connection.send(([], _travelling(error)))
 
     def _answer(self) -> None:
         """Detect in the photos that wait, for as long as the server is open."""
@@ -120,9 +127,12 @@ class DetectorServer:
             self._detector = self._detector or self._spec.build()
             found = self._detector.batch([photo for photo, _ in waiting])
         except Exception as error:  # noqa: BLE001 (raised again where the photo came from)
+            found = None
             if len(waiting) == 1:
                 waiting[0][1].set_exception(error)
-            for asked in waiting if len(waiting) > 1 else ():  # one may be at fault, or all together too much
+                return
+        if found is None:  # one may be at fault, or all together too much: what they took is free again only now
+            for asked in waiting:
                 self._detect([asked])
             return
         for (_, answer), faces in zip(waiting, found, strict=True):
@@ -148,6 +158,15 @@ class RemoteDetector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteDetector, (self._address,)
+
+
+def _travelling(error: Exception) -> Exception:
+    """`error`, or where it cannot be sent to another process, one that can and says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 (what an error's own methods raise)
+        return FeaturepipeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _received(connection: Connection) -> np.ndarray:

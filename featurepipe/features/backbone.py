@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from featurepipe.cost import Cost, cost_of
-from featurepipe.devices import autocast, prepared
+from featurepipe.devices import autocast, memory_errors, prepared
 from featurepipe.errors import InputError
 from featurepipe.records import Framing
 
@@ -48,7 +48,8 @@ class Backbone(Protocol):
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """Vectors (n, dim), float32 (uint8 for `Pixels`), of crops, uint8 (n, *framing.shape).
 
-        A row depends on its own crop only; to the last bit where the batch size is the same too.
+        A row depends on its own crop only; to the last bit where the batch size is the same too. Raises MemoryError
+        where the batch does not fit.
         """
 
     def cost(self) -> Cost | None:
@@ -133,8 +134,9 @@ class TorchBackbone:
         check_crops(crops, self.framing)
         if not len(crops):
             return np.empty((0, self.dim), np.float32)
-        images = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
-        return self.vectors(images).float().cpu().numpy()
+        with memory_errors():
+            images = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
+            return self.vectors(images).float().cpu().numpy()
 
     @torch.inference_mode()
     def vectors(self, images: torch.Tensor) -> torch.Tensor:

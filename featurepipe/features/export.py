@@ -27,9 +27,10 @@ def export(features: Features, path: str | os.PathLike[str], to: str) -> None:
     """Write features and what belongs to each row, whole or not at all.
 
     parquet and csv have one row per face: path, label, subject, split, sequence, role, content, face, left, top, right,
-    bottom, score, then f0, f1, ... npz and mat hold X (n, d) and one array per column of the same names, box as (n, 4),
-    and the recipe as JSON. A face's index counts from 0; what is unknown of label, subject, split, sequence and role is
-    null in parquet and empty elsewhere. In MATLAB texts are cell arrays of char.
+    bottom, score, turn, then f0, f1, ... npz and mat hold X (n, d) and one array per column of the same names, box as
+    (n, 4), and the recipe as JSON. A face's index counts from 0; the box is in the photo turned by `turn` degrees; what
+    is unknown of label, subject, split, sequence and role is null in parquet and empty elsewhere. In MATLAB texts are
+    cell arrays of char.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ WRITERS: dict[str, Callable[[Features, BinaryIO], None]] = {
 
 
 def _numbers(features: Features) -> dict[str, Any]:
-    return {name: getattr(features, name) for name in ("X", "face", "box", "score")}
+    return {name: getattr(features, name) for name in ("X", "face", "box", "score", "turn")}
 
 
 def _cells(texts: np.ndarray) -> np.ndarray:
@@ -115,6 +116,7 @@ def _schema(features: Features) -> pa.Schema:
             *((name, pa.string()) for name in _TEXTS),
             *((name, pa.int64()) for name in ("face", *BOX)),
             ("score", pa.float64()),
+            ("turn", pa.int64()),
             *((f"f{column}", number) for column in range(width)),
         ]
     )
@@ -129,6 +131,7 @@ def _batches(features: Features, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             pa.array(features.face[rows]),
             *(pa.array(side) for side in np.ascontiguousarray(features.box[rows].T)),
             pa.array(features.score[rows]),
+            pa.array(features.turn[rows]),
             *(pa.array(column) for column in columns),
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -31,6 +31,7 @@ from featurepipe.files import sha256_of, sha256_once
 from featurepipe.progress import bar
 from featurepipe.recipe import Half
 from featurepipe.records import STATUSES, FaceResult, FaceTask, Sample
+from featurepipe.video import FRAME_LACKING
 
 if TYPE_CHECKING:  # its module loads torch, which the loop itself does without
     from featurepipe.features.backbone import Backbone
@@ -56,12 +57,14 @@ def content_of(sample: Sample) -> str:
 
     Raises
     ------
-    OSError : the file is missing or may not be read, or is no regular file (a pipe would be waited for)
+    OSError : the file is missing or may not be read, is no regular file (a pipe would be waited for), or a whole clip
     """
     if sample.pixels is not None:
         return content_of_pixels(sample.pixels, sample.box)
     if not stat.S_ISREG(os.stat(sample.path).st_mode):
         raise OSError("not a regular file")
+    if sample.whole_clip:  # by its name: the same bytes under another one may be a photo
+        raise OSError(FRAME_LACKING)
     if sample.in_clip:
         return content_of_frame(sha256_once(sample.path), sample)
     return content_with_box(sha256_of(sample.path), sample.box)
@@ -242,6 +245,7 @@ class _Run:
     ) -> None:
         self.clock = _Clock()
         self.answers: dict[str, tuple[str, str]] = {}
+        self._texts: dict[tuple[str, str], tuple[str, str]] = {}  # equal answers are one object, since there are few
         self._counts: Counter[str] = Counter()
         self._writer, self._scan = writer, scan
         self._forwarder: Forwarder[CutFace] = Forwarder(backbone)
@@ -276,9 +280,10 @@ class _Run:
             self.answers[task.content] = ("unreadable", _DIED)
             return
         self.clock.add(result.seconds)
-        self.answers[task.content] = (result.status, result.error)
+        answer = (result.status, result.error)
+        self.answers[task.content] = self._texts.setdefault(answer, answer)
         looked_at = result.status in ("ok", "no_face")
-        if not looked_at and not self._unchanged(task):
+        if not looked_at and not (result.of_content and self._unchanged(task)):
             return
         if task.known is None:
             self._counts["detections"] += looked_at

@@ -24,7 +24,8 @@ class Sequences:
     ----------
     samples : one row per sequence, with the columns of `FeatureTable.samples()`: those of its peak frame, but the
         label, split and content of the whole, and status ok where any of its frames is
-    peak : int64 (n,), the peak frame's row in `FeatureTable.samples()`
+    peak : int64 (n,), row in `FeatureTable.samples()` of the peak among the frames that show a face, or among all
+        where none does
     rows : of each sequence its frames' rows there, in order
     left_out : samples that are in no such sequence
     """
@@ -84,13 +85,19 @@ def sequences_in(samples: pa.Table) -> Sequences:
         if sequence and frame is not None:
             members.setdefault((subject or "", sequence), []).append(row)
     rows = [sorted(own, key=lambda row: columns["frame"][row]) for own in members.values() if len(own) > 1]
-    peak = np.array([own[peak_of([columns["role"][row] for row in own])] for own in rows], np.int64)
+    peak = np.array([_peak(own, columns) for own in rows], np.int64)
     whole = [_whole({name: [column[row] for row in own] for name, column in columns.items()}) for own in rows]
     together = samples.take(peak)
     for name in ("label", "split", "content", "status", "error"):
         values = pa.array([one.get(name, old) for one, old in zip(whole, together[name].to_pylist(), strict=True)])
         together = together.set_column(together.column_names.index(name), name, values.cast(pa.string()))
     return Sequences(together, peak, rows, samples.num_rows - sum(map(len, rows)))
+
+
+def _peak(rows: list[int], columns: dict[str, list[Any]]) -> int:
+    """The row whose box `Sequences.features` takes, so that path and frame belong to it."""
+    shown = [row for row in rows if columns["status"][row] == "ok"] or rows
+    return shown[peak_of([columns["role"][row] for row in shown])]
 
 
 def _whole(frames: dict[str, list[Any]]) -> dict[str, str | None]:

@@ -90,7 +90,7 @@ class CutFace(NamedTuple):
 
 def face_key(content: str, left: int, top: int, right: int, bottom: int, margin: float) -> str:
     """Key of a vector: content, box and margin, so that crops cut in two ways never mix."""
-    return f"{content}|{left},{top},{right},{bottom}|{margin!r}"
+    return f"{content}|{left},{top},{right},{bottom}|{float(margin)!r}"  # read back, 0 is 0.0
 
 
 def store_folder(parent: Path, name: str, recipe: Mapping[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 from featurepipe.errors import FeaturepipeError
@@ -107,26 +107,30 @@ class Workers:
         Nothing new is submitted until all those are answered, one at a time: a pool that breaks again breaks of
         this photo.
         """
-        assert self._pool is not None
         try:
-            future = self._submit(self._pool, [task])
-        except BrokenProcessPool:
-            self._pool.shutdown()
-            self._pool = self._fresh_pool()
-            future = self._submit(self._pool, [task])
-        try:
-            return future.result()[0]
+            return self._submitted_alone(task).result()[0]
         except BrokenProcessPool:
             self._check_standing()
             return None
+
+    def _submitted_alone(self, task: FaceTask) -> Future[Answers]:
+        assert self._pool is not None
+        try:
+            return self._submit(self._pool, [task])
+        except BrokenProcessPool:
+            self._pool.shutdown()
+            self._pool = self._fresh_pool()
+            return self._submit(self._pool, [task])
 
     def _fresh_pool(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(
             self._workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self._find,)
         )
-        with _sigint_held():
-            # One for each: a worker is only started when there is work that no idle one takes.
-            self._standing, *_ = [pool.submit(_ready) for _ in range(self._workers)]
+        # One for each: a worker is only started when there is work that no idle one takes.
+        with _sigint_held(), suppress(BrokenProcessPool):  # of the first one, which tells `_check_standing`
+            self._standing = pool.submit(_ready)
+            for _ in range(self._workers - 1):
+                pool.submit(_ready)
         return pool
 
     def _check_standing(self) -> None:
