@@ -108,7 +108,8 @@ def _picture(reader: SampleReader, sample: Sample, features: Features, row: int)
         image = turned(reader.read(sample), int(features.turn[row]))
     except PhotoError:
         return None
-    margin = 0.0 if features.face_half["detector"] == "none" else AROUND
+    whole = features.face_half["detector"] == "none" and sample.box is None
+    margin = 0.0 if whole else AROUND
     crop = crop_face(image, Face(*features.box[row].tolist()), Framing(SIDE, "RGB", margin))
     stream = io.BytesIO()
     Image.fromarray(crop).save(stream, format="PNG")
