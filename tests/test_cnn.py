@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
@@ -513,6 +515,39 @@ class TestDevices:
         with autocast(torch.device("cuda"), "fp32"):
             assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.allow_tf32 is before
+
+    def test_training_asks_for_no_float64_where_there_is_none(self, monkeypatch):
+        """Apple's MPS has none: as there, and every tensor that is made on the way is looked at."""
+        seen = set()
+
+        class Watching(TorchDispatchMode):
+            def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+                result = operation(*args, **(kwargs or {}))
+                seen.update(tensor.dtype for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor))
+                return result
+
+        monkeypatch.setattr(training, "widest_float", lambda device: torch.float32)
+        with Watching():
+            model = fitted("fer-vgg", mixup=0.5)
+        assert torch.float32 in seen
+        assert torch.float64 not in seen
+        assert 0 <= model.training["kept"]["train_accuracy"] <= 1
+
+    def test_training_on_the_cpu_leaves_gpus_alone(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: asked.append(device) or torch.zeros(1))
+        monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+        fitted("seed_cnn", epochs=1)
+        assert asked == []
+
+    def test_training_leaves_the_programs_own_draws_as_they_were(self):
+        torch.manual_seed(7)
+        expected = torch.rand(3)
+        torch.manual_seed(7)
+        fitted("seed_cnn", epochs=1)
+        torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
     @pytest.mark.parametrize("name", ["tpu", "cpu:x", "cuda:99", "cpu:3", ""])
     def test_what_is_not_there_is_refused(self, name):

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from featurepipe.devices import autocast
+from featurepipe.devices import autocast, widest_float
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import drawn, mix
@@ -70,8 +70,7 @@ class Trainer:
             raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
         self.baseline, self.recipe, self.classes, self.seed = baseline, recipe, classes, seed
         self.device, self.precision = device, precision
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with _seeded(seed):
             network = baseline.build(classes, **recipe.network)
             average = baseline.build(classes, **recipe.network)
         self.network = channels_last(network.to(device))
@@ -185,16 +184,15 @@ class Trainer:
 
     def _one_epoch(self, count: int, gradients: Compute) -> dict[str, float]:
         """Every face once, in an order and with changes that seed, order and epoch alone decide."""
-        with torch.random.fork_rng():
-            seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
-            torch.manual_seed(seed)  # dropout draws from the global generator
+        seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
+        with _seeded(seed):  # dropout draws from the global generator
             self._generator.manual_seed(seed)
             order = torch.randperm(count, generator=self._generator, device=self.device)
             size = self.recipe.batch_size
             steps = count // size
             self.network.train()
             # Sums stay on the device: reading a number in every step would make a GPU wait for the CPU, and back.
-            sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+            sums = torch.zeros(2, dtype=widest_float(self.device), device=self.device)
             for step in range(steps):
                 sums += gradients(order[step * size : (step + 1) * size])
                 self._set_rate(self.epoch + step / steps)
@@ -232,7 +230,7 @@ class Trainer:
             loss = loss + self.network.terms(classes)
         self.network.zero_grad(set_to_none=True)
         loss.backward()
-        return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).double()
+        return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).to(widest_float(self.device))
 
     def _update(self) -> None:
         """One step of the optimiser and of the moving average, by the gradients of the last batch."""
@@ -321,6 +319,18 @@ class Checkpoints:
             return
         self.trainer.save_checkpoint(self.path, self.fingerprint)
         self._due = time.perf_counter() + CHECKPOINT_EVERY * (time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's global generators begin at `seed`, and afterwards go on from where they were.
+
+    Those of GPUs are kept only where the program has GPUs in use: asking for them would start every one.
+    """
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager
