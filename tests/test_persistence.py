@@ -118,6 +118,17 @@ def test_files_with_liblinears_svm_of_older_versions_still_open(classes, tmp_pat
     assert np.array_equal(load_model(tmp_path / "old.safetensors").predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("C", [1, np.float64(1), np.float32(1)])
+@pytest.mark.parametrize("seed", [3, np.int64(3)])
+@pytest.mark.parametrize("save", [save_svm, save_svm_arrays])
+def test_settings_may_be_whole_numbers_and_numpys(save, seed, C, tmp_path):
+    model = LinearSVMCV(seed=seed).fit_fixed(np.eye(6, dtype=np.float32), ["anger", "fear"] * 3, C)
+    save(tmp_path / "m", model)
+    training = load_model(tmp_path / "m").training
+    assert (training["C"], training["seed"]) == (1.0, 3)
+    assert (type(training["C"]), type(training["seed"])) == (float, int)
+
+
 def test_plain_joblib_opens_the_pickle_and_finds_a_working_pipeline(tmp_path):
     model, X = fitted()
     save_svm(tmp_path / "model.joblib", model)
