@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,9 @@ from featurepipe.features.table import Features
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.cross_fit import cross_fit, history_of
+from featurepipe.models.cross_fit import cross_fit, history_of, remove_folds
 from featurepipe.models.soft_labels import SoftLabels
-from featurepipe.models.training import EpochHook, History
+from featurepipe.models.training import EpochHook, History, check_recipe
 from featurepipe.models.training_log import write_log
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar, move_to
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Cut the faces, train, save, print the summary; with --folds the result is soft labels instead of a model."""
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
-    _check(args, recipe)
+    _check(args, recipe, baseline)
     recipe = replace(recipe, **_LEARNT[args.votes])
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
@@ -77,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
+def _check(args: argparse.Namespace, recipe: TrainingRecipe, baseline: Baseline) -> None:
+    check_recipe(recipe, baseline)
     if args.folds and (args.init or args.soft_labels):
         raise InputError("--folds makes soft labels from random weights: give it neither --init nor --soft-labels")
     if args.votes != "majority" and (args.folds or args.soft_labels):
@@ -184,7 +184,7 @@ def _fit_folds(
         )
     soft.save(args.model)
     write_log(log_of(args.model), history_of(soft.about["folds"]))
-    shutil.rmtree(folder)
+    remove_folds(folder)
     show(args, _fold_lines(args, soft), {"soft_labels": args.model, "labels": soft.labels, **soft.about})
 
 
