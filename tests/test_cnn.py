@@ -21,7 +21,7 @@ from featurepipe.models import training
 from featurepipe.models.augment import augment, augment_with_landmarks, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.persistence import load_model, read_metadata, read_trained_on, save_tensors
+from featurepipe.models.persistence import load_model, load_tensors, read_metadata, read_trained_on, save_tensors
 from featurepipe.models.training import SHARES, _loss, check_recipe, to_unit
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
@@ -737,6 +737,18 @@ class TestRefusals:
         document = {"kind": "cnn", "arch": "seed_cnn", "labels": ["a", "b"], "seed": 0, "recipe": {}, "training": {}}
         tensors = {"trained_on": torch.zeros(0, dtype=torch.int64)}
         save_tensors(tmp_path / "bad.safetensors", tensors, {**document, "training_recipe": recipe})
+        with pytest.raises(ModelError, match="not a whole CNN model"):
+            load_cnn(tmp_path / "bad.safetensors")
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"recipe": {"features": 3}}, {"recipe": []}, {"training": []}, {"labels": "ab"}, {"labels": ["b", "a", "c"]}],
+    )
+    def test_descriptions_of_another_shape(self, change, tmp_path):
+        model = fitted("seed_cnn", epochs=1)
+        model.save(tmp_path / "m.safetensors")
+        tensors, document = load_tensors(tmp_path / "m.safetensors", "pt")
+        save_tensors(tmp_path / "bad.safetensors", tensors, document | change)
         with pytest.raises(ModelError, match="not a whole CNN model"):
             load_cnn(tmp_path / "bad.safetensors")
 

@@ -137,7 +137,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
         self.stream = stream
-        self.dispatch = _Instructions(self.dispatch)  # counts for this file alone
+        self.dispatch = _Instructions(self.dispatch)  # type: ignore[misc]  # counts for this file alone
 
     def read(self) -> Any:
         """The whole content; what follows the end of the pickle is refused too."""
