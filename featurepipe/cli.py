@@ -41,8 +41,8 @@ LARGEST_C = 1e9
 GOES_ON = {
     "extract": "; the same command goes on from here",
     "classify": "; the same command goes on from here",
-    "fit_cnn": "; with --resume it goes on after the last whole epoch",
-    "compare": "; the same command goes on after the last fold that was fitted, in a CNN after the last whole epoch",
+    "fit_cnn": "; with --resume it goes on after the last checkpoint",
+    "compare": "; the same command goes on after the last fold that was fitted, in a CNN after the last checkpoint",
 }
 """What a command keeps when Ctrl-C stops it."""
 

@@ -78,6 +78,11 @@ def has_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """The widest floats `device` has: float64, and on Apple's MPS float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def prepared(
     network: torch.nn.Module, device: torch.device, precision: str, *, large_maps: bool = False
 ) -> torch.nn.Module:

@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from featurepipe.cli import main
 from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
 from featurepipe.landmarks import with_landmarks
@@ -16,8 +21,8 @@ from featurepipe.models import training
 from featurepipe.models.augment import augment, augment_with_landmarks, erase, mix
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.persistence import load_model, read_metadata, read_trained_on, save_tensors
-from featurepipe.models.training import SHARES, _loss, to_unit
+from featurepipe.models.persistence import load_model, load_tensors, read_metadata, read_trained_on, save_tensors
+from featurepipe.models.training import SHARES, _loss, check_recipe, to_unit
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
 from featurepipe.networks.photometric import equalise, without_plane
@@ -514,6 +519,39 @@ class TestDevices:
             assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.allow_tf32 is before
 
+    def test_training_asks_for_no_float64_where_there_is_none(self, monkeypatch):
+        """Apple's MPS has none: as there, and every tensor that is made on the way is looked at."""
+        seen = set()
+
+        class Watching(TorchDispatchMode):
+            def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+                result = operation(*args, **(kwargs or {}))
+                seen.update(tensor.dtype for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor))
+                return result
+
+        monkeypatch.setattr(training, "widest_float", lambda device: torch.float32)
+        with Watching():
+            model = fitted("fer-vgg", mixup=0.5)
+        assert torch.float32 in seen
+        assert torch.float64 not in seen
+        assert 0 <= model.training["kept"]["train_accuracy"] <= 1
+
+    def test_training_on_the_cpu_leaves_gpus_alone(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: asked.append(device) or torch.zeros(1))
+        monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+        fitted("seed_cnn", epochs=1)
+        assert asked == []
+
+    def test_training_leaves_the_programs_own_draws_as_they_were(self):
+        torch.manual_seed(7)
+        expected = torch.rand(3)
+        torch.manual_seed(7)
+        fitted("seed_cnn", epochs=1)
+        torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
     @pytest.mark.parametrize("name", ["tpu", "cpu:x", "cuda:99", "cpu:3", ""])
     def test_what_is_not_there_is_refused(self, name):
         with pytest.raises(InputError, match="device"):
@@ -535,6 +573,32 @@ class TestRefusals:
         ):
             with pytest.raises(ModelError, match="other data, another recipe"):
                 model.fit(given, named, checkpoint=checkpoint, resume=True, **more)
+
+    @pytest.mark.parametrize(
+        ("changes", "part"), [({"patience": 1}, True), ({"schedule": "plateau"}, True), ({}, False)]
+    )
+    def test_checkpoints_chosen_on_other_validation_faces(self, changes, part, tmp_path):
+        """Where nothing is decided by them they may change, or be left out."""
+        faces, labels = faces_of("seed_cnn")
+        fit = partial(
+            CNNClassifier("seed_cnn", small("seed_cnn", **changes), device="cpu").fit,
+            *(faces, labels),
+            checkpoint=tmp_path / "m.ckpt",
+        )
+        one, two = (faces_of("seed_cnn", 6, seed) for seed in (1, 2))
+        fit(validation=one)
+        fit(validation=one, resume=True)
+        for other in (two, (one[0], one[1][::-1]), None):
+            with pytest.raises(ModelError, match="other data") if part else nullcontext():
+                fit(validation=other, resume=True)
+
+    @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {}])
+    def test_checkpoints_that_hold_something_else(self, content, tmp_path):
+        torch.save(content, tmp_path / "m.ckpt")
+        with pytest.raises(ModelError, match="delete it to start anew"):
+            CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(
+                *faces_of("seed_cnn"), checkpoint=tmp_path / "m.ckpt", resume=True
+            )
 
     def test_damaged_checkpoints(self, tmp_path):
         faces, labels = faces_of("seed_cnn")
@@ -601,11 +665,90 @@ class TestRefusals:
         with pytest.raises(ModelError, match="diverged"):
             fitted("fer-vgg", lr=1e30, epochs=3)
 
+    def test_divergence_in_the_very_last_step_is_said(self, monkeypatch):
+        """Its loss is that before the step: only the weights tell."""
+        update, steps = training.Trainer._update, []
+
+        def spoil(trainer):
+            update(trainer)
+            steps.append(1)
+            if len(steps) == 6:
+                with torch.no_grad():
+                    next(trainer.result.parameters()).fill_(torch.nan)
+
+        monkeypatch.setattr(training.Trainer, "_update", spoil)
+        with pytest.raises(ModelError, match="diverged in epoch 2"):
+            fitted("seed_cnn", epochs=2)
+        assert len(steps) == 6
+
+    def test_weights_too_large_for_float16(self, tmp_path):
+        model = fitted("seed_cnn", epochs=1)
+        with torch.no_grad():
+            model.network_.c1.weight[0] = 70000.0
+        with pytest.raises(InputError, match=r"not written.* beyond 65504"):
+            model.save(tmp_path / "m.safetensors", half=True)
+        assert not list(tmp_path.iterdir())
+        model.save(tmp_path / "m.safetensors")
+
+    @pytest.mark.parametrize(
+        ("name", "changes", "said"),
+        [
+            ("fer-vgg", {"network": {"width": 0.125, "dropout": 7}}, "dropout probability has to be between 0 and 1"),
+            ("fer-vgg", {"network": {"width": 0, "dropout": 0.5}}, "a layer without units"),
+            ("fer-vgg", {"network": {"width": 1e300, "dropout": 0.5}}, "cannot be built"),
+            ("seed_cnn", {"norm_l1": 1e-4}, "no batch norm of maps"),
+            ("dlsvm", {"norm_l1": 1e-4}, "no batch norm of maps"),
+            ("seed_cnn", {"augmentation": Augmentation(eyes=0.1)}, "does not align faces"),
+        ],
+    )
+    def test_recipes_that_do_not_fit_their_architecture(self, name, changes, said):
+        with pytest.raises(InputError, match=said):
+            fitted(name, **changes)
+
+    def test_such_recipes_are_refused_before_source_is_read(self, tmp_path, capsys):
+        (tmp_path / "r.toml").write_text("[network]\ndropout = 7\n")
+        words = ("fit_cnn", tmp_path / "gone", "--arch", "fer-vgg", "--model", tmp_path / "m")
+        assert main([*map(str, words), "--recipe", str(tmp_path / "r.toml")]) == 2
+        assert "fer-vgg cannot be built with" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", BASELINES)
+    def test_every_architectures_own_recipe_fits_it(self, name):
+        check_recipe(get_baseline(name).recipe, get_baseline(name))
+
+    @pytest.mark.parametrize(("width", "classes", "said"), [(2, 3, "fc6.weight is"), (0.125, 9000, "fc8.bias is")])
+    def test_a_network_of_another_size_is_not_built(self, width, classes, said, tmp_path, monkeypatch):
+        """The size is the file's to say: at width 60 the weights would take 100 GiB."""
+        model, built = fitted("fer-vgg", epochs=1), []
+        model.recipe_.network["width"] = width
+        model.classes_ = np.array([f"{number:04d}" for number in range(classes)])
+        model.save(tmp_path / "m.safetensors")
+
+        def build(*sizes, **named):
+            built.append(torch.empty(0).device.type)
+            return FerVGG(*sizes, **named)
+
+        monkeypatch.setitem(BASELINES, "fer-vgg", dataclasses.replace(BASELINES["fer-vgg"], build=build))
+        with pytest.raises(ModelError, match=said):
+            load_cnn(tmp_path / "m.safetensors")
+        assert built == ["meta"]
+
     @pytest.mark.parametrize("recipe", [[], 3, {"epochs": 1}, {"epochs": 1, "batch_size": 1, "lr": 1, "network": [1]}])
     def test_documents_of_another_shape(self, recipe, tmp_path):
         document = {"kind": "cnn", "arch": "seed_cnn", "labels": ["a", "b"], "seed": 0, "recipe": {}, "training": {}}
         tensors = {"trained_on": torch.zeros(0, dtype=torch.int64)}
         save_tensors(tmp_path / "bad.safetensors", tensors, {**document, "training_recipe": recipe})
+        with pytest.raises(ModelError, match="not a whole CNN model"):
+            load_cnn(tmp_path / "bad.safetensors")
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"recipe": {"features": 3}}, {"recipe": []}, {"training": []}, {"labels": "ab"}, {"labels": ["b", "a", "c"]}],
+    )
+    def test_descriptions_of_another_shape(self, change, tmp_path):
+        model = fitted("seed_cnn", epochs=1)
+        model.save(tmp_path / "m.safetensors")
+        tensors, document = load_tensors(tmp_path / "m.safetensors", "pt")
+        save_tensors(tmp_path / "bad.safetensors", tensors, document | change)
         with pytest.raises(ModelError, match="not a whole CNN model"):
             load_cnn(tmp_path / "bad.safetensors")
 

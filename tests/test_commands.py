@@ -450,7 +450,8 @@ class TestCompare:
         words = ("compare", rendered / "samples.csv", "--methods", "seed_cnn", "svm", "--out", tmp_path, "--folds", 4)
         words = (*words, "--weights", weights, "--workers", 0, "--json")
         assert run(*words) == 130
-        assert "goes on after the last fold" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "goes on after the last fold that was fitted, in a CNN after the last checkpoint" in said
         assert run(*words) == 0
         first = summary_of(capsys)
         assert len(fits) == 4

@@ -1,5 +1,6 @@
-"""Precision `auto`, and batches that run beside one another."""
+"""Precision `auto`, batches that run beside one another, and what a device has and is current for."""
 
+import contextlib
 import re
 import threading
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from featurepipe.devices import autocast, has_bf16, prepared, resolve_precision
+from featurepipe.devices import autocast, has_bf16, prepared, resolve_precision, widest_float
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.forwarding import Forwarder
+from featurepipe.models import recorded
+from featurepipe.models.recorded import Recorded
 
 CPU = torch.device("cpu")
 
@@ -158,3 +161,41 @@ def test_tf32_stays_off_until_the_last_thread_has_left(settings):
     leave.set()
     thread.join()
     assert tf32() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "widest"), [("cpu", torch.float64), ("cuda:1", torch.float64), ("mps", torch.float32)]
+)
+def test_apples_gpus_have_no_float64(name, widest):
+    assert widest_float(torch.device(name)) == widest
+
+
+def test_steps_are_recorded_and_repeated_on_the_gpu_that_they_are_of(monkeypatch):
+    """With --device cuda:1 the work was recorded on cuda:0; stand-ins show which GPU is current at each moment."""
+    current, moments = ["cuda:0"], []
+
+    @contextlib.contextmanager
+    def on(device):
+        current.append(str(device))
+        yield
+        current.pop()
+
+    @contextlib.contextmanager
+    def recording(graph, stream):
+        moments.append(("recorded", current[-1], stream))
+        yield
+
+    class Graph:
+        def register_generator_state(self, generator):
+            pass
+
+        def replay(self):
+            moments.append(("replayed", current[-1]))
+
+    for name, stand_in in {"device": on, "graph": recording, "CUDAGraph": Graph, "Stream": str}.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    step = Recorded(lambda argument: argument + 1, torch.Generator())
+    for _ in range(recorded.WARM_CALLS + 1):
+        step(torch.zeros(2))
+    assert moments == [("recorded", "cpu", "cpu"), ("replayed", "cpu")]
+    recorded._stream_of.cache_clear()

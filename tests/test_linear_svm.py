@@ -1,8 +1,10 @@
 """LinearSVM: scikit-learn's contract, liblinear's optimum, its own certificate, its memory."""
 
+import time
 import tracemalloc
 import warnings
 from dataclasses import replace
+from threading import get_ident
 
 import joblib
 import numpy as np
@@ -14,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import featurepipe
+from featurepipe.errors import InputError
 from featurepipe.models import matrices, newton, subspace
 from featurepipe.models.linear_svm import LinearSVM, one_vs_rest, path
 from featurepipe.models.matrices import Rows, Symmetric
@@ -314,6 +317,19 @@ def test_blas_has_its_threads_again_once_no_fit_is_under_way():
         assert set(blas_threads()) == {2}
 
 
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_a_limit_of_the_program_holds_in_a_fit(allowed, monkeypatch):
+    """As threadpool_limits, OMP_NUM_THREADS and the workers of joblib set it: so many threads and no more."""
+    monkeypatch.setattr(matrices, "cores", lambda: 4)
+    threads = set()
+    with threadpool_limits(limits=allowed, user_api="blas"):
+        with matrices.one_thread(), matrices.all_threads(matrices.MANY):
+            assert set(blas_threads()) == {allowed}
+        matrices.in_threads(lambda pause: threads.add(get_ident()) or time.sleep(pause), [0.01] * 8)
+        assert set(blas_threads()) == {allowed}
+    assert len(threads) == allowed
+
+
 def test_moments_are_the_plain_products_for_weights_of_either_sign():
     X = deep(700, 30)[0]
     weight = np.random.default_rng(0).normal(size=700) * (np.arange(700) % 3 > 0)
@@ -427,6 +443,11 @@ def test_torch_finds_the_same_optimum(shape, dtype):
     ours, torchs = (LinearSVM(C=0.3, device=device).fit(X, y) for device in (None, "cpu"))
     assert torchs.objective_ == pytest.approx(ours.objective_, rel=2e-6)
     assert torchs.gap_.max() <= 1e-6
+
+
+def test_a_device_without_float64_is_refused():
+    with pytest.raises(InputError, match=r"'mps' has no float64.* give None \(the CPU\) or cuda"):
+        LinearSVM(device="mps").fit(*deep())
 
 
 class TestSoftLabels:

@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import tracemalloc
 import types
 import warnings
 
@@ -26,8 +27,11 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
 from featurepipe.errors import InputError, ModelError
+from featurepipe.models.inert_pickle import _Instructions
 from featurepipe.models.persistence import (
+    MAX_HEADER,
     MAX_ITEMS,
+    MAX_LABELS,
     load_model,
     load_tensors,
     read_metadata,
@@ -112,6 +116,17 @@ def test_files_with_liblinears_svm_of_older_versions_still_open(classes, tmp_pat
     assert np.array_equal(load_model(tmp_path / "old.joblib").decision_function(X), model.decision_function(X))
     save_svm_arrays(tmp_path / "old.safetensors", load_model(tmp_path / "old.joblib"))
     assert np.array_equal(load_model(tmp_path / "old.safetensors").predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize("C", [1, np.float64(1), np.float32(1)])
+@pytest.mark.parametrize("seed", [3, np.int64(3)])
+@pytest.mark.parametrize("save", [save_svm, save_svm_arrays])
+def test_settings_may_be_whole_numbers_and_numpys(save, seed, C, tmp_path):
+    model = LinearSVMCV(seed=seed).fit_fixed(np.eye(6, dtype=np.float32), ["anger", "fear"] * 3, C)
+    save(tmp_path / "m", model)
+    training = load_model(tmp_path / "m").training
+    assert (training["C"], training["seed"]) == (1.0, 3)
+    assert (type(training["C"]), type(training["seed"])) == (float, int)
 
 
 def test_plain_joblib_opens_the_pickle_and_finds_a_working_pipeline(tmp_path):
@@ -319,7 +334,7 @@ CRAFTED = {
     "frame of 2**62 bytes": b"\x95" + struct.pack("<Q", 1 << 62),
     "integer of 2 GB": b"\x8b\xff\xff\xff\x7f",
     "out-of-band buffer": b"\x97",
-    "key that would overflow the stack when hashed": b"})" + b"\x85" * 1_000_000 + b"Ns",
+    "key that would overflow the stack when hashed": b"})" + b"\x85" * 900_000 + b"Ns",
     "keys that are numbers": b"}(K\x01Nu",
     "dtype that would not end when shown": BOMB + call(DTYPE, b"h\x28", b"\x89", b"\x88"),
     "empty stack": b"R",
@@ -462,9 +477,12 @@ LIES = {
     "key missing": lambda bundle: bundle.pop("recipe"),
     "key too many": lambda bundle: bundle.update(extra=1),
     "other kind": lambda bundle: bundle.update(kind="cnn"),
+    "kind an array": lambda bundle: bundle.update(kind=np.array(["svm", "svm"])),
     "format text": lambda bundle: bundle.update(featurepipe="1"),
     "format true": lambda bundle: bundle.update(featurepipe=True),
     "recipe a list": lambda bundle: bundle.update(recipe=[]),
+    "features a number": lambda bundle: bundle["recipe"].update(features=3),
+    "faces a list": lambda bundle: bundle["recipe"].update(faces=["hog"]),
     "recipe contains itself": _cycle,
     "recipe with a node": lambda bundle: bundle["recipe"].update(x=Normalizer()),
     "recipe with a tuple": lambda bundle: bundle["recipe"].update(x=(1,)),
@@ -516,6 +534,8 @@ def document_of(model):
         ({"extra": np.zeros(2)}, {}, "extra"),
         ({}, {"temperature": -1.0}, "temperature"),
         ({}, {"labels": ["a", "a", "b"]}, "twice"),
+        ({}, {"labels": ["a", "b", "c" * MAX_LABELS]}, "too long"),
+        ({}, {"recipe": {"features": 3}}, "no table"),
         ({"mean": np.zeros(6), "scale": np.zeros(6)}, {"normaliser": "standard"}, "positive"),
     ],
 )
@@ -528,6 +548,27 @@ def test_an_arrays_file_with_a_wrong_structure_is_refused(arrays, changes, messa
     save_file(model.arrays() | arrays, tmp_path / "lie", {"featurepipe": json.dumps(document)})
     with pytest.raises(ModelError, match=message):
         load_model(tmp_path / "lie")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_that_numpy_does_not_know_are_refused(dtype, model, tmp_path):
+    tensors = {name: torch.from_numpy(array) for name, array in model.arrays().items()}
+    save_tensors(tmp_path / "lie", tensors | {"coef": tensors["coef"].to(dtype)}, document_of(model))
+    with pytest.raises(ModelError, match="fit or fetch the model again"):
+        load_model(tmp_path / "lie")
+
+
+def test_a_header_that_would_not_be_read_back_is_not_written(tmp_path):
+    """Fifteen folds of 446 epochs, and what none of our commands writes."""
+    row = {"epoch": 100, "lr": 0.012345678901234, "loss": 1.2345678901234, "train_accuracy": 0.1234567890123}
+    document = {"kind": "soft-labels", "history": [row | {"val_accuracy": 0.1234567890123, "seconds": 12.34}] * 6690}
+    save_tensors(tmp_path / "m", {"w": np.zeros(3)}, document)
+    assert load_tensors(tmp_path / "m")[1]["history"] == document["history"]
+    before = (tmp_path / "m").read_bytes()
+    with pytest.raises(ModelError, match=r"not written.* fewer epochs, or in fewer folds"):
+        save_tensors(tmp_path / "m", {"w": np.zeros(3)}, {"kind": "cnn", "text": "x" * MAX_HEADER})
+    assert (tmp_path / "m").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 @pytest.mark.parametrize(
@@ -560,6 +601,23 @@ def test_a_file_beyond_the_size_limit_is_not_read(tmp_path):
         stream.truncate(1 << 40)  # sparse: takes no disk
     with pytest.raises(ModelError, match="larger than 64 MiB"):
         load_model(tmp_path / "large")
+
+
+def test_small_objects_in_great_number_are_refused_before_they_fill_the_memory(tmp_path):
+    """Each pair of bytes leaves an empty dict and its place in the memo: eighty times their length."""
+    (tmp_path / "evil").write_bytes(b"\x80\x04" + b"}\x94" * (1 << 20) + b".")
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="more than 1,000,000 pickle instructions"):
+        load_model(tmp_path / "evil")
+    assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    tracemalloc.stop()
+
+
+def test_every_file_has_its_own_count_of_instructions(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(_Instructions, "left", 2000)
+    save_svm(tmp_path / "model", model)
+    for _ in range(20):
+        load_model(tmp_path / "model")
 
 
 def test_an_honest_summary_is_far_from_the_limit(model):

@@ -8,7 +8,7 @@ from command_helpers import run
 from PIL import Image
 
 from featurepipe.cli import main
-from featurepipe.errors import InputError
+from featurepipe.errors import InputError, ModelError
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.prior import full_prior, trained_shares, with_prior
 from featurepipe.models.training_recipe import TrainingRecipe
@@ -53,6 +53,13 @@ class TestPriors:
     def test_mistakes_are_named(self, named, said):
         with pytest.raises(InputError, match=said):
             full_prior(named, LABELS, np.ones(3) / 3)
+
+    @pytest.mark.parametrize(
+        "training", [{}, {"samples": 3}, {"samples": {"anger": 1}}, {"samples": dict.fromkeys(LABELS, 0)}]
+    )
+    def test_models_that_do_not_say_their_shares_are_refused(self, training):
+        with pytest.raises(ModelError, match="how many photos of each label"):
+            trained_shares(training, LABELS)
 
     def test_balanced_training_counts_as_equal_shares(self):
         training = {"samples": {"anger": 1, "happiness": 2, "neutral": 1}}

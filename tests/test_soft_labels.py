@@ -13,7 +13,7 @@ from featurepipe.cli import main
 from featurepipe.errors import InputError, ModelError
 from featurepipe.features.table import FeatureTable
 from featurepipe.models.cnn import CNNClassifier
-from featurepipe.models.cross_fit import cross_fit
+from featurepipe.models.cross_fit import cross_fit, remove_folds
 from featurepipe.models.persistence import load_model
 from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels
 
@@ -26,17 +26,20 @@ def make(seed=0, **changes):
     return CNNClassifier("fer-vgg", recipe, seed=seed, device="cpu")
 
 
-def crossed(folder, make=make, resume=False, after_epoch=lambda history: None, moved=0):
+def crossed(folder, make=make, resume=False, after_epoch=lambda history: None, moved=0, shown=0, watched=1):
     """24 faces in two folds; the faces of one half are never those fitted on when that half is predicted.
 
-    With `moved` each face has the label of the one so many places before it.
+    With `moved` each face has the label of the one so many places before it; `shown` and `watched` are the seeds of the
+    faces, and of those to watch.
     """
-    faces, labels = faces_of("fer-vgg")
+    faces, labels = faces_of("fer-vgg", seed=shown)
+    validation = faces_of("fer-vgg", 6, seed=watched)
     labels = np.roll(labels, moved)
     halves = np.arange(24) < 12
     folds = [(np.flatnonzero(~halves), np.flatnonzero(halves)), (np.flatnonzero(halves), np.flatnonzero(~halves))]
     contents = np.arange(24)[::-1] * 10
-    return cross_fit(make, faces, labels, contents, folds, folder=folder, resume=resume, after_epoch=after_epoch)
+    how = {"resume": resume, "after_epoch": after_epoch, "validation": validation}
+    return cross_fit(make, faces, labels, contents, folds, folder=folder, **how)
 
 
 def soft(probabilities, contents=(10, 20, 30), labels=LABELS):
@@ -81,7 +84,10 @@ class TestCrossFit:
         ]
         np.testing.assert_array_equal(resumed.probabilities, crossed(tmp_path / "g").probabilities)
 
-    @pytest.mark.parametrize("changed", [{"make": lambda: make(lr=0.01)}, {"make": lambda: make(seed=1)}, {"moved": 1}])
+    @pytest.mark.parametrize(
+        "changed",
+        [{"make": lambda: make(lr=0.01)}, {"make": lambda: make(seed=1)}, {"moved": 1}, {"shown": 2}, {"watched": 2}],
+    )
     def test_folds_of_another_run_are_not_taken_over(self, changed, tmp_path):
         crossed(tmp_path / "f")
         (tmp_path / "f" / "0.ckpt").unlink()
@@ -89,6 +95,20 @@ class TestCrossFit:
         seen = []
         crossed(tmp_path / "f", resume=True, after_epoch=lambda history: seen.append(history[-1]["fold"]), **changed)
         assert seen == [0, 0, 1, 1]
+
+    def test_what_it_leaves_is_removed_and_nothing_else(self, tmp_path):
+        for name, others in (("a", ["notes.txt", "model.safetensors", "last.ckpt"]), ("b", [])):
+            crossed(tmp_path / name)
+            (tmp_path / name / ".0.ckpt.0123abcd.tmp").touch()  # of a run that was killed
+            for other in others:
+                (tmp_path / name / other).touch()
+            remove_folds(tmp_path / name)
+        assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+            "last.ckpt",
+            "model.safetensors",
+            "notes.txt",
+        ]
+        assert not (tmp_path / "b").exists()
 
 
 class TestFiles:
@@ -177,3 +197,49 @@ def test_from_the_command_line(tmp_path, capsys):
     X = FeatureTable.open(table).matrix().X
     assert np.abs(load_model(plain).decision_function(X) - load_model(soft).decision_function(X)).max() > 0.01
     assert load_model(soft).training["soft_weight"] == 0.5
+
+
+class TestSeen:
+    """24 photos are learnt from; in another SOURCE six of them are val, and six val photos more are new."""
+
+    @pytest.fixture
+    def words(self, tmp_path):
+        faces, labels = faces_of("fer-vgg", 30)
+        codes, usage = np.searchsorted(LABELS, labels), np.repeat(["Training", "PublicTest"], [18, 12])
+        np.savez(tmp_path / "first.npz", images=faces[:24], labels=codes[:24], classes=np.array(LABELS))
+        np.savez(tmp_path / "second.npz", images=faces, labels=codes, classes=np.array(LABELS), usage=usage)
+        base = "epochs = 2\nbatch_size = 6\n[network]\nwidth = 0.125\n"
+        for name, more in (("plain", ""), ("soft", "soft_weight = 0.5\n"), ("patient", "patience = 1\n")):
+            (tmp_path / name).write_text(more + base)
+        return lambda source, recipe, model, *more: [
+            *("fit_cnn", str(tmp_path / source), "--arch", "fer-vgg", "--workers", "0"),
+            *("--recipe", str(tmp_path / recipe), "--model", str(tmp_path / model), *more),
+        ]
+
+    def test_photos_of_the_soft_labels_networks_are_not_chosen_on(self, words, tmp_path, capsys):
+        assert main(words("first.npz", "plain", "t.soft", "--folds", "2")) == 0
+        taught, soft = SoftLabels.load(tmp_path / "t.soft").contents, ("--soft-labels", str(tmp_path / "t.soft"))
+        capsys.readouterr()
+        assert main(words("second.npz", "soft", "m", *soft)) == 0
+        said = "6 of 12 val photos were seen by the soft labels' networks: left out"
+        assert said in capsys.readouterr().err
+        assert load_model(tmp_path / "m").trained_on.tolist() == taught.tolist()
+        table = str(tmp_path / "features")
+        assert (
+            main(["extract", str(tmp_path / "second.npz"), "--table", table, "--backbone", "hog", "--workers", "0"])
+            == 0
+        )
+        assert main(["fit_svm", table, "--model", str(tmp_path / "s"), "--C", "1", *soft]) == 0
+        assert said in capsys.readouterr().err
+        assert load_model(tmp_path / "s").trained_on.tolist() == taught.tolist()
+
+    def test_photos_of_the_model_to_start_from_are_not_watched(self, words, tmp_path, capsys):
+        assert main(words("first.npz", "plain", "m")) == 0
+        begun = ("--init", str(tmp_path / "m"))
+        capsys.readouterr()
+        assert main(words("second.npz", "plain", "n", *begun)) == 0
+        assert "6 of 12 val photos were seen by the model of --init in training: left out" in capsys.readouterr().err
+        assert len(load_model(tmp_path / "n").trained_on) == 24
+        assert main(words("first.npz", "patient", "p", *begun)) == 0
+        assert "val photos were seen by the model of --init" in capsys.readouterr().err
+        assert "val_accuracy" not in load_model(tmp_path / "p").training["kept"]

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -258,6 +259,17 @@ def test_summary_is_json_and_convergence_is_reported_not_warned(monkeypatch):
     assert (training["dimensions"], training["normaliser"]) == (60, "l2")
 
 
+@pytest.mark.parametrize("fit", [LinearSVMCV.fit, partial(LinearSVMCV.fit_fixed, C=1.0)])
+def test_a_last_fit_that_does_not_converge_is_reported(fit, monkeypatch):
+    quiet = fit(LinearSVMCV(**QUICK), *faces()).training["warnings"]
+    monkeypatch.setattr(svm, "LinearSVM", partial(LinearSVM, tol=1e-40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = fit(LinearSVMCV(**QUICK), *faces()).training["warnings"]
+    assert said[:-1] == quiet
+    assert "the fit on all rows did not converge" in said[-1]
+
+
 def test_works_inside_scikit_learn():
     X, y = faces()
     model = LinearSVMCV(**QUICK)
@@ -357,11 +369,21 @@ def test_bad_training_rows_are_refused(change, message):
         ({"Cs": (1.0, -1.0)}, r"above 0.*\[-1\.0, 1\.0\]"),
         ({"Cs": (0.0, 1.0)}, "above 0"),
         ({"Cs": (1.0, np.inf)}, "finite"),
+        ({"folds": 1}, "folds must be a whole number of at least 2, and is 1"),
+        ({"folds": 2.5}, "folds must be"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         LinearSVMCV(**settings).fit(*faces())
+
+
+@pytest.mark.parametrize("C", [-1.0, 0, np.inf, np.nan, None, "1"])
+def test_a_fixed_c_that_makes_no_sense_is_refused(C):
+    with pytest.raises(InputError, match="C must be a finite number above 0"):
+        LinearSVMCV().fit_fixed(*faces(), C)
 
 
 def test_labels_of_a_table_and_a_grid_of_numpy_are_as_good_as_text_and_tuples():

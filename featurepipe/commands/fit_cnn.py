@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from featurepipe.commands.fit_svm import soft_labels_of, training_rows
+from featurepipe.commands.fit_svm import leave_out, read_soft_labels, soft_labels_of, training_rows
 from featurepipe.commands.sequences import read_input, read_sequences
 from featurepipe.commands.steps import (
     check_new_file,
@@ -36,9 +35,9 @@ from featurepipe.features.table import Features
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
-from featurepipe.models.cross_fit import cross_fit, history_of
-from featurepipe.models.soft_labels import SoftLabels
-from featurepipe.models.training import EpochHook, History
+from featurepipe.models.cross_fit import cross_fit, history_of, remove_folds
+from featurepipe.models.soft_labels import SoftLabels, taught_on
+from featurepipe.models.training import EpochHook, History, check_recipe
 from featurepipe.models.training_log import write_log
 from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
 from featurepipe.progress import bar, move_to
@@ -52,13 +51,24 @@ _LEARNT: dict[str, dict[str, Any]] = {
 }
 """What --votes changes in the recipe (Barsoum et al. 2016, section 3)."""
 
+_SEEN = "were seen by the model of --init in training"
+
+
+@dataclass(frozen=True)
+class _Teachers:
+    """What is learnt from beside the photos: the model of --init, or None, and the sets of --soft-labels."""
+
+    initial: CNNClassifier | None
+    soft: list[SoftLabels]
+
 
 def run(args: argparse.Namespace) -> int:
     """Cut the faces, train, save, print the summary; with --folds the result is soft labels instead of a model."""
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
-    _check(args, recipe)
+    _check(args, recipe, baseline)
     recipe = replace(recipe, **_LEARNT[args.votes])
+    teachers = _Teachers(load_cnn(args.init) if args.init else None, read_soft_labels(args))
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
     source = _source(args, baseline)
@@ -66,18 +76,37 @@ def run(args: argparse.Namespace) -> int:
     check_new_file(args.model)
     tell(summary_lines(fill_table(args, source, table, crops)))
     features = read_input(table, args.source, baseline)
-    fit, watch = training_rows(features, table)
-    if recipe.patience and not len(watch) and not args.folds:
-        fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, args.seed)
-        tell([f"no val photos: {len(watch)} of those to fit on are held out, to choose the best epoch by"])
+    fit, watch = _rows(args, recipe, features, table, teachers)
     if args.folds:
         _fit_folds(args, recipe, features, fit, watch)
     else:
-        _fit_model(args, recipe, features, fit, watch, _soft_labels(args, source, features, fit))
+        soft = _soft_labels(args, source, teachers, features, fit)
+        _fit_model(args, recipe, features, (fit, watch), teachers, soft)
     return 0
 
 
-def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
+def _rows(
+    args: argparse.Namespace, recipe: TrainingRecipe, features: Features, table: Path, teachers: _Teachers
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit on and rows to watch. None is watched that the model of --init was trained on.
+
+    Nor are val photos that the networks of --soft-labels were trained on; of photos to fit on, a tenth of which is held
+    out where the best epoch is to be chosen and no val photos are there, they have seen all.
+    """
+    codes = content_codes(features.content)
+    begun_with = np.isin(codes, teachers.initial.trained_on if teachers.initial else ())
+    fit, watch = training_rows(features, table)
+    watch = leave_out(watch, begun_with[watch], _SEEN)
+    watch = leave_out(watch, np.isin(codes[watch], taught_on(teachers.soft)), "were seen by the soft labels' networks")
+    if recipe.patience and not len(watch) and not args.folds:
+        fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, args.seed)
+        tell([f"no val photos: {len(watch)} of those to fit on are held out, to choose the best epoch by"])
+        watch = leave_out(watch, begun_with[watch], _SEEN)
+    return fit, watch
+
+
+def _check(args: argparse.Namespace, recipe: TrainingRecipe, baseline: Baseline) -> None:
+    check_recipe(recipe, baseline)
     if args.folds and (args.init or args.soft_labels):
         raise InputError("--folds makes soft labels from random weights: give it neither --init nor --soft-labels")
     if args.votes != "majority" and (args.folds or args.soft_labels):
@@ -103,10 +132,12 @@ def _source(args: argparse.Namespace, baseline: Baseline) -> Source:
     return voted
 
 
-def _soft_labels(args: argparse.Namespace, source: Source, features: Features, rows: np.ndarray) -> np.ndarray | None:
+def _soft_labels(
+    args: argparse.Namespace, source: Source, teachers: _Teachers, features: Features, rows: np.ndarray
+) -> np.ndarray | None:
     """What is to be learnt beside the labels of some rows, float32 (m, k): of --votes or --soft-labels."""
     if args.votes == "majority":
-        return soft_labels_of(args, features, rows)
+        return soft_labels_of(teachers.soft, features, rows)
     voted = [source.samples[row] for row in features.sample[rows]]
     return distributions(voted, args.votes, np.unique(features.label[rows].astype(str)).tolist())
 
@@ -127,11 +158,12 @@ def _fit_model(
     args: argparse.Namespace,
     recipe: TrainingRecipe,
     features: Features,
-    fit: np.ndarray,
-    watch: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray],
+    teachers: _Teachers,
     soft: np.ndarray | None,
 ) -> None:
-    model = _classifier(args, recipe)
+    """A network on the first `rows`, watched on the second, in the file named by --model."""
+    model, (fit, watch) = _classifier(args, recipe), rows
     labels = features.label[fit].astype(str)
     with bar(recipe.epochs * recipe.orders, args.arch, "epoch") as progress:
         model.fit(
@@ -142,8 +174,8 @@ def _fit_model(
             checkpoint=Path(f"{args.model}.ckpt"),
             resume=args.resume,
             recipe={"features": features.feature_half, "faces": features.face_half},
-            trained_on=content_codes(features.content[fit]),
-            initial=load_cnn(args.init) if args.init else None,
+            trained_on=np.concatenate([content_codes(features.content[fit]), taught_on(teachers.soft)]),
+            initial=teachers.initial,
             after_epoch=_watcher(args.model, progress, recipe.epochs),
         )
     model.training["command"] = _settings(features, args)
@@ -184,7 +216,7 @@ def _fit_folds(
         )
     soft.save(args.model)
     write_log(log_of(args.model), history_of(soft.about["folds"]))
-    shutil.rmtree(folder)
+    remove_folds(folder)
     show(args, _fold_lines(args, soft), {"soft_labels": args.model, "labels": soft.labels, **soft.about})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from featurepipe.datasets.splits import grouped_by, groups_of, rows_by_use
 from featurepipe.errors import InputError
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.models.persistence import save_svm, save_svm_arrays
-from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels
+from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels, taught_on
 from featurepipe.models.svm import LinearSVMCV
 from featurepipe.progress import bar
 
@@ -45,12 +46,14 @@ def run(args: argparse.Namespace) -> int:
     recipe = {"features": features.feature_half, "faces": features.face_half}
     seen = seen_in_training(features, args.weights)
     choose = leave_out(choose, seen[choose], "were seen by the backbone in training")
+    teachers, codes = read_soft_labels(args), content_codes(features.content)
+    choose = leave_out(choose, np.isin(codes[choose], taught_on(teachers)), "were seen by the soft labels' networks")
     model.fit(
         features.X[fit],
         features.label[fit].astype(str),
-        soft_labels=_blended(args, features, fit),
+        soft_labels=_blended(args, teachers, features, fit),
         recipe=recipe,
-        trained_on=content_codes(features.content[fit]),
+        trained_on=np.concatenate([codes[fit], taught_on(teachers)]),
         **_choosing(features, fit, choose),
     )
     model.training["soft_weight"] = args.soft_weight if args.soft_labels else 0.0
@@ -105,18 +108,24 @@ def _why_not(status: str, split: str | None) -> str | None:
     return f"in split {split}" if split in ("val", "test") else None
 
 
-def soft_labels_of(args: argparse.Namespace, features: Features, rows: np.ndarray) -> np.ndarray | None:
-    """The mean of the soft labels named by --soft-labels, float32 (m, k), for some rows; None where none are named."""
-    if not args.soft_labels:
+def read_soft_labels(args: argparse.Namespace) -> list[SoftLabels]:
+    """The sets named by --soft-labels. Raises ModelError where a file is something else."""
+    return [SoftLabels.load(path) for path in args.soft_labels or ()]
+
+
+def soft_labels_of(parts: Sequence[SoftLabels], features: Features, rows: np.ndarray) -> np.ndarray | None:
+    """The mean of several sets of soft labels, float32 (m, k), for some rows; None where there are none."""
+    if not parts:
         return None
-    parts = [SoftLabels.load(path) for path in args.soft_labels]
     classes = np.unique(features.label[rows].astype(str)).tolist()
     return mean_soft_labels(parts, content_codes(features.content[rows]), classes)
 
 
-def _blended(args: argparse.Namespace, features: Features, fit: np.ndarray) -> np.ndarray | None:
+def _blended(
+    args: argparse.Namespace, teachers: Sequence[SoftLabels], features: Features, fit: np.ndarray
+) -> np.ndarray | None:
     """Labels and soft labels by --soft-weight, as distributions."""
-    soft = soft_labels_of(args, features, fit)
+    soft = soft_labels_of(teachers, features, fit)
     if soft is None:
         return None
     classes, codes = np.unique(features.label[fit].astype(str), return_inverse=True)

@@ -12,19 +12,31 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from scipy.special import expit, softmax
+from torch import nn
 
 from featurepipe.devices import resolve_device
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
-from featurepipe.models.persistence import TRAINED_ON, load_tensors, save_tensors
-from featurepipe.models.training import Checkpoints, EpochHook, History, Trainer, channels_last, predict_scores
+from featurepipe.models.persistence import TRAINED_ON, check_described, load_tensors, save_tensors
+from featurepipe.models.training import (
+    Checkpoints,
+    EpochHook,
+    History,
+    Trainer,
+    channels_last,
+    outlined,
+    predict_scores,
+)
 from featurepipe.models.training_recipe import TrainingRecipe
 
 NETWORK = "network."
 VIEWS = (1, 2, 10)
 """Numbers of views that can be averaged."""
+
+LARGEST = 65504
+"""The largest number of float16."""
 
 
 class CNNClassifier:
@@ -93,7 +105,8 @@ class CNNClassifier:
         labels : str (n,)
         soft_labels : float (n, k), for each face a distribution over the sorted classes; of what is to be predicted
             it makes up the recipe's `soft_weight`, the label the rest
-        validation : faces and labels that are only watched
+        validation : faces and labels that are not trained on: they are watched, and decide which epoch is kept where
+            the recipe has patience, and the learning rate where its schedule is "plateau"
         checkpoint : file to write between epochs, as often as takes little of the time; needed by `resume`
         resume : go on from `checkpoint` where it exists; it restores weights, moving average, optimiser, epoch
             and history, and the result equals an uninterrupted run on the same machine
@@ -124,7 +137,8 @@ class CNNClassifier:
         )
         start = {} if initial is None else self._start(initial)
         trainer.start_from(start)
-        fingerprint = self._fingerprint(faces, labels, start, soft_labels)
+        validated = self._encode(validation)
+        fingerprint = self._fingerprint(faces, labels, start, soft_labels, validated)
         if resume and checkpoint and checkpoint.exists():
             trainer.load_checkpoint(checkpoint, fingerprint)
         keeper = Checkpoints(trainer, checkpoint, fingerprint) if checkpoint else None
@@ -135,7 +149,6 @@ class CNNClassifier:
             if after_epoch:
                 after_epoch(history)
 
-        validated = self._encode(validation)
         trainer.run(faces, targets, soft=soft_labels, validation=validated, after_epoch=finished)
         self.network_ = trainer.result.eval()
         self.recipe = dict(recipe or {})
@@ -232,24 +245,30 @@ class CNNClassifier:
     def _per_class(self) -> set[str]:
         """Names of the tensors whose shape depends on the number of classes."""
         network = (self.recipe_ or self.baseline.recipe).network
-        with torch.device("meta"):
-            two, three = (self.baseline.build(count, **network).state_dict() for count in (2, 3))
+        two, three = (outlined(self.baseline, count, network).state_dict() for count in (2, 3))
         return {name for name in two if two[name].shape != three[name].shape}
 
     def _fingerprint(
-        self, faces: np.ndarray, labels: np.ndarray, start: Mapping[str, torch.Tensor], soft: np.ndarray | None
+        self,
+        faces: np.ndarray,
+        labels: np.ndarray,
+        start: Mapping[str, torch.Tensor],
+        soft: np.ndarray | None,
+        validated: tuple[np.ndarray, np.ndarray] | None,
     ) -> str:
-        """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights."""
-        data = hashlib.sha256()
-        for first in range(0, len(faces), 4096):
-            data.update(np.ascontiguousarray(faces[first : first + 4096]).data)
-        recipe = (self.recipe_ or self.baseline.recipe).document()
-        if soft is not None:
-            data.update(np.ascontiguousarray(soft, np.float32).data)
-        labels_digest = digest_of(labels.tolist())
-        run = [self.arch, recipe, self.seed, self.precision, data.hexdigest(), labels_digest]
-        weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
-        return digest_of(run + [hashlib.sha256(save(weights)).hexdigest()] * bool(start))
+        """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights.
+
+        Validation faces are part of it where something is decided by them.
+        """
+        recipe = self.recipe_ or self.baseline.recipe
+        data = hash_of(faces) if soft is None else hash_of(faces, np.asarray(soft, np.float32))
+        run = [self.arch, recipe.document(), self.seed, self.precision, data, digest_of(labels.tolist())]
+        if start:
+            weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
+            run.append(hashlib.sha256(save(weights)).hexdigest())
+        if validated and (recipe.patience or recipe.schedule == "plateau"):
+            run.append(hash_of(*validated))
+        return digest_of(run)
 
     @property
     def labels(self) -> list[str]:
@@ -259,7 +278,8 @@ class CNNClassifier:
     def save(self, path: str | os.PathLike[str], *, half: bool = False) -> None:
         """Write the fitted network as safetensors, with labels, recipes and history as JSON beside the tensors.
 
-        `half` stores float16: half the size; the loaded network computes with exactly the stored values.
+        `half` stores float16: half the size; the loaded network computes with exactly the stored values. Raises
+        InputError, before anything is written, where a number is too large for that.
         """
         kind = torch.float16 if half else torch.float32
         self._need_network()
@@ -267,6 +287,11 @@ class CNNClassifier:
             NETWORK + name: tensor.to(kind) if tensor.is_floating_point() else tensor
             for name, tensor in self.network_.state_dict().items()
         }
+        if half and not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise InputError(
+                f"{path} is not written: the network holds numbers beyond {LARGEST}, the largest of float16; save it "
+                "without half (fit_cnn: with --resume and without --half)"
+            )
         tensors[TRAINED_ON] = torch.from_numpy(self.trained_on)
         document = {
             "kind": self.kind,
@@ -284,17 +309,41 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
     """Read what `CNNClassifier.save` wrote. Raises ModelError where it is not the architecture it claims to be."""
     tensors, document = load_tensors(path, "pt")
     try:
+        check_described(document)
         recipe = TrainingRecipe.from_document(document["training_recipe"])
         model = CNNClassifier(document["arch"], recipe, seed=document["seed"], device=device, precision=precision)
         model.classes_ = np.asarray(document["labels"], dtype=str)
         model.recipe, model.training = document["recipe"], document["training"]
-        network = model.baseline.build(len(model.classes_), **recipe.network)
         model.trained_on = tensors.pop(TRAINED_ON).numpy()
-        network.load_state_dict({name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, InputError) as error:
+        network = _built(model, {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ModelError(f"{path} is not a whole CNN model: {error!r}; fit or fetch it again") from error
     model.network_ = channels_last(network.eval())  # as it was trained: equal to the last bit
     return model
+
+
+def _built(model: CNNClassifier, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The network that a file describes, with its tensors; refused with ValueError before a larger one is built."""
+    baseline, classes = model.baseline, len(model.classes_)
+    sizes = (model.recipe_ or baseline.recipe).network
+    expected, found = (
+        {name: tuple(tensor.shape) for name, tensor in named.items()}
+        for named in (outlined(baseline, classes, sizes).state_dict(), tensors)
+    )
+    if differing := sorted(name for name, _ in expected.items() ^ found.items()):
+        raise ValueError(f"{differing[0]} is {found.get(differing[0])}, expected {expected.get(differing[0])}")
+    network = baseline.build(classes, **sizes)
+    network.load_state_dict(tensors)
+    return network
+
+
+def hash_of(*arrays: np.ndarray) -> str:
+    """Hex sha256 of the numbers of arrays (n, ...), memory-mapped or not, one after another."""
+    data = hashlib.sha256()
+    for array in arrays:
+        for first in range(0, len(array), 4096):
+            data.update(np.ascontiguousarray(array[first : first + 4096]).data)
+    return data.hexdigest()
 
 
 def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:

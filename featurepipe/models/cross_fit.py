@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from featurepipe.files import digest_of
-from featurepipe.models.cnn import CNNClassifier
+from featurepipe.models.cnn import CNNClassifier, hash_of
 from featurepipe.models.soft_labels import SoftLabels
 from featurepipe.models.training import EpochHook, History
 
 VIEWS = 10
 """Views averaged for a soft label."""
+
+_KEPT = re.compile(r"\.?([0-9]+\.ckpt|[0-9a-f]{16}\.safetensors)(\.[0-9a-f]{8}\.tmp)?")
+"""Names of checkpoints and finished folds, and of those that a kill left half written."""
 
 Labelled = tuple[np.ndarray, np.ndarray]
 """Faces and their labels."""
@@ -54,9 +58,10 @@ def cross_fit(
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[SoftLabels] = []
     rows: list[dict[str, Any]] = []
+    data = _digest(faces, labels, contents, validation)
     for number, (fit, asked) in enumerate(folds):
         model = make()
-        kept = folder / f"{_run(model, contents, labels, asked)}.safetensors"
+        kept = folder / f"{_run(model, data, asked)}.safetensors"
         if not (resume and kept.exists()):
             model.fit(
                 faces[fit],
@@ -82,10 +87,24 @@ def _with_earlier(rows: Sequence[Mapping[str, Any]], number: int, after_epoch: E
     return lambda history: after_epoch(history_of([*rows, {"fold": number, "history": history}]))
 
 
-def _run(model: CNNClassifier, contents: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> str:
+def remove_folds(folder: Path) -> None:
+    """Remove what `cross_fit` keeps in a folder, and the folder too where nothing else is in it."""
+    for path in folder.iterdir():
+        if _KEPT.fullmatch(path.name):
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _digest(faces: np.ndarray, labels: np.ndarray, contents: np.ndarray, validation: Labelled | None) -> str:
+    """Of all that is fitted on, asked for or watched; what was right of the last stands in `about`."""
+    watched = None if validation is None else [hash_of(validation[0]), validation[1].tolist()]
+    return digest_of([hash_of(faces), contents.tolist(), labels.tolist(), watched])
+
+
+def _run(model: CNNClassifier, data: str, asked: np.ndarray) -> str:
     recipe = (model.recipe_ or model.baseline.recipe).document()
-    data = [contents.tolist(), labels.tolist(), asked.tolist()]
-    return digest_of([model.arch, recipe, model.seed, model.precision, data])[:16]
+    return digest_of([model.arch, recipe, model.seed, model.precision, data, asked.tolist()])[:16]
 
 
 def _ask(

@@ -41,6 +41,9 @@ ALLOWED = frozenset(
 MAX_BYTES = 64 << 20
 """A linear SVM on 25,088 numbers with 100 classes has 20 MB; a larger file is not one of ours."""
 
+MAX_INSTRUCTIONS = 1_000_000
+"""Each may leave an object a hundred times its own length; a summary of 100,000 values takes less than half of them."""
+
 _OPCODES = (
     "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE",
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE", "EMPTY_DICT",
@@ -110,7 +113,15 @@ def _refuse_other_formats(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 class _Instructions(dict[int, Any]):
-    """The instructions the reader knows, by code; looking up another one refuses the file."""
+    """The instructions the reader knows, by code; looking up another one, or too many of them, refuses the file."""
+
+    left = MAX_INSTRUCTIONS
+
+    def __getitem__(self, code: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ModelError(f"it holds more than {MAX_INSTRUCTIONS:,} pickle instructions, which no model needs")
+        return super().__getitem__(code)
 
     def __missing__(self, code: int) -> Any:
         known = {ord(op.code): op.name for op in pickletools.opcodes}
@@ -126,6 +137,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
         self.stream = stream
+        self.dispatch = _Instructions(self.dispatch)  # type: ignore[misc]  # counts for this file alone
 
     def read(self) -> Any:
         """The whole content; what follows the end of the pickle is refused too."""

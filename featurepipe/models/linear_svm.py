@@ -36,7 +36,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     penalise_intercept : whether b^2 / 2 is part of the objective, as in liblinear
     tol : relative duality gap, > 0: the objective of each class is within this share of its minimum
     max_iter : Newton steps at most
-    device : None for NumPy, or a torch device such as "cuda"
+    device : None for NumPy, or a torch device that has float64, such as "cuda"
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError : NaN or infinity in `X`, a single class, C or tol that is not positive, an infinite C, a weight of a
-            row or a class that is negative or no finite number
+            row or a class that is negative or no finite number, a device without float64
         """
         if not (0 < self.C < np.inf and self.tol > 0):
             raise ValueError(f"C and tol must be positive, and C finite: C={self.C!r}, tol={self.tol!r}")

@@ -164,18 +164,26 @@ def _add(total: np.ndarray, r: np.ndarray, part: np.ndarray) -> None:
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item], *, pays: bool = True) -> list[Result]:
-    """`work` on each item, on every core where that pays, with BLAS in the threads that call it."""
+    """`work` on each item, on as many cores as BLAS may use where that pays, with BLAS in the threads that call it."""
     if len(items) < 2 or not pays:
         return [work(item) for item in items]
-    with one_thread(), ThreadPoolExecutor(min(len(items), cores())) as pool:
+    with one_thread(), ThreadPoolExecutor(min(len(items), _threads.allowed)) as pool:
         return list(pool.map(work, items))
 
 
-def _limit_to_one() -> Restore:
-    return _blas().limit(limits=1, user_api="blas").restore_original_limits
+class _Threads:
+    """How many threads BLAS was allowed (by the program, joblib or OMP_NUM_THREADS) before it was limited to one."""
+
+    allowed = 1
+
+    def limit_to_one(self) -> Restore:
+        found = [library.num_threads for library in _blas().lib_controllers if library.user_api == "blas"]
+        self.allowed = min(cores(), max(found, default=cores()))
+        return _blas().limit(limits=1, user_api="blas").restore_original_limits
 
 
-one_thread = WholeProcess(_limit_to_one)
+_threads = _Threads()
+one_thread = WholeProcess(_threads.limit_to_one)
 """A context in which BLAS works in the threads that call it.
 
 NumPy and SciPy have a BLAS each, whose threads wait for work by turning in circles: on two cores, factoring 129 x 129
@@ -184,8 +192,8 @@ numbers with SciPy and then multiplying some with NumPy took 20 ms so, and 0.6 m
 
 
 def all_threads(operations: float) -> AbstractContextManager[object]:
-    """Within `one_thread`, a context for what takes so many multiply-adds: in all threads where they are `MANY`."""
-    return _blas().limit(limits=cores(), user_api="blas") if operations >= MANY else nullcontext()
+    """Within `one_thread`, a context for so many multiply-adds: in all threads BLAS may use where they are `MANY`."""
+    return _blas().limit(limits=_threads.allowed, user_api="blas") if operations >= MANY else nullcontext()
 
 
 @cache

@@ -6,13 +6,22 @@ import numpy as np
 import torch
 from scipy.linalg import LinAlgError
 
+from featurepipe.devices import widest_float
+from featurepipe.errors import InputError
 from featurepipe.models.matrices import BLOCK, CHUNK, NOT_FINITE, RIDGES
 
 
 class TorchRows:
-    """Rows (n, d), float32 or float64, on a device; otherwise as `matrices.Rows`."""
+    """Rows (n, d), float32 or float64, on a device; otherwise as `matrices.Rows`.
+
+    Raises InputError for a device without float64, in which the exact sums are taken.
+    """
 
     def __init__(self, X: np.ndarray, device: str) -> None:
+        if widest_float(torch.device(device)) != torch.float64:
+            raise InputError(
+                f"device {device!r} has no float64, which the SVM is fitted in: give None (the CPU) or cuda"
+            )
         self.X, self.shape, self.dtype = torch.from_numpy(np.require(X, requirements="W")).to(device), X.shape, X.dtype
 
     @classmethod

@@ -35,8 +35,14 @@ if TYPE_CHECKING:  # scikit-learn takes 1 s to load, and is needed to fit and to
 FORMAT = 1
 """Version of the model files: raised when an older featurepipe would misread a new file; old ones stay readable."""
 
-MAX_HEADER = 1 << 20
-"""Bytes of a safetensors header: the names of a network's tensors and one JSON document."""
+MAX_HEADER = 16 << 20
+"""Bytes of a safetensors header: the names of a network's tensors and one JSON document.
+
+Fifteen folds of 446 epochs have 1.3 MB of history. Hostile JSON of this length takes 0.4 GB and seconds to read.
+"""
+
+MAX_LABELS = 1 << 20
+"""Characters of an array of the labels, in which each takes as many as the longest."""
 
 MAX_ITEMS = 100_000
 """Values in a model's recipe and summary together; more is an attempt to exhaust memory."""
@@ -115,11 +121,18 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     """Write named arrays (all NumPy or all PyTorch) with a JSON document beside them, as safetensors.
 
-    `document` names its "kind"; the format version is added. NaN in it is refused: use None.
+    `document` names its "kind"; the format version is added. NaN in it is refused: use None. Raises ModelError, and
+    leaves `path` as it was, where the header would be longer than what is read back.
     """
     text = json.dumps({"format": FORMAT, **document}, ensure_ascii=False, allow_nan=False)
+    data = _serialised(dict(tensors), {_KEY: text})
+    if (length := int.from_bytes(data[:8], "little")) > MAX_HEADER:
+        raise ModelError(
+            f"{path} is not written: what is said of its tensors (settings, a row per epoch) takes {length} bytes, and "
+            f"no more than {MAX_HEADER} are read back; train for fewer epochs, or in fewer folds"
+        )
     with replacing(path) as stream:
-        stream.write(_serialised(dict(tensors), {_KEY: text}))
+        stream.write(data)
 
 
 def _serialised(tensors: dict[str, Any], metadata: dict[str, str]) -> bytes:
@@ -137,11 +150,14 @@ def load_tensors(
 
     Raises
     ------
-    ModelError : as `read_metadata`
+    ModelError : as `read_metadata`, or numbers of a kind that `framework` does not know
     """
     document = read_metadata(path)
-    with safe_open(path, framework) as stream:
-        return {name: stream.get_tensor(name) for name in stream.keys()}, document  # noqa: SIM118
+    try:
+        with safe_open(path, framework) as stream:
+            return {name: stream.get_tensor(name) for name in stream.keys()}, document  # noqa: SIM118
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:  # NumPy has no bfloat16
+        raise ModelError(f"{path} holds numbers that cannot be read ({error}): fit or fetch the model again") from error
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -212,7 +228,7 @@ def _svm_from_arrays(path: str | os.PathLike[str]) -> LinearModel:
 
 def _svm_from_pickle(path: str | os.PathLike[str]) -> LinearModel:
     bundle = read_inert(path)
-    if type(bundle) is not dict or set(bundle) | {TRAINED_ON} != _BUNDLE or bundle["kind"] != "svm":
+    if type(bundle) is not dict or set(bundle) | {TRAINED_ON} != _BUNDLE or not _is_text(bundle["kind"], "svm"):
         raise ModelError(f"{path} is a pickle, but not a model of featurepipe")
     _check_format(path, bundle[_KEY])
     arrays = _pipeline_arrays(path, bundle["pipeline"], bundle["labels"])
@@ -260,21 +276,36 @@ def _built(
     return LinearModel(arrays, **described, trained_on=trained_on)
 
 
+def _is_text(value: Any, wanted: str) -> bool:
+    """Not by == alone: an array of text compares one by one, and is then neither true nor false."""
+    return type(value) is str and value == wanted
+
+
 def _check_trained_on(codes: Any) -> None:
     if type(codes) is not np.ndarray or codes.dtype != np.int64 or codes.ndim != 1:
         raise ValueError(f"{TRAINED_ON} is not a row of int64 numbers")
 
 
-def _check_document(document: dict[str, Any]) -> None:
-    labels, temperature, training = document["labels"], document["temperature"], document["training"]
+def check_described(document: Mapping[str, Any]) -> None:
+    """Refuse labels, a recipe and a training summary that no model of any kind has, with ValueError or KeyError."""
+    labels, recipe = document["labels"], document["recipe"]
     if type(labels) is not list or not all(type(label) is str for label in labels) or len(labels) < 2:
         raise ValueError("its labels are not a list of at least two names")
     if labels != sorted(set(labels)):
         raise ValueError("its labels are not sorted, or one is there twice")
+    if len(labels) * max(map(len, labels)) > MAX_LABELS:
+        raise ValueError("its labels are too many or too long")
+    if type(recipe) is not dict or type(document["training"]) is not dict:
+        raise ValueError("its recipe or training summary is missing")
+    if not all(type(recipe.get(half, {})) is dict for half in ("features", "faces")):
+        raise ValueError("its recipe of features or of faces is no table")
+
+
+def _check_document(document: dict[str, Any]) -> None:
+    check_described(document)
+    temperature, training = document["temperature"], document["training"]
     if type(temperature) is not float or not 0 < temperature < np.inf:
         raise ValueError("its temperature is not a positive number")
-    if type(document["recipe"]) is not dict or type(training) is not dict:
-        raise ValueError("its recipe or training summary is missing")
     types = tuple(type(training[name]) for name in ("C", "seed"))
     settings = training["normaliser"], training["class_weight"]
     if types != (float, int) or settings not in itertools.product(NORMALISER_NAMES, CLASS_WEIGHTS):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from featurepipe.errors import InputError
+from featurepipe.errors import InputError, ModelError
 
 
 def full_prior(named: Mapping[str, float], labels: Sequence[str], trained: np.ndarray) -> np.ndarray:
@@ -51,10 +51,18 @@ def with_prior(probabilities: np.ndarray, trained: np.ndarray, prior: np.ndarray
 
 
 def trained_shares(training: Mapping[str, object], labels: Sequence[str]) -> np.ndarray:
-    """Shares of the classes among the photos a model was fitted on, float64 (k,); equal where it weighted them so."""
-    samples = training["samples"]
-    assert isinstance(samples, Mapping)
-    counts = np.array([samples[label] for label in labels], float)
+    """Shares of the classes among the photos a model was fitted on, float64 (k,); equal where it weighted them so.
+
+    Raises ModelError where `training` does not say how many photos it had of each label.
+    """
+    samples = training.get("samples")
+    found = [samples.get(label) if isinstance(samples, Mapping) else None for label in labels]
+    if not all(isinstance(count, int) and count > 0 for count in found):
+        raise ModelError(
+            "the model does not say how many photos of each label it was fitted on, which --prior starts from: leave "
+            "out --prior, or fit the model again"
+        )
+    counts = np.array(found, float)
     if training.get("class_weight") == "balanced":
         counts = np.ones(len(labels))
     return counts / counts.sum()

@@ -7,6 +7,7 @@ one takes several times as long as the GPU that runs them; a recorded step is la
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -41,13 +42,20 @@ class Recorded:
         if self._graph is None:
             self._graph = self._record(argument)
         self._argument.copy_(argument)
-        self._graph.replay()
+        with torch.cuda.device(argument.device):
+            self._graph.replay()
         return self._result
 
     def _record(self, argument: torch.Tensor) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._generator)
         self._argument = argument.clone()
-        with torch.cuda.graph(graph):
+        with torch.cuda.device(argument.device), torch.cuda.graph(graph, stream=_stream_of(argument.device)):
             self._result = self._compute(self._argument)
         return graph
+
+
+@cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    """Where the work of a GPU is recorded; torch's own choice is one stream for all, of the GPU that came first."""
+    return torch.cuda.Stream(device)

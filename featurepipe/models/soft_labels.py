@@ -72,6 +72,11 @@ class SoftLabels:
             raise ModelError(f"{path} is no file of soft labels ({error}): make it with fit_cnn --folds") from error
 
 
+def taught_on(parts: Sequence[SoftLabels]) -> np.ndarray:
+    """Codes, int64 and each once, of the photos that the networks behind several sets have learnt from."""
+    return np.unique(np.concatenate([np.empty(0, np.int64), *(part.contents for part in parts)]))
+
+
 def mean_soft_labels(parts: Sequence[SoftLabels], contents: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """The mean of several sets, float32 (m, k), for photos by their codes. Raises as `SoftLabels.of`."""
     return np.stack([part.of(contents, labels) for part in parts]).mean(axis=0)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -133,7 +134,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
             for the folds, a group that is None, rows that are not finite numbers
         """
         started = time.perf_counter()
-        self._check_words()
+        self._check_settings()
         rows = _checked_training(X, y)
         if validation is None:
             splits = inner_folds(rows[1], groups, self.folds, self.seed, grouped_by)
@@ -153,7 +154,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
             **search.summary(),
             **temperature.summary(),
             **self._settings(rows),
-            "warnings": search.warnings() + temperature.warnings(),
+            "warnings": search.warnings() + temperature.warnings() + self._refit_warnings(),
             "seconds": round(time.perf_counter() - started, 3),
         }
         return self
@@ -161,14 +162,17 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
     def fit_fixed(self, X: np.ndarray, y: Sequence[str] | np.ndarray, C: float) -> LinearSVMCV:
         """Fit with this C and temperature 1: for where no held-out rows are, so that nothing may be chosen.
 
-        Raises InputError as `fit`.
+        Raises InputError as `fit`, and for a C that is no finite number above 0.
         """
-        self._check_words()
-        rows = _checked_training(X, y)
+        self._check_settings()
+        if not isinstance(C, Real) or not 0 < C < np.inf:
+            raise InputError(f"C must be a finite number above 0, and is {C!r}")
+        C, rows = float(C), _checked_training(X, y)  # a NumPy scalar would need one more callable in the pickle
         self._refit(rows, None, C)
         self.temperature_ = 1.0
         self.recipe, self.trained_on = {}, np.empty(0, np.int64)
-        self.training = {"chosen_on": "nothing", "C": C, **self._settings(rows), "warnings": []}
+        said = self._refit_warnings()
+        self.training = {"chosen_on": "nothing", "C": C, **self._settings(rows), "warnings": said}
         return self
 
     @property
@@ -247,11 +251,13 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         model.trained_on = np.empty(0, np.int64)
         return model
 
-    def _check_words(self) -> None:
+    def _check_settings(self) -> None:
         if self.normaliser not in NORMALISERS:
             raise InputError(f"unknown normaliser {self.normaliser!r}; known are {', '.join(NORMALISERS)}")
         if self.class_weight not in CLASS_WEIGHTS:
             raise InputError(f'class_weight must be None or "balanced", not {self.class_weight!r}')
+        if not isinstance(self.seed, Integral) or not 0 <= self.seed < 1 << 32:
+            raise InputError(f"seed must be a whole number from 0 to 2^32 - 1, and is {self.seed!r}")
 
     def _new_search(self) -> _Search:
         grid = tuple(sorted(float(C) for C in (GRIDS[self.normaliser] if self.Cs is None else self.Cs)))
@@ -312,12 +318,19 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         if self.normaliser == "standard":  # a NumPy scalar here would need one more callable in the pickle
             self.pipeline_[0].n_samples_seen_ = len(rows[0])
 
+    def _refit_warnings(self) -> list[str]:
+        """A sentence where the fit on all rows did not converge."""
+        svm = self.pipeline_[-1]
+        if svm.gap_.max() <= svm.tol:
+            return []
+        return [f"the fit on all rows did not converge: its duality gap is {svm.gap_.max():.1e}, not {svm.tol:.1e}"]
+
     def _settings(self, rows: Rows) -> dict[str, Any]:
         names, counts = np.unique(rows[1], return_counts=True)
         return {
             "normaliser": self.normaliser,
             "class_weight": self.class_weight,
-            "seed": self.seed,
+            "seed": int(self.seed),
             "dimensions": rows[0].shape[1],
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         }
@@ -370,9 +383,11 @@ def inner_folds(
 
     Raises
     ------
-    InputError : a class with fewer rows than folds, fewer groups than folds, or a fold that would have to be
-        trained without one of the classes
+    InputError : fewer than two folds, a class with fewer rows than folds, fewer groups than folds, or a fold that would
+        have to be trained without one of the classes
     """
+    if not isinstance(folds, Integral) or folds < 2:
+        raise InputError(f"folds must be a whole number of at least 2, and is {folds!r}")
     names, counts = np.unique(y, return_counts=True)
     if counts.min() < folds:
         small = ", ".join(f"{name} ({n})" for name, n in zip(names, counts, strict=True) if n < folds)
@@ -512,7 +527,7 @@ def _scaled(columns: Columns, scaling: Rows | None) -> Columns:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Fits that did not converge are counted from their iterations and reported in the summary instead."""
+    """What did not converge is told by its duality gap, and reported in the summary instead."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield

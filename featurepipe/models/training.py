@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from featurepipe.devices import autocast
+from featurepipe.devices import autocast, widest_float
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import drawn, mix
@@ -44,6 +45,33 @@ EARLY = 0.1
 """Share of the steps that have the recipe's early_momentum."""
 
 
+def check_recipe(recipe: TrainingRecipe, baseline: Baseline) -> None:
+    """Raise InputError where an architecture cannot be trained so, before faces are looked for; no weights are made."""
+    if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
+        raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
+    try:
+        network = outlined(baseline, 2, recipe.network)
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"training recipe, network: {baseline.name} cannot be built with {recipe.network} ({error}); leave out "
+            "what differs from its own recipe"
+        ) from error
+    if not all(weights.numel() for weights in network.parameters()):
+        raise InputError(f"training recipe, network: {recipe.network} leaves {baseline.name} a layer without units")
+    if recipe.norm_l1 and not _norms(network):
+        raise InputError(
+            f"training recipe: norm_l1 = {recipe.norm_l1}, and {baseline.name} has no batch norm of maps with scales; "
+            "set it to 0"
+        )
+
+
+def outlined(baseline: Baseline, classes: int, network: Mapping[str, Any]) -> nn.Module:
+    """The network without its numbers: layers and shapes, whatever their size, take next to no memory."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return baseline.build(classes, **network)
+
+
 class Trainer:
     """A training run, or several by the recipe's orders: a network, its moving average, the optimiser, the best so far.
 
@@ -66,12 +94,10 @@ class Trainer:
         precision: str,
         seed: int,
     ) -> None:
-        if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
-            raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
+        check_recipe(recipe, baseline)
         self.baseline, self.recipe, self.classes, self.seed = baseline, recipe, classes, seed
         self.device, self.precision = device, precision
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with _seeded(seed):
             network = baseline.build(classes, **recipe.network)
             average = baseline.build(classes, **recipe.network)
         self.network = channels_last(network.to(device))
@@ -185,25 +211,24 @@ class Trainer:
 
     def _one_epoch(self, count: int, gradients: Compute) -> dict[str, float]:
         """Every face once, in an order and with changes that seed, order and epoch alone decide."""
-        with torch.random.fork_rng():
-            seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
-            torch.manual_seed(seed)  # dropout draws from the global generator
+        seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
+        with _seeded(seed):  # dropout draws from the global generator
             self._generator.manual_seed(seed)
             order = torch.randperm(count, generator=self._generator, device=self.device)
             size = self.recipe.batch_size
             steps = count // size
             self.network.train()
             # Sums stay on the device: reading a number in every step would make a GPU wait for the CPU, and back.
-            sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+            sums = torch.zeros(2, dtype=widest_float(self.device), device=self.device)
             for step in range(steps):
                 sums += gradients(order[step * size : (step + 1) * size])
                 self._set_rate(self.epoch + step / steps)
                 self._update()
         loss, right = sums.tolist()
-        if not math.isfinite(loss):
+        if not (math.isfinite(loss) and _finite(self.result)):  # no loss tells what the last step did
             raise ModelError(
-                f"training diverged in epoch {self.epoch + 1}: the loss is not a number; try a recipe with a "
-                f"smaller lr than {self.recipe.lr}"
+                f"training diverged in epoch {self.epoch + 1}: the loss or a weight is not a number; try a recipe "
+                f"with a smaller lr than {self.recipe.lr}"
             )
         seen = steps * size
         return {"lr": self._rate(self.epoch), "loss": loss / steps, "train_accuracy": right / seen}
@@ -232,7 +257,7 @@ class Trainer:
             loss = loss + self.network.terms(classes)
         self.network.zero_grad(set_to_none=True)
         loss.backward()
-        return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).double()
+        return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).to(widest_float(self.device))
 
     def _update(self) -> None:
         """One step of the optimiser and of the moving average, by the gradients of the last batch."""
@@ -288,9 +313,11 @@ class Trainer:
     def load_checkpoint(self, path: Path, fingerprint: str) -> None:
         """Go on from where `path` was written. Raises ModelError where it is damaged or of another run."""
         try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            state: Any = torch.load(path, map_location=self.device, weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise ModelError(f"could not read the checkpoint {path}: {error}; delete it to start anew") from error
+        if not isinstance(state, dict):
+            raise ModelError(f"{path} is no checkpoint of fit_cnn: delete it to start anew")
         if state.get("fingerprint") != fingerprint:
             raise ModelError(
                 f"the checkpoint {path} belongs to other data, another recipe, seed or architecture; "
@@ -301,6 +328,10 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.order, self.epoch, self.history = state["order"], state["epoch"], state["history"]
         self.best = state["best"]
+
+
+def _finite(network: nn.Module) -> bool:
+    return bool(torch.stack([tensor.isfinite().all() for tensor in network.state_dict().values()]).all())
 
 
 def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -321,6 +352,18 @@ class Checkpoints:
             return
         self.trainer.save_checkpoint(self.path, self.fingerprint)
         self._due = time.perf_counter() + CHECKPOINT_EVERY * (time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's global generators begin at `seed`, and afterwards go on from where they were.
+
+    Those of GPUs are kept only where the program has GPUs in use: asking for them would start every one.
+    """
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager
@@ -432,9 +475,12 @@ def _loss(scores: torch.Tensor, wanted: torch.Tensor, recipe: TrainingRecipe) ->
     return 0.5 * (torch.sigmoid(scores) - wanted).square().sum(1).mean()
 
 
+def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
+
+
 def _norm_scales(network: nn.Module) -> torch.Tensor:
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
-    return torch.stack([layer.weight.abs().sum() for layer in norms]).sum()
+    return torch.stack([layer.weight.abs().sum() for layer in _norms(network)]).sum()
 
 
 def _one_cycle(done: float, recipe: TrainingRecipe, history: History) -> float:
