@@ -21,7 +21,8 @@ from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
 from featurepipe.machine import processor
-from featurepipe.models.baselines.registry import BASELINES
+from featurepipe.models.baselines.registry import BASELINES, get_baseline
+from featurepipe.models.training import check_recipe
 from featurepipe.names import METHODS
 from featurepipe.report.table import write_table
 
@@ -93,7 +94,7 @@ def _check(args: argparse.Namespace) -> None:
     for name, _ in args.recipe:
         if name not in BASELINES or name not in args.methods:
             raise InputError(f"--recipe {name}=...: {name} is no CNN among the methods to compare")
-        recipe_of(args, name)  # a mistake in it is said before faces are looked for
+        check_recipe(recipe_of(args, name), get_baseline(name))  # a mistake is said before faces are looked for
     if bool(args.train) != bool(args.test) or bool(args.source) == bool(args.train):
         raise InputError("give one SOURCE, or --train A and --test B to fit on one and test on another")
     seeds = seeds_of(args)
