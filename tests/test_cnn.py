@@ -379,7 +379,7 @@ class TestEveryArchitecture:
         recipe = get_baseline(name).recipe
         # Dropout makes the loss of so few faces a matter of luck, which differs from processor to processor.
         network = {**small(name).network, **({"dropout": 0.0} if "dropout" in recipe.network else {})}
-        changes = {"epochs": 4, "schedule": "constant", "augmentation": Augmentation(), "network": network}
+        changes = {"epochs": 3, "schedule": "constant", "augmentation": Augmentation(), "network": network}
         model = fitted(name, lr=recipe.lr / 2, **changes)
         losses = [row["loss"] for row in model.training["history"]]
         assert losses[-1] < losses[0]

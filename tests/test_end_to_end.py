@@ -181,7 +181,7 @@ class TestBatchComposition:
     def test_of_the_architecture_that_ships(self, tmp_path, precision):
         path = untrained_weights(tmp_path / "half.safetensors", width=0.5)
         backbone = load_backbone("fer-vgg", weights=path, device="cpu", precision=precision)
-        assert_independent(backbone, batch_size=32, shifts=(1, 2, 3, 5, 11, 16, 31))
+        assert_independent(backbone, batch_size=32, shifts=(1, 5, 16))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
