@@ -22,7 +22,7 @@ def run_command(name: str) -> int:
     if PYTHON.exists() and MARK.exists():
         if os.name != "nt":
             os.execv(command[0], command)
-        return subprocess.call(command)
+        return call(command)
     if importlib.util.find_spec("featurepipe") is None or importlib.util.find_spec("torch") is None:
         print("featurepipe is not installed: run bin/quickstart first", file=sys.stderr)
         return 2
@@ -55,9 +55,17 @@ def ensure_environment(extra: str = "") -> None:
 def show(command: list[str]) -> None:
     """Print a command as a person would type it, run it, and leave with its exit code where it fails."""
     print("$ " + " ".join(_short(part) for part in command), flush=True)
-    code = subprocess.call(command, cwd=ROOT)
+    code = call(command, cwd=ROOT)
     if code:
         sys.exit(code)
+
+
+def call(command: list[str], cwd: Path | None = None) -> int:
+    """Run a command; its exit code, 130 after Ctrl-C, which reaches the command as well."""
+    try:
+        return subprocess.call(command, cwd=cwd)
+    except KeyboardInterrupt:
+        return 130
 
 
 def _short(part: str) -> str:

@@ -32,8 +32,8 @@ from featurepipe.names import (
 )
 
 SOURCE_HELP = """SOURCE is a folder of photos, a folder per class, a copy of a database (featurepipe datasets lists
-them), a CSV (path,label,subject,split; only path is required), FER2013's CSV of pixels, or an NPZ of images and
-labels."""
+them), a CSV (path,label,subject,split,sequence,frame; only path is required), FER2013's CSV of pixels, or an NPZ of
+images and labels."""
 
 LARGEST_C = 1e9
 """Of --C: beyond it rounding, not the penalty, decides."""
@@ -132,7 +132,12 @@ def _fit_svm(commands: Commands) -> None:
     parser.add_argument("table", metavar="TABLE", help="a feature table made by bin/extract")
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted SVM goes")
     _add_store(parser)
-    parser.add_argument("--normalise", choices=("l2", "standard"), default="l2", help="default: %(default)s")
+    parser.add_argument(
+        "--normalise",
+        choices=("l2", "standard"),
+        default="l2",
+        help="vectors to unit length, or columns to mean 0 and deviation 1; default: %(default)s",
+    )
     parser.add_argument("--C", type=_cost, nargs="+", metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
     parser.add_argument(
@@ -448,16 +453,31 @@ def _add_faces(parser: argparse.ArgumentParser, policy: str | None = None) -> No
     group.add_argument(
         "--detector", choices=DETECTORS, help="default: hog for photos, mmod on a GPU, none for data sets of face crops"
     )
-    group.add_argument("--max-side", type=_positive, metavar="PX", help="detect on a copy of at most this long side")
+    group.add_argument(
+        "--max-side",
+        type=_positive,
+        metavar="PX",
+        help="look for faces on a copy whose long side is at most this; default: 1000",
+    )
     if policy:
-        group.add_argument("--policy", choices=("largest", "all"), default=policy, help="default: %(default)s")
-    group.add_argument("--margin", type=_margin, metavar="SHARE", help="default: what the backbone's record says")
+        group.add_argument(
+            "--policy",
+            choices=("largest", "all"),
+            default=policy,
+            help="which faces of a photo; default: %(default)s",
+        )
+    group.add_argument(
+        "--margin",
+        type=_margin,
+        metavar="SHARE",
+        help="what is cut around a face, in shares of its longer side; default: what the backbone's record says",
+    )
 
 
 def _add_backbone(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("backbone")
     group.add_argument("--backbone", choices=BACKBONES, default="fer-vgg", help="default: %(default)s")
-    group.add_argument("--layer", help="vgg-face: fc7 (default), fc6 or pool5")
+    group.add_argument("--layer", help="vgg-face, vgg16-imagenet: fc7 (default), fc6 or pool5")
     group.add_argument(
         "--preprocessing", choices=("vggface", "paper"), help="vgg-face: subtract means, or as the paper"
     )

@@ -108,5 +108,9 @@ def test_every_row_has_its_measure():
 
     for place in bench.ROWS.values():
         module, _, function = place.partition(".")
-        if module != "linear_svm":
-            assert callable(getattr(importlib.import_module(f"featurepipe.bench.{module}"), function))
+        assert callable(getattr(importlib.import_module(f"featurepipe.bench.{module}"), function))
+
+
+def test_photos_that_are_not_there_are_bad_input(tmp_path, capsys):
+    assert main(["bench", "--quick", "--only", "pipeline-fer-vgg", "--photos", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere is not there" in capsys.readouterr().err

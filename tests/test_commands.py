@@ -15,6 +15,7 @@ from command_helpers import WORDS
 from featurepipe.cli import main
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.errors import ModelError
+from featurepipe.features.table import FeatureTable
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import load_model, save_svm
 from featurepipe.models.svm import LinearSVMCV
@@ -417,6 +418,7 @@ class TestCompare:
         assert run(*words, "--weights", weights, "--workers", 0) == 0
         said = capsys.readouterr().out
         assert "4 folds of subjects" in said
+        assert FeatureTable.open(out / "table").matrix().X.shape == (64, 4096)  # not the crops of seed_cnn
         document = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
         assert f"torch {torch.__version__}," in document["versions"]
         for name in ("svm", "seed_cnn"):

@@ -27,7 +27,7 @@ from featurepipe.commands import weights as command
 from featurepipe.conversion import convert
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.names import BACKBONES, LAYOUTS
-from featurepipe.weights import WeightsRecord, fetch, find, get_record, records, store_folder, verify
+from featurepipe.weights import WeightsRecord, fetch, find, get_record, path_of, records, store_folder, verify
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
 
@@ -407,6 +407,15 @@ def test_a_damaged_archive_without_a_published_hash_is_told(place: int, server: 
 
 
 # Records, places, verify ---------------------------------------------------------------------------------------
+
+
+def test_what_ships_is_what_the_manifest_says() -> None:
+    shipped = [record for record in records().values() if record.shipped]
+    assert {record.name for record in shipped} == {"fer-vgg", "fer-vgg-svm"}
+    for record in shipped:
+        content = path_of(record).read_bytes()
+        assert (record.bytes, record.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert sum(record.bytes or 0 for record in shipped) <= 24_000_000
 
 
 def test_the_manifest_is_whole() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from featurepipe.bench.rows import Settings
-from featurepipe.errors import FeaturepipeError
+from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.names import BENCHMARKS
 
 ROWS = {
@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             rows.append(_measured(name, settings))
+        except InputError:  # of --photos: no row can be measured with them
+            raise
         except (FeaturepipeError, ModuleNotFoundError, RuntimeError) as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
         else:

@@ -26,7 +26,7 @@ from featurepipe.faces.landmarks import landmarks_digest
 from featurepipe.faces.serving import shared
 from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import Features, FeatureTable
+from featurepipe.features.table import Features, FeatureTable, holds_crops
 from featurepipe.files import printable, sha256_of
 from featurepipe.models.persistence import read_trained_on
 from featurepipe.recipe import NO_WEIGHTS
@@ -193,19 +193,14 @@ def read_vectors(table: str | Path, backbone: str | None, policy: Policy | None 
     `policy` says which faces of each photo; None: those of the last extract.
     """
     opened = FeatureTable.open(table)
-    stores = [name for name in opened.stores() if not _holds_crops(name)]
-    if _holds_crops(backbone or opened.stores()[0]):
+    stores = [name for name in opened.stores() if not holds_crops(name)]
+    if holds_crops(backbone or opened.stores()[0]):
         if backbone or len(stores) != 1:
             raise InputError(
                 f"{table} holds vectors of {', '.join(stores) or 'no backbone'}: run bin/extract, or --backbone"
             )
         backbone = stores[0]
     return opened.matrix(backbone, policy=policy)
-
-
-def _holds_crops(store: str) -> bool:
-    """Whether a store, or a backbone, of this name is the crops that are kept for CNNs."""
-    return store.partition("-")[0] == Pixels.name
 
 
 def summary_lines(summary: Summary) -> list[str]:

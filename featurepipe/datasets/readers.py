@@ -28,7 +28,7 @@ GENERIC: dict[str, Callable[[str], Source]] = {
 """Readers of what is no copy of a known database, by name. With registry.DATABASES: featurepipe.names.DATASETS."""
 
 
-def read_source(source: str, dataset: str | None = None, frames: Frames = "apex") -> Source:
+def read_source(source: str | os.PathLike[str], dataset: str | None = None, frames: Frames = "apex") -> Source:
     """Read the samples of SOURCE: names and labels of photos, or face crops as pixels. No photo is opened.
 
     Parameters
@@ -42,6 +42,7 @@ def read_source(source: str, dataset: str | None = None, frames: Frames = "apex"
     ------
     InputError : SOURCE is not there, holds nothing, is malformed, or its kind cannot be told
     """
+    source = os.fspath(source)
     if not os.path.exists(source):
         raise InputError(f"{printable(source)} is not there; expected a folder, a photo, a CSV or an NPZ file")
     if dataset is None:

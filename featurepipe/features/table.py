@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurepipe.errors import TableError
+from featurepipe.features.pixels import Pixels
 from featurepipe.features.stores import (
     CutFace,
     FaceStore,
@@ -165,7 +166,7 @@ class FeatureTable:
         Parameters
         ----------
         features : which vectors: a backbone's name, a store's name (`stores()`), or a whole feature half; None:
-            those of the last extract
+            those of the last extract, passing over crops that a CNN has left there
         face_half : which faces; None: those of the last extract with these features
         policy : `largest` or `all`; None: that of the face half
 
@@ -181,7 +182,7 @@ class FeatureTable:
 
     def _store_named(self, features: str | Half | None) -> str:
         if features is None:
-            return self.stores()[0]
+            return self._last_vectors()
         entries = self._document["features"]
         if isinstance(features, str):
             found = [name for name in self.stores() if features in (name, entries[name]["feature_half"]["backbone"])]
@@ -191,6 +192,18 @@ class FeatureTable:
             what = "does not hold" if not found else "holds more than one store of"
             raise TableError(f"{self.path} {what} {features!r}: choose one of {', '.join(self.stores())}")
         return found[0]
+
+    def _last_vectors(self) -> str:
+        stores = self.stores()
+        vectors = [name for name in stores if not holds_crops(name)]
+        if len(vectors) > 1 and holds_crops(stores[0]):
+            raise TableError(f"{self.path} holds vectors of {', '.join(vectors)}: choose one of them")
+        return stores[0] if not vectors or not holds_crops(stores[0]) else vectors[0]
+
+
+def holds_crops(store: str) -> bool:
+    """Whether a store, or a backbone, of this name is the crops that are kept for CNNs."""
+    return store.partition("-")[0] == Pixels.name
 
 
 class TableWriter:
