@@ -78,7 +78,7 @@ def samples_table(*rows):
 def crops_of(samples):
     """A crop filled with its sample's row for each sample that is ok."""
     rows = np.flatnonzero(np.array(samples["status"].to_pylist()) == "ok")
-    names = ("path", "content", "label", "subject", "split", "sequence", "role")
+    names = ("path", "content", "label", "subject", "split", "sequence", "role", "frame")
     columns = {name: np.array(samples[name].to_pylist(), object)[rows] for name in names}
     return Features(
         X=np.repeat(rows.astype(np.uint8), 4).reshape(-1, 2, 2),

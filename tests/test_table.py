@@ -473,6 +473,7 @@ def features(tmp_path):
     """Four faces, one of them turned, one photo without, one label unknown, a name that is not ASCII."""
     samples = write_photos(tmp_path / "phötos, 1", 5)
     samples[1] = replace(samples[1], label=None)
+    samples[2] = replace(samples[2], sequence="a", frame=7)
     fill(tmp_path, samples)
     return replace(FeatureTable.open(tmp_path / "table").matrix(), turn=np.array([0, 90, 0, 0]))
 
@@ -485,9 +486,10 @@ def test_export_parquet(features, tmp_path):
     export(features, tmp_path / "f.parquet", "parquet")
     table = pq.read_table(tmp_path / "f.parquet")
     names = ["path", "label", "subject", "split", "sequence", "role", "content"]
-    numbers = ["face", "left", "top", "right", "bottom", "score", "turn"]
+    numbers = ["frame", "face", "left", "top", "right", "bottom", "score", "turn"]
     assert table.column_names == [*names, *numbers, *(f"f{i}" for i in range(6))]
-    for name in [*names, "face", "turn"]:
+    assert table["frame"].to_pylist() == [None, None, 7, None]
+    for name in [*names, "frame", "face", "turn"]:
         assert table[name].to_pylist() == getattr(features, name).tolist()
     np.testing.assert_array_equal(np.stack([table[f"f{i}"] for i in range(6)], axis=1), features.X)
     assert json.loads(table.schema.metadata[b"featurepipe"])["feature_half"] == FakeBackbone().recipe()
@@ -499,6 +501,7 @@ def test_export_csv(features, tmp_path):
     assert [row["path"] for row in rows] == features.path.tolist()
     assert [row["label"] for row in rows] == ["anger", "", "anger", "anger"]
     assert [int(row["bottom"]) for row in rows] == features.box[:, 3].tolist()
+    assert [row["frame"] for row in rows] == ["", "", "7", ""]
     numbers = np.array([[row[f"f{i}"] for i in range(6)] for row in rows], np.float32)
     np.testing.assert_array_equal(numbers, features.X)
 
@@ -509,6 +512,7 @@ def test_export_npz(features, tmp_path):
         np.testing.assert_array_equal(arrays["X"], features.X)
         np.testing.assert_array_equal(arrays["box"], features.box)
         np.testing.assert_array_equal(arrays["turn"], features.turn)
+        np.testing.assert_array_equal(arrays["frame"], [np.nan, np.nan, 7, np.nan])
         assert arrays["path"].tolist() == features.path.tolist()
         assert arrays["label"].tolist() == ["anger", "", "anger", "anger"]
         assert json.loads(str(arrays["recipe"]))["face_half"] == FACE_HALF

@@ -26,11 +26,11 @@ _MAT_LIMIT = 2**31 - 1
 def export(features: Features, path: str | os.PathLike[str], to: str) -> None:
     """Write features and what belongs to each row, whole or not at all.
 
-    parquet and csv have one row per face: path, label, subject, split, sequence, role, content, face, left, top, right,
-    bottom, score, turn, then f0, f1, ... npz and mat hold X (n, d) and one array per column of the same names, box as
-    (n, 4), and the recipe as JSON. A face's index counts from 0; the box is in the photo turned by `turn` degrees; what
-    is unknown of label, subject, split, sequence and role is null in parquet and empty elsewhere. In MATLAB texts are
-    cell arrays of char.
+    parquet and csv have one row per face: path, label, subject, split, sequence, role, content, frame, face, left, top,
+    right, bottom, score, turn, then f0, f1, ... npz and mat hold X (n, d) and one array per column of the same names,
+    box as (n, 4), and the recipe as JSON. A face's index counts from 0; the box is in the photo turned by `turn`
+    degrees; what is unknown of label, subject, split, sequence, role and frame is null in parquet and empty elsewhere,
+    of frame NaN in npz and mat. In MATLAB texts are cell arrays of char.
 
     Parameters
     ----------
@@ -95,7 +95,8 @@ WRITERS: dict[str, Callable[[Features, BinaryIO], None]] = {
 
 
 def _numbers(features: Features) -> dict[str, Any]:
-    return {name: getattr(features, name) for name in ("X", "face", "box", "score", "turn")}
+    frames = np.array([np.nan if frame is None else frame for frame in features.frame], np.float64)
+    return {"frame": frames} | {name: getattr(features, name) for name in ("X", "face", "box", "score", "turn")}
 
 
 def _cells(texts: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ def _schema(features: Features) -> pa.Schema:
     return pa.schema(
         [
             *((name, pa.string()) for name in _TEXTS),
-            *((name, pa.int64()) for name in ("face", *BOX)),
+            *((name, pa.int64()) for name in ("frame", "face", *BOX)),
             ("score", pa.float64()),
             ("turn", pa.int64()),
             *((f"f{column}", number) for column in range(width)),
@@ -128,6 +129,7 @@ def _batches(features: Features, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         columns = np.ascontiguousarray(features.X[rows].reshape(len(features.X[rows]), -1).T)
         arrays = [
             *(pa.array(getattr(features, name)[rows], pa.string()) for name in _TEXTS),
+            pa.array(features.frame[rows], pa.int64()),
             pa.array(features.face[rows]),
             *(pa.array(side) for side in np.ascontiguousarray(features.box[rows].T)),
             pa.array(features.score[rows]),

@@ -72,6 +72,7 @@ class Features:
     X : (n, d) float32, or uint8 (n, *shape) for a store of crops; read-only where it is a view on the file
     path, content : str (n,), dtype object
     label, subject, split, sequence, role : str or None (n,), dtype object
+    frame : int or None (n,), dtype object: the frame's number in its sequence or clip
     sample : int64 (n,), row in `FeatureTable.samples()`
     face : int64 (n,), index among the photo's faces
     box : int64 (n, 4), left, top, right, bottom; right and bottom inclusive
@@ -89,6 +90,7 @@ class Features:
     split: np.ndarray
     sequence: np.ndarray
     role: np.ndarray
+    frame: np.ndarray
     sample: np.ndarray
     face: np.ndarray
     box: np.ndarray
@@ -412,7 +414,7 @@ def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half
         )
     counts = Counter([*np.array(statuses, object)[~read], *faces.statuses(answers[here])])
     names = ("path", "content", "label", "subject", "split", "sequence", "role")
-    picked = samples.select(names).take(pa.array(owners))
+    picked = samples.select((*names, "frame")).take(pa.array(owners))
     return Features(
         X=vectors.take(rows),
         sample=owners,
@@ -423,6 +425,7 @@ def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half
         coverage={status: counts[status] for status in STATUSES if status in counts},
         feature_half=dict(feature_half),
         face_half=dict(face_half),
+        frame=np.array([*picked["frame"].to_pylist(), None], object)[:-1],
         **{name: picked[name].to_numpy() for name in names},
     )
 
