@@ -200,6 +200,37 @@ def test_one_csv_beside_the_other_is_told(tmp_path):
     assert len(read_source(str(tmp_path / "fer2013"), "ckextended").samples) == 24
 
 
+def test_a_few_photos_of_a_database_do_not_stand_for_the_many_beside_them(tmp_path):
+    """Nor does the class folder that most of them are in stand for the others."""
+    jaffe(tmp_path / "pile")
+    plant(tmp_path / "pile", *(f"family/{number}.jpg" for number in range(214)))
+    names = trees_stills.jaffe_names()[:9]
+    own = [f"{word}/{number}.jpg" for word in ("anger", "disgust", "happy") for number in range(4)]
+    plant(tmp_path / "classes", *own, *(f"fear/{name}" for name in names))
+    for place, root, inside, outside in (("pile", "jaffe", 213, 214), ("classes", "fear", 9, 12)):
+        source = tmp_path / place
+        with pytest.raises(
+            InputError, match=rf"{root} is a copy of JAFFE.* {inside} photos .*{outside} others"
+        ) as told:
+            read_source(str(source))
+        assert "--dataset folder" in str(told.value)
+        assert len(read_source(str(source / root)).samples) == inside
+        assert len(read_source(str(source), "folder").samples) == inside + outside
+        named = read_source(str(source), "jaffe")
+        assert len(named.samples) == inside
+        assert any(note.startswith(f"{outside} photos or clips outside") for note in named.notes)
+
+
+def test_photos_beside_the_many_of_a_database_are_told(tmp_path):
+    """Rows of a CSV count as photos; a link back counts nothing twice."""
+    fer2013(tmp_path)
+    plant(tmp_path, *(f"family/{number}.jpg" for number in range(9)), "holiday.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "family")
+    read = read_source(str(tmp_path))
+    assert len(read.samples) == 21
+    assert read.notes[1] == f"10 photos or clips outside {tmp_path / 'fer2013'} are not read"
+
+
 @pytest.mark.parametrize("name", DATABASES)
 def test_a_database_that_is_not_there_says_what_was_looked_for(name, tmp_path):
     source = plant(tmp_path / "photos", "happy/a.jpg", "b.jpg")
