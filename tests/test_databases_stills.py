@@ -462,6 +462,14 @@ class TestKDEF:
         assert "AF31V.JPG" not in photos
         assert sum("broken in the official archive" in note for note in copy.notes) == 1
 
+    def test_of_copies_the_one_in_the_official_folder_is_read(self, tmp_path):
+        source = trees.kdef(tmp_path)
+        before = read(source)
+        plant(source, *(f"KDEF_and_AKDEF/Cropped/AF01/AF01{code}S.JPG" for code in trees.KDEF_CODES))
+        after = read(source)
+        assert after.samples == before.samples
+        assert len(after.skipped) == len(before.skipped) + 7
+
     def test_averaged_faces_are_counted_and_left_out(self, tmp_path):
         copy = read(trees.kdef(tmp_path))
         averaged = [one for one in copy.skipped if one.kind == "extra"]
@@ -513,6 +521,26 @@ class TestFEDRO:
     def test_other_class_folders_are_not_taken_for_it(self, tmp_path):
         plant(tmp_path / "mine", "anger/1.jpg", "neutral/2.jpg", "sad/3.jpg")
         assert read(tmp_path / "mine").dataset == "folder"
+
+    @pytest.mark.parametrize(
+        ("place", "classes", "photos"),
+        [
+            ("mine", "anger neural sad", 3),
+            ("mine", "anger disgust fear happy neural sad surprise others", 8),
+            ("mine/train", "anger disgust fear happy neural sad surprise", 7),
+            ("mine", "anger disgust fear happy neural sad surprise", 451),
+            ("alfedrov", "anger neutral sad", 3),
+        ],
+    )
+    def test_own_photos_with_its_misspelling_are_not_taken_for_it(self, place, classes, photos, tmp_path):
+        words = classes.split()
+        source = plant(tmp_path / place, *(f"{words[n % len(words)]}/{n}.jpg" for n in range(photos)))
+        assert read(source).dataset == "folder"
+        assert {sample.split for sample in read(tmp_path).samples} <= {None, "train"}
+
+    def test_its_seven_folders_alone_are_known_under_another_name(self, tmp_path):
+        words = ("anger", "disgust", "fear", "happy", "neural", "sad", "surprise")
+        assert read(plant(tmp_path / "x", *(f"{word}/1.jpg" for word in words))).dataset == "fed-ro"
 
     def test_400_photos(self, tmp_path):
         words = ("anger", "disgust", "fear", "happy", "neural", "sad", "surprise")

@@ -46,6 +46,7 @@ _OFFICIAL = re.compile(_NAME)
 def read_kdef(root: str, frames: Frames = "apex") -> Source:
     """Read KDEF by the names of its files; the averaged faces of AKDEF mix all people and are left out.
 
+    Of copies one under the right name counts, not under the broken one, and of those one in a folder KDEF.
     The ten black pictures are left out as damaged; the two with broken names are read as what their folders lack.
     Both sessions of a person have one subject, such as F01. `extra` has session (A or B), gender and view.
 
@@ -58,9 +59,8 @@ def read_kdef(root: str, frames: Frames = "apex") -> Source:
     rest: list[str] = []
     skipped: list[Skipped] = []
     named = by_name(listing, listing.photos, f"(?:{_NAME}|{_BROKEN})", strange)
-    # A file under the right name comes before one under the broken name that stands for it.
-    right_first = sorted(named, key=lambda file: _stem(file) in MISNAMED)
-    found = {_code(file.match): file for file in without_copies(right_first, _code, skipped)}
+    best_first = sorted(named, key=lambda file: (_stem(file) in MISNAMED, not _in_official_folder(file)))
+    found = {_code(file.match): file for file in without_copies(best_first, _code, skipped)}
     files = dict(sorted(found.items(), key=lambda item: item[1].place))
     averaged = by_name(listing, strange, _AVERAGED, rest)
     skipped += [Skipped(file.path, "extra", "an averaged face of AKDEF: it mixes all people") for file in averaged]
@@ -69,6 +69,10 @@ def read_kdef(root: str, frames: Frames = "apex") -> Source:
     samples = [_sample(file.path, code) for code, file in files.items() if code not in BLACK]
     notes = listing.notes + _renamed(files) + left_out(skipped)
     return Source(samples, "kdef", "photos", notes, skipped)
+
+
+def _in_official_folder(file: Named) -> bool:
+    return "kdef" in file.place.lower().split("/")
 
 
 def _stem(file: Named) -> str:

@@ -207,6 +207,11 @@ def mostly_named(folder: str, pattern: str) -> bool:
     return 2 * len(named) > len(photos) and not (below and beside)
 
 
+def some_photos(folder: str) -> int:
+    """How many photos are in and below `folder`, of a bounded number of entries: for markers of clips."""
+    return sum(1 for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS)
+
+
 def _tail(pattern: str) -> re.Pattern[str]:
     return re.compile(f"(?:.*/)?(?:{pattern})", re.IGNORECASE | re.DOTALL)
 
