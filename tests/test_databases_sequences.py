@@ -521,6 +521,13 @@ class TestMmi:
     def test_the_folder_of_sessions_can_be_source(self, tmp_path):
         assert len(read(trees.mmi(tmp_path) / "Sessions").samples) == 13
 
+    def test_numbered_folders_of_something_else_are_no_sessions(self, tmp_path):
+        plant(tmp_path, ["Sessions/1/a.jpg", "Sessions/2021/b.jpg"], trees.picture("JPEG"))
+        assert read(tmp_path / "Sessions/2021").dataset == "folder"
+        assert not DATABASES["mmi"].is_root(str(tmp_path))
+        plant(tmp_path, ["Sessions/2021/S035 -004.xml"], "<Metadata/>")
+        assert DATABASES["mmi"].is_root(str(tmp_path))
+
     def test_without_sessions_it_is_an_error(self, tmp_path):
         plant(tmp_path, ["Sessions/1841/session.xml"], "<s/>")
         with pytest.raises(InputError, match=r"Sessions/1841/S035-004\.avi"):
@@ -597,6 +604,11 @@ class TestGemepFera:
         plant(tmp_path, ["training/train_001/train_001-au.dat"], "0 0 1 0 1\n0 0 1 0 0\n")
         with pytest.raises(InputError, match=r"AU half.*\(a\).*\(b\).*\(c\).*\(d\)"):
             read(tmp_path)
+
+    def test_litter_is_no_table(self, tmp_path):
+        root = trees.gemep_fera(tmp_path)
+        plant(root, ["._labels.csv"], b"\x00\x05\x16\x07\xff")
+        assert kinds(read(root)) == {}
 
     def test_two_words_beside_a_clip_are_none(self, tmp_path):
         root = trees.gemep_fera(tmp_path)

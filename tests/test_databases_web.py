@@ -422,6 +422,8 @@ def test_affectnet_sets_say_what_is_not_there(tmp_path):
         "2.jpg": {"release": "2021", "arousal": 0.2}
     }
     assert left(result) == {"missing": 1, "unlabelled": 1, "extra": 1}
+    (folder / "annotations" / "._2_exp.npy").write_bytes(b"litter")
+    assert left(read(tmp_path)) == left(result)
 
 
 # AffectNet, Kaggle's copy
