@@ -319,6 +319,16 @@ def test_ck48(tmp_path):
     assert Counter(sample.label for sample in read.samples) == dict.fromkeys(DATABASES["ck48"].labels, 6)
 
 
+def test_ck48_whose_class_folders_are_links(tmp_path):
+    source = ck48(tmp_path / "disk")
+    (tmp_path / "links").mkdir()
+    for folder in source.iterdir():
+        (tmp_path / "links" / folder.name).symlink_to(folder)
+    (tmp_path / "links" / "loop").symlink_to(tmp_path / "links")
+    read = read_source(str(tmp_path / "links"))
+    assert (read.dataset, len(read.samples)) == ("ck48", len(read_source(str(source)).samples))
+
+
 def test_ck48_in_odd_case_with_litter(tmp_path):
     source = plant(tmp_path, "ck48/Happy/s010_004_00000017.PNG", "ck48/Happy/.DS_Store", "ck48/Happy/smile.png")
     plant(source, "ck48/Sadness/S011_002_00000003.png")

@@ -136,6 +136,14 @@ def test_two_databases_side_by_side_are_not_mixed(tmp_path):
     assert read(tmp_path, "kdef").dataset == "kdef"
 
 
+def test_a_large_flat_database_does_not_hide_the_one_beside_it(tmp_path):
+    models = [f"{number:02}_Caucasian_male" for number in range(1, 20)]
+    plant(tmp_path / "rafd", *trees.rafd_names(models)[:2100])
+    trees.kdef(tmp_path / "kdef", ["F01"])
+    with pytest.raises(InputError, match=r"more than one database: kdef .*rafd \(.*/rafd\)"):
+        read(tmp_path)
+
+
 # Multi-PIE
 
 

@@ -27,6 +27,9 @@ _REASONS = 4
 _LOOK_AT = 2000
 """Entries that a marker looks at below one folder, at most."""
 
+_BESIDE, _LOOK_AT_BESIDE = 8, 500
+"""Folders that it could not reach which it looks into all the same, and entries that it looks at below each."""
+
 
 class Named(NamedTuple):
     """A file with an official name.
@@ -217,16 +220,29 @@ def _tail(pattern: str) -> re.Pattern[str]:
 
 
 def _some_files(root: str) -> list[str]:
-    """Paths below root, "/" between the parts, of the first files in and below it."""
+    """Paths below root, "/" between the parts, of the first files in and below it.
+
+    Where a large folder leaves nothing for those beside it, a few files of some of them are there too.
+    """
+    files, unlisted = _first_files(root, "", _LOOK_AT)
+    reached = {place.partition("/")[0] for place in files}
+    beside = dict.fromkeys(folder for place in unlisted if (folder := place.partition("/")[0]) not in reached)
+    for folder in itertools.islice(beside, _BESIDE):
+        files += _first_files(root, folder, _LOOK_AT_BESIDE)[0]
+    return files
+
+
+def _first_files(root: str, start: str, left: int) -> tuple[list[str], list[str]]:
+    """The first files in and below the folder `start` of root, of `left` entries, and the folders left unlisted."""
     files: list[str] = []
-    folders, left = [""], _LOOK_AT
+    folders = [start]
     while folders and left > 0:
         folder = folders.pop(0)
         for entry in _entries(os.path.join(root, folder), left):
             left -= 1
             place = f"{folder}/{entry.name}" if folder else entry.name
-            (folders if entry.is_dir(follow_symlinks=False) else files).append(place)
-    return files
+            (folders if _is_folder(entry) else files).append(place)
+    return files, folders
 
 
 def _entries(folder: str, limit: int | None = None) -> list[os.DirEntry[str]]:
