@@ -329,6 +329,14 @@ def test_ck48_whose_class_folders_are_links(tmp_path):
     assert (read.dataset, len(read.samples)) == ("ck48", len(read_source(str(source)).samples))
 
 
+def test_ck48_twice_in_one_folder_is_read_once(tmp_path):
+    for part in ("one", "two"):
+        ck48(tmp_path / part)
+    read = DATABASES["ck48"].read(str(tmp_path), "apex")
+    assert Counter(sample.label for sample in read.samples) == dict.fromkeys(DATABASES["ck48"].labels, 6)
+    assert {one.kind for one in read.skipped} == {"extra"}
+
+
 def test_ck48_in_odd_case_with_litter(tmp_path):
     source = plant(tmp_path, "ck48/Happy/s010_004_00000017.PNG", "ck48/Happy/.DS_Store", "ck48/Happy/smile.png")
     plant(source, "ck48/Sadness/S011_002_00000003.png")

@@ -478,6 +478,13 @@ class TestKDEF:
         assert after.samples == before.samples
         assert len(after.skipped) == len(before.skipped) + 7
 
+    def test_a_short_name_of_an_averaged_face_is_no_marker(self, tmp_path):
+        assert read(plant(tmp_path / "x", "fans.jpg")).dataset == "folder"
+
+    def test_without_official_photos_none_is_missing(self, tmp_path):
+        plant(tmp_path, "AKDEF/FANS.JPG")
+        assert not [one for one in DATABASES["kdef"].read(str(tmp_path), "apex").skipped if one.kind == "missing"]
+
     def test_averaged_faces_are_counted_and_left_out(self, tmp_path):
         copy = read(trees.kdef(tmp_path))
         averaged = [one for one in copy.skipped if one.kind == "extra"]
@@ -560,6 +567,10 @@ class TestFEDRO:
 
 
 class TestSFEW:
+    def test_only_the_last_two_folders_of_the_path_can_say_sfew(self, tmp_path):
+        halves = [f"{half}/{word}/1.png" for half in ("train", "test") for word in trees.SFEW_WORDS]
+        assert read(plant(tmp_path / "sfew" / "other" / "mine", *halves)).dataset == "folder"
+
     def test_splits_labels_and_films_of_2_0(self, tmp_path):
         copy = read(trees.sfew(tmp_path))
         assert Counter(sample.split for sample in copy.samples) == {"train": 21, "val": 14, "test": 4}

@@ -497,6 +497,15 @@ def test_raf_db_reads_both_subsets(tmp_path):
     assert (result.faces, result.skipped) == ("crops", [])
 
 
+def test_raf_db_pictures_in_two_folders_of_one_name(tmp_path):
+    folder = trees.raf_subset(tmp_path / "basic", trees.RAF_BASIC)
+    os.rename(folder / "Image" / "aligned", tmp_path / "aligned")
+    (folder / "Image" / "aligned").mkdir()
+    os.rename(tmp_path / "aligned", folder / "Image" / "aligned" / "aligned")
+    result = read(tmp_path)
+    assert (len(result.samples), result.faces, result.skipped) == (7, "crops", [])
+
+
 def test_raf_db_one_subset_as_source(tmp_path):
     source = trees.raf_db(tmp_path) / "RAF-DB"
     assert len(read(source / "basic").samples) == 7

@@ -465,6 +465,11 @@ def test_fer2013_csv_with_codes_as_floats(tmp_path):
     assert (read.dataset, read.samples[3].label) == ("ckextended", "contempt")
 
 
+def test_a_csv_of_large_pictures_says_what_to_give_instead(tmp_path):
+    with pytest.raises(InputError, match=r"line 2: field larger than field limit.*give those as NPZ"):
+        read_source(write(tmp_path / "fer.csv", f"emotion,pixels\n0,{'255 ' * 224 * 224}\n"))
+
+
 def test_fer2013_csv_without_rows(tmp_path):
     with pytest.raises(InputError, match="no rows"):
         read_source(write(tmp_path / "fer.csv", "emotion,pixels,Usage\n"))

@@ -6,7 +6,16 @@ import re
 
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import list_files
-from featurepipe.datasets.listing import Named, by_name, holes, left_out, misnamed, mostly_named, without_copies
+from featurepipe.datasets.listing import (
+    Named,
+    any_named,
+    by_name,
+    holes,
+    left_out,
+    misnamed,
+    mostly_named,
+    without_copies,
+)
 from featurepipe.datasets.source import Skipped, Source
 from featurepipe.records import Sample
 
@@ -128,6 +137,12 @@ def _straight(sample: Sample) -> bool:
     return bool(sample.extra["view"] == "straight")
 
 
+def _is_root(folder: str) -> bool:
+    """Whether most photos have names of KDEF or AKDEF, and not only the short ones of AKDEF, such as FANS."""
+    official = f"(?:{_NAME}|{_BROKEN})"
+    return mostly_named(folder, f"(?:{official}|{_AVERAGED})") and any_named(folder, official)
+
+
 DATABASE = Database(
     name="kdef",
     title="KDEF (Karolinska Directed Emotional Faces)",
@@ -137,7 +152,7 @@ DATABASE = Database(
     licence="researchers, non-commercial, no redistribution without consent",
     url="https://kdef.se/",
     citation="Lundqvist, Flykt, Ohman: The Karolinska Directed Emotional Faces (KDEF). Karolinska Institutet, 1998",
-    is_root=lambda folder: mostly_named(folder, f"(?:{_NAME}|{_BROKEN}|{_AVERAGED})"),
+    is_root=_is_root,
     read=read_kdef,
     sheet=(
         Expected("photos of all angles", 4900, dict.fromkeys(LABELS.values(), 700)),

@@ -86,6 +86,8 @@ def holes(found: Collection[tuple[str, ...]]) -> list[tuple[str, ...]]:
     >>> holes({("F01", "happy"), ("F01", "sad"), ("F02", "sad")})
     [('F02', 'happy')]
     """
+    if not found:
+        return []
     axes = [sorted(set(values)) for values in zip(*found, strict=True)]
     return [cell for cell in itertools.product(*axes) if cell not in found]
 
@@ -202,7 +204,7 @@ def mostly_named(folder: str, pattern: str) -> bool:
     this one. Breadth first, a bounded number of entries: a huge folder costs no more than a small one.
     """
     tail = _tail(pattern)
-    photos = [place for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS]
+    photos = _some_photos(folder)
     named = [place for place in photos if tail.fullmatch(os.path.splitext(place)[0])]
     places = {place.partition("/")[0] for place in named if "/" in place}
     below = len(places) == 1 and all("/" in place for place in named)
@@ -212,7 +214,17 @@ def mostly_named(folder: str, pattern: str) -> bool:
 
 def some_photos(folder: str) -> int:
     """How many photos are in and below `folder`, of a bounded number of entries: for markers of clips."""
-    return sum(1 for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS)
+    return len(_some_photos(folder))
+
+
+def any_named(folder: str, pattern: str) -> bool:
+    """Whether any of the photos that mostly_named looks at has a name as in by_name."""
+    tail = _tail(pattern)
+    return any(tail.fullmatch(os.path.splitext(place)[0]) for place in _some_photos(folder))
+
+
+def _some_photos(folder: str) -> list[str]:
+    return [place for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS]
 
 
 def _tail(pattern: str) -> re.Pattern[str]:
