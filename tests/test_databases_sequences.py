@@ -638,7 +638,8 @@ class TestGemepFera:
         trees.small_clip(tmp_path / "alone/test_001.mp4", 2)
         trees.small_clip(tmp_path / "photos/test_001.mp4", 2)
         trees.small_clip(tmp_path / "halves/train/train_001.mp4", 2)
-        for folder in ("photos", "halves/train/happy"):
+        trees.small_clip(tmp_path / "folders/train/train_001/train_001.mp4", 2)
+        for folder in ("photos", "halves/train/happy", "folders/train/happy"):
             plant(tmp_path / folder, ["1.jpg", "2.jpg"], trees.picture("JPEG"))
         assert not any(DATABASES["gemep-fera"].is_root(str(folder)) for folder in tmp_path.rglob("*"))
         assert len(read(tmp_path / "photos").samples) == 2

@@ -181,11 +181,16 @@ def _table(root: str) -> dict[str, Said]:
 def _is_root(folder: str) -> bool:
     """Whether clips are in folders of the official halves, or several in one folder, and no more photos than clips."""
     halves = [path for path in [folder, *folders_in(folder)] if os.path.basename(path).lower() in _HALVES]
-    clips = sum(_clips_in(path) + sum(_clips_in(below) for below in folders_in(path)) for path in halves)
+    clips = sum(_clips_in(path) + sum(map(_clips_in, _other_folders(path))) for path in halves)
     several = _clips_in(folder)
     if clips == 0 and several < 2:
         return False
     return some_photos(folder) <= max(clips, several)
+
+
+def _other_folders(folder: str) -> list[str]:
+    """Folders in a folder that are no clip's, such as an emotion's."""
+    return [path for path in folders_in(folder) if not _CLIP.match(os.path.basename(path))]
 
 
 def _clips_in(folder: str) -> int:
