@@ -24,7 +24,7 @@ LABEL_SETS: dict[str, tuple[str, ...]] = {
 
 _ALIASES = {
     "anger": "angry ang anger rage",
-    "contempt": "contempt contemptuous disdain",
+    "contempt": "contempt contemptuous disdain con",
     "disgust": "disgust disgusted disgusting dis",
     "fear": "fear afraid fearful scared fea",
     "happiness": "happiness happy joy joyful smile hap",

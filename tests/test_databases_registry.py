@@ -200,6 +200,37 @@ def test_one_csv_beside_the_other_is_told(tmp_path):
     assert len(read_source(str(tmp_path / "fer2013"), "ckextended").samples) == 24
 
 
+def test_a_few_photos_of_a_database_do_not_stand_for_the_many_beside_them(tmp_path):
+    """Nor does the class folder that most of them are in stand for the others."""
+    jaffe(tmp_path / "pile")
+    plant(tmp_path / "pile", *(f"family/{number}.jpg" for number in range(214)))
+    names = trees_stills.jaffe_names()[:9]
+    own = [f"{word}/{number}.jpg" for word in ("anger", "disgust", "happy") for number in range(4)]
+    plant(tmp_path / "classes", *own, *(f"fear/{name}" for name in names))
+    for place, root, inside, outside in (("pile", "jaffe", 213, 214), ("classes", "fear", 9, 12)):
+        source = tmp_path / place
+        with pytest.raises(
+            InputError, match=rf"{root} is a copy of JAFFE.* {inside} photos .*{outside} others"
+        ) as told:
+            read_source(str(source))
+        assert "--dataset folder" in str(told.value)
+        assert len(read_source(str(source / root)).samples) == inside
+        assert len(read_source(str(source), "folder").samples) == inside + outside
+        named = read_source(str(source), "jaffe")
+        assert len(named.samples) == inside
+        assert any(note.startswith(f"{outside} photos or clips outside") for note in named.notes)
+
+
+def test_photos_beside_the_many_of_a_database_are_told(tmp_path):
+    """Rows of a CSV count as photos; a link back counts nothing twice."""
+    fer2013(tmp_path)
+    plant(tmp_path, *(f"family/{number}.jpg" for number in range(9)), "holiday.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "family")
+    read = read_source(str(tmp_path))
+    assert len(read.samples) == 21
+    assert read.notes[1] == f"10 photos or clips outside {tmp_path / 'fer2013'} are not read"
+
+
 @pytest.mark.parametrize("name", DATABASES)
 def test_a_database_that_is_not_there_says_what_was_looked_for(name, tmp_path):
     source = plant(tmp_path / "photos", "happy/a.jpg", "b.jpg")
@@ -286,6 +317,24 @@ def test_ck48(tmp_path):
     assert (first.label, first.raw_label, first.subject, first.sequence) == ("anger", "anger", "S010", "S010_001")
     assert (first.frame, first.role, first.split, read.faces) == (17, "apex", None, "crops")
     assert Counter(sample.label for sample in read.samples) == dict.fromkeys(DATABASES["ck48"].labels, 6)
+
+
+def test_ck48_whose_class_folders_are_links(tmp_path):
+    source = ck48(tmp_path / "disk")
+    (tmp_path / "links").mkdir()
+    for folder in source.iterdir():
+        (tmp_path / "links" / folder.name).symlink_to(folder)
+    (tmp_path / "links" / "loop").symlink_to(tmp_path / "links")
+    read = read_source(str(tmp_path / "links"))
+    assert (read.dataset, len(read.samples)) == ("ck48", len(read_source(str(source)).samples))
+
+
+def test_ck48_twice_in_one_folder_is_read_once(tmp_path):
+    for part in ("one", "two"):
+        ck48(tmp_path / part)
+    read = DATABASES["ck48"].read(str(tmp_path), "apex")
+    assert Counter(sample.label for sample in read.samples) == dict.fromkeys(DATABASES["ck48"].labels, 6)
+    assert {one.kind for one in read.skipped} == {"extra"}
 
 
 def test_ck48_in_odd_case_with_litter(tmp_path):

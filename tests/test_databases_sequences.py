@@ -100,6 +100,14 @@ class TestCkplus:
         assert used(copy, "S010_003") == [(1, "neutral", "neutral")]
         assert kinds(copy) == {"unlabelled": 1}
 
+    def test_ck48_beside_it_is_not_mixed_in(self, tmp_path):
+        before = read(trees.ckplus(tmp_path))
+        crops = ("surprise/S010_002_00000014", "disgust/S005_001_00000009", "anger/S099_001_00000001")
+        plant(tmp_path / "CK+", [f"CK+48/{name}.png" for name in crops], trees.picture("PNG"))
+        after = read(tmp_path / "CK+")
+        assert after.samples == before.samples
+        assert kinds(after) == {"unlabelled": 1, "extra": 3}
+
     def test_action_units_are_those_of_the_last_frame(self, tmp_path):
         coded = {one.frame: one.extra for one in read(trees.ckplus(tmp_path)).samples if one.sequence == "S005_001"}
         assert coded[11] == {"au": {"9": 4.0, "17": 0.0}}
@@ -513,6 +521,13 @@ class TestMmi:
     def test_the_folder_of_sessions_can_be_source(self, tmp_path):
         assert len(read(trees.mmi(tmp_path) / "Sessions").samples) == 13
 
+    def test_numbered_folders_of_something_else_are_no_sessions(self, tmp_path):
+        plant(tmp_path, ["Sessions/1/a.jpg", "Sessions/2021/b.jpg"], trees.picture("JPEG"))
+        assert read(tmp_path / "Sessions/2021").dataset == "folder"
+        assert not DATABASES["mmi"].is_root(str(tmp_path))
+        plant(tmp_path, ["Sessions/2021/S035 -004.xml"], "<Metadata/>")
+        assert DATABASES["mmi"].is_root(str(tmp_path))
+
     def test_without_sessions_it_is_an_error(self, tmp_path):
         plant(tmp_path, ["Sessions/1841/session.xml"], "<s/>")
         with pytest.raises(InputError, match=r"Sessions/1841/S035-004\.avi"):
@@ -590,6 +605,11 @@ class TestGemepFera:
         with pytest.raises(InputError, match=r"AU half.*\(a\).*\(b\).*\(c\).*\(d\)"):
             read(tmp_path)
 
+    def test_litter_is_no_table(self, tmp_path):
+        root = trees.gemep_fera(tmp_path)
+        plant(root, ["._labels.csv"], b"\x00\x05\x16\x07\xff")
+        assert kinds(read(root)) == {}
+
     def test_two_words_beside_a_clip_are_none(self, tmp_path):
         root = trees.gemep_fera(tmp_path)
         plant(root, ["training/train_001/train_001.txt"], "anger or fear")
@@ -613,6 +633,18 @@ class TestGemepFera:
         assert kinds(copy) == {"damaged": 1}
         assert [number for number, *_ in used(copy, "train_004")] in [list(range(1, n)) for n in range(2, 8)]
         assert not counts("gemep-fera", root)[2].whole
+
+    def test_one_clip_among_photos_or_alone_is_no_copy(self, tmp_path):
+        trees.small_clip(tmp_path / "alone/test_001.mp4", 2)
+        trees.small_clip(tmp_path / "photos/test_001.mp4", 2)
+        trees.small_clip(tmp_path / "halves/train/train_001.mp4", 2)
+        trees.small_clip(tmp_path / "folders/train/train_001/train_001.mp4", 2)
+        for folder in ("photos", "halves/train/happy", "folders/train/happy"):
+            plant(tmp_path / folder, ["1.jpg", "2.jpg"], trees.picture("JPEG"))
+        assert not any(DATABASES["gemep-fera"].is_root(str(folder)) for folder in tmp_path.rglob("*"))
+        assert len(read(tmp_path / "photos").samples) == 2
+        trees.small_clip(tmp_path / "alone/test_002.mp4", 2)
+        assert read(tmp_path / "alone").dataset == "gemep-fera"
 
     def test_the_folder_of_clips_can_be_source(self, tmp_path):
         root = trees.gemep_fera(tmp_path)

@@ -136,6 +136,14 @@ def test_two_databases_side_by_side_are_not_mixed(tmp_path):
     assert read(tmp_path, "kdef").dataset == "kdef"
 
 
+def test_a_large_flat_database_does_not_hide_the_one_beside_it(tmp_path):
+    models = [f"{number:02}_Caucasian_male" for number in range(1, 20)]
+    plant(tmp_path / "rafd", *trees.rafd_names(models)[:2100])
+    trees.kdef(tmp_path / "kdef", ["F01"])
+    with pytest.raises(InputError, match=r"more than one database: kdef .*rafd \(.*/rafd\)"):
+        read(tmp_path)
+
+
 # Multi-PIE
 
 
@@ -462,6 +470,21 @@ class TestKDEF:
         assert "AF31V.JPG" not in photos
         assert sum("broken in the official archive" in note for note in copy.notes) == 1
 
+    def test_of_copies_the_one_in_the_official_folder_is_read(self, tmp_path):
+        source = trees.kdef(tmp_path)
+        before = read(source)
+        plant(source, *(f"KDEF_and_AKDEF/Cropped/AF01/AF01{code}S.JPG" for code in trees.KDEF_CODES))
+        after = read(source)
+        assert after.samples == before.samples
+        assert len(after.skipped) == len(before.skipped) + 7
+
+    def test_a_short_name_of_an_averaged_face_is_no_marker(self, tmp_path):
+        assert read(plant(tmp_path / "x", "fans.jpg")).dataset == "folder"
+
+    def test_without_official_photos_none_is_missing(self, tmp_path):
+        plant(tmp_path, "AKDEF/FANS.JPG")
+        assert not [one for one in DATABASES["kdef"].read(str(tmp_path), "apex").skipped if one.kind == "missing"]
+
     def test_averaged_faces_are_counted_and_left_out(self, tmp_path):
         copy = read(trees.kdef(tmp_path))
         averaged = [one for one in copy.skipped if one.kind == "extra"]
@@ -514,6 +537,26 @@ class TestFEDRO:
         plant(tmp_path / "mine", "anger/1.jpg", "neutral/2.jpg", "sad/3.jpg")
         assert read(tmp_path / "mine").dataset == "folder"
 
+    @pytest.mark.parametrize(
+        ("place", "classes", "photos"),
+        [
+            ("mine", "anger neural sad", 3),
+            ("mine", "anger disgust fear happy neural sad surprise others", 8),
+            ("mine/train", "anger disgust fear happy neural sad surprise", 7),
+            ("mine", "anger disgust fear happy neural sad surprise", 451),
+            ("alfedrov", "anger neutral sad", 3),
+        ],
+    )
+    def test_own_photos_with_its_misspelling_are_not_taken_for_it(self, place, classes, photos, tmp_path):
+        words = classes.split()
+        source = plant(tmp_path / place, *(f"{words[n % len(words)]}/{n}.jpg" for n in range(photos)))
+        assert read(source).dataset == "folder"
+        assert {sample.split for sample in read(tmp_path).samples} <= {None, "train"}
+
+    def test_its_seven_folders_alone_are_known_under_another_name(self, tmp_path):
+        words = ("anger", "disgust", "fear", "happy", "neural", "sad", "surprise")
+        assert read(plant(tmp_path / "x", *(f"{word}/1.jpg" for word in words))).dataset == "fed-ro"
+
     def test_400_photos(self, tmp_path):
         words = ("anger", "disgust", "fear", "happy", "neural", "sad", "surprise")
         source = plant(tmp_path / "FED-RO_crop", *(f"{words[n % 7]}/{n}.jpg" for n in range(400)))
@@ -524,6 +567,10 @@ class TestFEDRO:
 
 
 class TestSFEW:
+    def test_only_the_last_two_folders_of_the_path_can_say_sfew(self, tmp_path):
+        halves = [f"{half}/{word}/1.png" for half in ("train", "test") for word in trees.SFEW_WORDS]
+        assert read(plant(tmp_path / "sfew" / "other" / "mine", *halves)).dataset == "folder"
+
     def test_splits_labels_and_films_of_2_0(self, tmp_path):
         copy = read(trees.sfew(tmp_path))
         assert Counter(sample.split for sample in copy.samples) == {"train": 21, "val": 14, "test": 4}

@@ -422,6 +422,8 @@ def test_affectnet_sets_say_what_is_not_there(tmp_path):
         "2.jpg": {"release": "2021", "arousal": 0.2}
     }
     assert left(result) == {"missing": 1, "unlabelled": 1, "extra": 1}
+    (folder / "annotations" / "._2_exp.npy").write_bytes(b"litter")
+    assert left(read(tmp_path)) == left(result)
 
 
 # AffectNet, Kaggle's copy
@@ -493,6 +495,15 @@ def test_raf_db_reads_both_subsets(tmp_path):
     }
     assert Counter(sample.extra["subset"] for sample in result.samples) == {"basic": 7, "compound": 3}
     assert (result.faces, result.skipped) == ("crops", [])
+
+
+def test_raf_db_pictures_in_two_folders_of_one_name(tmp_path):
+    folder = trees.raf_subset(tmp_path / "basic", trees.RAF_BASIC)
+    os.rename(folder / "Image" / "aligned", tmp_path / "aligned")
+    (folder / "Image" / "aligned").mkdir()
+    os.rename(tmp_path / "aligned", folder / "Image" / "aligned" / "aligned")
+    result = read(tmp_path)
+    assert (len(result.samples), result.faces, result.skipped) == (7, "crops", [])
 
 
 def test_raf_db_one_subset_as_source(tmp_path):

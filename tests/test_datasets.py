@@ -437,6 +437,9 @@ def test_fer2013_csv_without_labels_or_usage(tmp_path):
     ("row", "message"),
     [
         (f"8,{pixels(1)},Training", r"row 1 \(line 3\): emotion 8 is no code"),
+        (f"8.0,{pixels(1)},Training", r"row 1 \(line 3\): emotion 8.0 is no code"),
+        (f"-1,{pixels(1)},Training", r"row 1 \(line 3\): label -1 is a code"),
+        (f"0.5,{pixels(1)},Training", r"row 1 \(line 3\): label 0.5 is a code"),
         (f"0,{pixels(1)},Holdout", r"row 1 \(line 3\): Usage is 'Holdout'"),
         (f"0,{pixels(256)},Training", r"row 1 \(line 3\): pixels"),
         (f"0,{pixels(-1)},Training", r"row 1 \(line 3\): pixels"),
@@ -452,6 +455,19 @@ def test_fer2013_csv_without_labels_or_usage(tmp_path):
 def test_fer2013_csv_errors_name_the_row(tmp_path, row, message):
     with pytest.raises(InputError, match=message):
         read_source(write(tmp_path / "fer.csv", f"emotion,pixels,Usage\n0,{pixels(1)},Training\n{row}\n"))
+
+
+def test_fer2013_csv_with_codes_as_floats(tmp_path):
+    rows = f"3.0,{pixels(1)}\n6.0,{pixels(2)}\n,{pixels(3)}\n"
+    read = read_source(write(tmp_path / "fer.csv", f"emotion,pixels\n{rows}"))
+    assert [(s.label, s.raw_label) for s in read.samples] == [("happiness", "3.0"), ("neutral", "6.0"), (None, None)]
+    read = read_source(write(tmp_path / "ck.csv", f"emotion,pixels\n{rows}7.0,{pixels(4)}\n"))
+    assert (read.dataset, read.samples[3].label) == ("ckextended", "contempt")
+
+
+def test_a_csv_of_large_pictures_says_what_to_give_instead(tmp_path):
+    with pytest.raises(InputError, match=r"line 2: field larger than field limit.*give those as NPZ"):
+        read_source(write(tmp_path / "fer.csv", f"emotion,pixels\n0,{'255 ' * 224 * 224}\n"))
 
 
 def test_fer2013_csv_without_rows(tmp_path):
@@ -547,6 +563,7 @@ def test_npz_of_colour_pictures_alone(tmp_path):
         ({"labels": np.array(["anger", "3", ""])}, "row 1: label 3 is a code"),
         ({"labels": np.array(["anger"])}, r"labels is <U5 \(1,\)"),
         ({"classes": None}, "classes"),
+        ({"classes": np.array(["0", "1", "2"])}, "row 0: label 0 is a code"),
         ({"usage": np.array(["Training", "Holdout", ""])}, "usage holds 'Holdout'"),
         ({"usage": np.array(["Training"])}, "usage is"),
         ({"subjects": np.array(["a", None, "b"], dtype=object)}, "Python objects are never loaded"),

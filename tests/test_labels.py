@@ -41,7 +41,14 @@ def test_sets_hold_core_labels_in_their_order():
 
 @pytest.mark.parametrize(
     ("word", "label"),
-    [("neural", "neutral"), (" JOY ", "happiness"), ("Sur-prised", "surprise"), ("scream", None), ("an", None)],
+    [
+        ("neural", "neutral"),
+        (" JOY ", "happiness"),
+        ("Sur-prised", "surprise"),
+        ("con", "contempt"),
+        ("scream", None),
+        ("an", None),
+    ],
 )
 def test_words_of_the_alias_table(word, label):
     assert canonical(word) == label

@@ -37,6 +37,9 @@ SEVERAL = [
     ("anger=7 sadness=2", {"anger": 1.0}),
     ("anger=5 sadness=3 unknown=2", {"anger": 0.5, "sadness": 0.5}),
     ("anger=4 unknown=6", {}),
+    ("anger=4 fear=2 sadness=2 NF=2", {}),  # four of ten have three tenths together
+    ("anger=5 fear=2 sadness=2 contempt=1", {"anger": 1.0}),  # five of nine: a single vote is none
+    ("anger=3 unknown=3 fear=2 sadness=2", {"anger": 1.0}),  # unknown is of the six that have them
     ("anger=2 fear=2 sadness=2 happiness=2 neutral=2", {}),  # a fifth each
 ]
 

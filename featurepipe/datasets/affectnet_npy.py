@@ -63,7 +63,8 @@ def read_sets(root: str) -> tuple[list[Sample], list[Skipped]]:
 def _rated(annotations: str) -> set[str]:
     """Names of the photos that have an expression."""
     with os.scandir(annotations) as entries:
-        return {name.removesuffix("_exp.npy") for entry in entries if (name := entry.name).endswith("_exp.npy")}
+        names = (entry.name for entry in entries if not entry.name.startswith("."))
+        return {name.removesuffix("_exp.npy") for name in names if name.endswith("_exp.npy")}
 
 
 def _by_number(stem: str) -> tuple[bool, int, str]:

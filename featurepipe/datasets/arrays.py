@@ -128,7 +128,7 @@ def _raw_labels(source: str, arrays: dict[str, np.ndarray], count: int) -> list[
             f"({len(outside)} rows in all)"
         )
     words = [str(word) for word in classes.astype(str)]
-    return [words[code] or None for code in labels]
+    return _words(source, [words[code] or None for code in labels])
 
 
 def _words(source: str, labels: list[str | None]) -> list[str | None]:

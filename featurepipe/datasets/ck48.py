@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import list_photos
-from featurepipe.datasets.listing import Named, by_name, left_out, misnamed, mostly_named
-from featurepipe.datasets.source import Source, label_of
+from featurepipe.datasets.listing import Named, by_name, left_out, misnamed, mostly_named, without_copies
+from featurepipe.datasets.source import Skipped, Source, label_of
 from featurepipe.records import Sample
 
 _PATTERN = r"(anger|contempt|disgust|fear|happy|sadness|surprise)/(S\d{3})_(\d{3})_(\d{8})"
@@ -25,9 +27,15 @@ def read_ck48(root: str, frames: Frames = "apex") -> Source:
     """
     listing = list_photos(root)
     rest: list[str] = []
-    samples = [_sample(file) for file in by_name(listing, listing.photos, _PATTERN, rest)]
-    skipped = misnamed(listing, rest, "<emotion>/S<subject>_<sequence>_<frame>.png")
+    skipped: list[Skipped] = []
+    files = without_copies(by_name(listing, listing.photos, _PATTERN, rest), _key, skipped)
+    samples = [_sample(file) for file in files]
+    skipped += misnamed(listing, rest, "<emotion>/S<subject>_<sequence>_<frame>.png")
     return Source(samples, "ck48", "crops", [*listing.notes, *left_out(skipped)], skipped)
+
+
+def _key(match: re.Match[str]) -> tuple[str, ...]:
+    return tuple(group.upper() for group in match.groups())
 
 
 def _sample(file: Named) -> Sample:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from featurepipe.datasets.arrays import pixel_notes
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.listing import left_out
-from featurepipe.datasets.pixel_rows import has_pixels, read_pixel_rows
+from featurepipe.datasets.pixel_rows import has_pixels, plain_code, read_pixel_rows
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.tables import read_rows
 from featurepipe.errors import InputError
@@ -30,7 +30,7 @@ def is_ckextended(path: str) -> bool:
     if os.path.getsize(path) > _MOST_BYTES:
         return False
     try:
-        codes = [fields.get("emotion") for _, fields in read_rows(path, {"emotion": ()})]
+        codes = [plain_code(fields.get("emotion", "")) for _, fields in read_rows(path, {"emotion": ()})]
     except InputError:  # its reader says what is wrong with it
         return False
     return "7" in codes or len(codes) == _ROWS

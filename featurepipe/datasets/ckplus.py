@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -32,7 +32,8 @@ Clip = tuple[str, str]
 def read_ckplus(root: str, frames: Frames = "apex") -> Source:
     """Read CK+: the first frame of every sequence is neutral; of labelled ones the last three are the apex.
 
-    The other frames of the 266 unlabelled sequences are left out. `extra` of the last frame has au: intensity by
+    The other frames of the 266 unlabelled sequences are left out, and so are pictures outside the official folders
+    where those hold any: CK+48 has crops of the same names. `extra` of the last frame has au: intensity by
     action unit as FACS coders gave it for that frame, 0 where they gave none. Landmarks are not read.
 
     Raises
@@ -42,7 +43,8 @@ def read_ckplus(root: str, frames: Frames = "apex") -> Source:
     listing = list_files(root)
     rest: list[str] = []
     skipped: list[Skipped] = []
-    images = without_copies(by_name(listing, listing.photos, _IMAGE, rest), _key, skipped)
+    named = _originals(by_name(listing, listing.photos, _IMAGE, rest), skipped)
+    images = without_copies(named, _key, skipped)
     sequences = by_sequence(images, lambda file: (_clip(file.match), int(file.match[3])))
     emotions = _emotions(listing, skipped)
     _check(root, sequences, emotions)
@@ -53,6 +55,17 @@ def read_ckplus(root: str, frames: Frames = "apex") -> Source:
     _tell_missing(root, sequences, emotions, skipped)
     skipped += misnamed(listing, rest, "S005_001_00000011.png: subject, sequence and frame")
     return Source(samples, "ckplus", "photos", listing.notes + left_out(skipped), skipped)
+
+
+def _originals(named: Iterable[Named], skipped: list[Skipped]) -> list[Named]:
+    """The pictures in the official folders, where there are any; the others go to `skipped` then."""
+    files = list(named)
+    outside = [file for file in files if not set(_IMAGES).intersection(file.place.lower().split("/"))]
+    if len(outside) == len(files):
+        return files
+    skipped += [Skipped(file.path, "extra", f"outside {_IMAGES[0]}: a crop or a sorted copy") for file in outside]
+    left = {file.place for file in outside}
+    return [file for file in files if file.place not in left]
 
 
 def _key(match: re.Match[str]) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import list_files
-from featurepipe.datasets.listing import Named, by_name, left_out, misnamed, subfolders
-from featurepipe.datasets.source import Source, label_of
+from featurepipe.datasets.listing import Named, by_name, left_out, misnamed, photos_in, subfolders
+from featurepipe.datasets.source import Source, label_of, split_of
 from featurepipe.labels import LABEL_SETS
 from featurepipe.records import Sample
 
@@ -17,15 +17,24 @@ _CLASSES = ("anger", "disgust", "fear", "happy", "neural", "neutral", "sad", "su
 """Neutral is spelled `neural` officially, and right in some copies."""
 
 _PLACE = f"({'|'.join(_CLASSES)})/[^/]+"
-_TITLE = re.compile(r"fed[-_ ]?ro", re.IGNORECASE)
+_OFFICIAL = frozenset(_CLASSES) - {"neutral"}
+_TITLE = re.compile(r"(?<![a-z])fed[-_ ]?ro(?![a-z])", re.IGNORECASE)
+_MOST_PHOTOS = 450
 
 
 def is_fed_ro(folder: str) -> bool:
-    """Whether a folder has class folders of FED-RO, and either the misspelt `neural` or FED-RO in its path."""
-    path = os.path.abspath(folder).split(os.sep)
-    titled = any(_TITLE.search(part) for part in path[-2:])
-    classes = set(_CLASSES).intersection(subfolders(folder))
-    return len(classes) > 2 and ("neural" in classes or titled)
+    """Whether a folder has class folders of FED-RO and its name in the path, or the seven official ones alone.
+
+    The misspelt `neural` in them tells little: other data sets have it too, so those must be as few photos as FED-RO
+    and no split of a larger one.
+    """
+    path = os.path.abspath(folder).split(os.sep)[-2:]
+    classes = subfolders(folder)
+    if any(_TITLE.search(part) for part in path):
+        return len(set(_CLASSES).intersection(classes)) > 2
+    if classes.keys() != _OFFICIAL or any(split_of(part) for part in path):
+        return False
+    return sum(len(photos_in(place)) for place in classes.values()) <= _MOST_PHOTOS
 
 
 def read_fed_ro(root: str, frames: Frames = "apex") -> Source:
@@ -64,5 +73,6 @@ DATABASE = Database(
     is_root=is_fed_ro,
     read=read_fed_ro,
     sheet=(Expected("photos", 400),),
-    marker="class folders with `neural` among them, or below a folder named FED-RO",
+    marker="class folders below a folder named FED-RO, or anger, disgust, fear, happy, neural, sad and surprise alone, "
+    "with at most 450 photos and outside a folder of a split",
 )

@@ -12,7 +12,7 @@ from featurepipe.datasets.source import Source, split_of
 from featurepipe.errors import InputError
 from featurepipe.files import printable
 from featurepipe.labels import canonical
-from featurepipe.records import Sample
+from featurepipe.records import CLIPS, Sample
 
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
@@ -75,6 +75,18 @@ def list_files(root: str) -> Listing:
     walk.run()
     photos, others = (sorted(files, key=os.fsencode) for files in (walk.photos, walk.others))
     return Listing(root, photos, walk.trouble(), others)
+
+
+def count_pictures(root: str, outside: Sequence[str] = ()) -> int:
+    """Photos and clips in and below `root`, by their names; folders that are `outside` of the count are not listed.
+
+    Raises
+    ------
+    InputError : root cannot be listed
+    """
+    walk = _Walk(root, outside)
+    walk.run()
+    return len(walk.photos) + sum(1 for name in walk.others if name.lower().endswith(CLIPS))
 
 
 def read_folder(source: str) -> Source:
@@ -190,13 +202,13 @@ def _nothing_found(root: str, walk: _Walk) -> str:
 class _Walk:
     """One walk over a folder: real folders first, then those that only links lead to."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, outside: Sequence[str] = ()) -> None:
         self.root = root
         self.photos: list[str] = []
         self.others: list[str] = []
         self._special = 0
         self._unlisted: list[str] = []
-        self._seen: set[tuple[int, int]] = set()
+        self._seen = {(status.st_dev, status.st_ino) for status in map(os.stat, outside)}
         self._links: list[str] = []
 
     def run(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import Listing, list_files
-from featurepipe.datasets.listing import folders_in, left_out, names_in, read_lines
+from featurepipe.datasets.listing import folders_in, left_out, names_in, read_lines, some_photos
 from featurepipe.datasets.sequences import frames_in
 from featurepipe.datasets.source import Skipped, Source, label_of, split_of
 from featurepipe.datasets.tables import read_header, read_rows
@@ -162,7 +162,7 @@ def _sidecars(listing: Listing) -> dict[str, list[str]]:
 def _table(root: str) -> dict[str, Said]:
     """The user's own CSV in the root that has columns clip and label."""
     said: dict[str, Said] = {}
-    for name in sorted(name for name in os.listdir(root) if name.lower().endswith(".csv")):
+    for name in sorted(name for name in os.listdir(root) if name.lower().endswith(".csv") and name[0] != "."):
         path = os.path.join(root, name)
         header = set(read_header(path))
         if "clip" not in header or header.isdisjoint(("label", "emotion")):
@@ -179,18 +179,25 @@ def _table(root: str) -> dict[str, Said]:
 
 
 def _is_root(folder: str) -> bool:
-    halves = [path for path in folders_in(folder) if os.path.basename(path).lower() in _HALVES]
-    return _has_clips(folder) or any(
-        _has_clips(path) or any(_has_clips(below) for below in folders_in(path)) for path in halves
-    )
+    """Whether clips are in folders of the official halves, or several in one folder, and no more photos than clips."""
+    halves = [path for path in [folder, *folders_in(folder)] if os.path.basename(path).lower() in _HALVES]
+    clips = sum(_clips_in(path) + sum(map(_clips_in, _other_folders(path))) for path in halves)
+    several = _clips_in(folder)
+    if clips == 0 and several < 2:
+        return False
+    return some_photos(folder) <= max(clips, several)
 
 
-def _has_clips(folder: str) -> bool:
-    """Whether a folder directly holds train_001.avi, or train_001 with a clip in it."""
-    if any(_CLIP.match(name) and name.endswith(CLIPS) for name in names_in(folder)):
-        return True
-    named = (path for path in folders_in(folder) if _CLIP.match(os.path.basename(path)))
-    return any(name.endswith(CLIPS) for path in named for name in names_in(path))
+def _other_folders(folder: str) -> list[str]:
+    """Folders in a folder that are no clip's, such as an emotion's."""
+    return [path for path in folders_in(folder) if not _CLIP.match(os.path.basename(path))]
+
+
+def _clips_in(folder: str) -> int:
+    """How many of train_001.avi, or train_001 with a clip in it, a folder directly holds."""
+    named = [path for path in folders_in(folder) if _CLIP.match(os.path.basename(path))]
+    alone = sum(1 for name in names_in(folder) if _CLIP.match(name) and name.endswith(CLIPS))
+    return alone + sum(1 for path in named if any(name.endswith(CLIPS) for name in names_in(path)))
 
 
 def _expected(unit: str, split: str, total: int, counts: tuple[int, ...]) -> Expected:
@@ -219,5 +226,6 @@ DATABASE = Database(
         _expected("training clips", "train", 155, (32, 31, 30, 31, 31)),
         _expected("test clips", "test", 134, (27, 25, 31, 26, 25)),
     ),
-    marker="clips train_001.avi or train_001/train_001.avi, in a folder training or train",
+    marker="clips train_001.avi or train_001/train_001.avi, in a folder training or train, or several clips, and "
+    "no more photos than clips",
 )

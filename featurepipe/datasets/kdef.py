@@ -6,7 +6,16 @@ import re
 
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import list_files
-from featurepipe.datasets.listing import Named, by_name, holes, left_out, misnamed, mostly_named, without_copies
+from featurepipe.datasets.listing import (
+    Named,
+    any_named,
+    by_name,
+    holes,
+    left_out,
+    misnamed,
+    mostly_named,
+    without_copies,
+)
 from featurepipe.datasets.source import Skipped, Source
 from featurepipe.records import Sample
 
@@ -46,6 +55,7 @@ _OFFICIAL = re.compile(_NAME)
 def read_kdef(root: str, frames: Frames = "apex") -> Source:
     """Read KDEF by the names of its files; the averaged faces of AKDEF mix all people and are left out.
 
+    Of copies one under the right name counts, not under the broken one, and of those one in a folder KDEF.
     The ten black pictures are left out as damaged; the two with broken names are read as what their folders lack.
     Both sessions of a person have one subject, such as F01. `extra` has session (A or B), gender and view.
 
@@ -58,9 +68,8 @@ def read_kdef(root: str, frames: Frames = "apex") -> Source:
     rest: list[str] = []
     skipped: list[Skipped] = []
     named = by_name(listing, listing.photos, f"(?:{_NAME}|{_BROKEN})", strange)
-    # A file under the right name comes before one under the broken name that stands for it.
-    right_first = sorted(named, key=lambda file: _stem(file) in MISNAMED)
-    found = {_code(file.match): file for file in without_copies(right_first, _code, skipped)}
+    best_first = sorted(named, key=lambda file: (_stem(file) in MISNAMED, not _in_official_folder(file)))
+    found = {_code(file.match): file for file in without_copies(best_first, _code, skipped)}
     files = dict(sorted(found.items(), key=lambda item: item[1].place))
     averaged = by_name(listing, strange, _AVERAGED, rest)
     skipped += [Skipped(file.path, "extra", "an averaged face of AKDEF: it mixes all people") for file in averaged]
@@ -69,6 +78,10 @@ def read_kdef(root: str, frames: Frames = "apex") -> Source:
     samples = [_sample(file.path, code) for code, file in files.items() if code not in BLACK]
     notes = listing.notes + _renamed(files) + left_out(skipped)
     return Source(samples, "kdef", "photos", notes, skipped)
+
+
+def _in_official_folder(file: Named) -> bool:
+    return "kdef" in file.place.lower().split("/")
 
 
 def _stem(file: Named) -> str:
@@ -124,6 +137,12 @@ def _straight(sample: Sample) -> bool:
     return bool(sample.extra["view"] == "straight")
 
 
+def _is_root(folder: str) -> bool:
+    """Whether most photos have names of KDEF or AKDEF, and not only the short ones of AKDEF, such as FANS."""
+    official = f"(?:{_NAME}|{_BROKEN})"
+    return mostly_named(folder, f"(?:{official}|{_AVERAGED})") and any_named(folder, official)
+
+
 DATABASE = Database(
     name="kdef",
     title="KDEF (Karolinska Directed Emotional Faces)",
@@ -133,7 +152,7 @@ DATABASE = Database(
     licence="researchers, non-commercial, no redistribution without consent",
     url="https://kdef.se/",
     citation="Lundqvist, Flykt, Ohman: The Karolinska Directed Emotional Faces (KDEF). Karolinska Institutet, 1998",
-    is_root=lambda folder: mostly_named(folder, f"(?:{_NAME}|{_BROKEN}|{_AVERAGED})"),
+    is_root=_is_root,
     read=read_kdef,
     sheet=(
         Expected("photos of all angles", 4900, dict.fromkeys(LABELS.values(), 700)),

@@ -27,6 +27,9 @@ _REASONS = 4
 _LOOK_AT = 2000
 """Entries that a marker looks at below one folder, at most."""
 
+_BESIDE, _LOOK_AT_BESIDE = 8, 500
+"""Folders that it could not reach which it looks into all the same, and entries that it looks at below each."""
+
 
 class Named(NamedTuple):
     """A file with an official name.
@@ -83,6 +86,8 @@ def holes(found: Collection[tuple[str, ...]]) -> list[tuple[str, ...]]:
     >>> holes({("F01", "happy"), ("F01", "sad"), ("F02", "sad")})
     [('F02', 'happy')]
     """
+    if not found:
+        return []
     axes = [sorted(set(values)) for values in zip(*found, strict=True)]
     return [cell for cell in itertools.product(*axes) if cell not in found]
 
@@ -199,7 +204,7 @@ def mostly_named(folder: str, pattern: str) -> bool:
     this one. Breadth first, a bounded number of entries: a huge folder costs no more than a small one.
     """
     tail = _tail(pattern)
-    photos = [place for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS]
+    photos = _some_photos(folder)
     named = [place for place in photos if tail.fullmatch(os.path.splitext(place)[0])]
     places = {place.partition("/")[0] for place in named if "/" in place}
     below = len(places) == 1 and all("/" in place for place in named)
@@ -207,21 +212,49 @@ def mostly_named(folder: str, pattern: str) -> bool:
     return 2 * len(named) > len(photos) and not (below and beside)
 
 
+def some_photos(folder: str) -> int:
+    """How many photos are in and below `folder`, of a bounded number of entries: for markers of clips."""
+    return len(_some_photos(folder))
+
+
+def any_named(folder: str, pattern: str) -> bool:
+    """Whether any of the photos that mostly_named looks at has a name as in by_name."""
+    tail = _tail(pattern)
+    return any(tail.fullmatch(os.path.splitext(place)[0]) for place in _some_photos(folder))
+
+
+def _some_photos(folder: str) -> list[str]:
+    return [place for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS]
+
+
 def _tail(pattern: str) -> re.Pattern[str]:
     return re.compile(f"(?:.*/)?(?:{pattern})", re.IGNORECASE | re.DOTALL)
 
 
 def _some_files(root: str) -> list[str]:
-    """Paths below root, "/" between the parts, of the first files in and below it."""
+    """Paths below root, "/" between the parts, of the first files in and below it.
+
+    Where a large folder leaves nothing for those beside it, a few files of some of them are there too.
+    """
+    files, unlisted = _first_files(root, "", _LOOK_AT)
+    reached = {place.partition("/")[0] for place in files}
+    beside = dict.fromkeys(folder for place in unlisted if (folder := place.partition("/")[0]) not in reached)
+    for folder in itertools.islice(beside, _BESIDE):
+        files += _first_files(root, folder, _LOOK_AT_BESIDE)[0]
+    return files
+
+
+def _first_files(root: str, start: str, left: int) -> tuple[list[str], list[str]]:
+    """The first files in and below the folder `start` of root, of `left` entries, and the folders left unlisted."""
     files: list[str] = []
-    folders, left = [""], _LOOK_AT
+    folders = [start]
     while folders and left > 0:
         folder = folders.pop(0)
         for entry in _entries(os.path.join(root, folder), left):
             left -= 1
             place = f"{folder}/{entry.name}" if folder else entry.name
-            (folders if entry.is_dir(follow_symlinks=False) else files).append(place)
-    return files
+            (folders if _is_folder(entry) else files).append(place)
+    return files, folders
 
 
 def _entries(folder: str, limit: int | None = None) -> list[os.DirEntry[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import Listing, list_files
-from featurepipe.datasets.listing import folders_in, left_out, subfolder
+from featurepipe.datasets.listing import folders_in, left_out, names_in, subfolder
 from featurepipe.datasets.sequences import frames_in
 from featurepipe.datasets.source import Skipped, Source
 from featurepipe.datasets.xml_files import attribute, elements, read_xml
@@ -32,6 +33,8 @@ TURNS = {"frontal": (0, 90), "profile": (0, 270), "dual": (0,), None: (0, 90, 27
 _NAME = re.compile(r"S(\d{3})\s*-\s*(\d{3})(?!\d)", re.IGNORECASE)
 _CODING = re.compile(r"-oao_aucs\s*\.xml$", re.IGNORECASE)
 _MIDDLE = 3
+_LOOK_AT = 16
+"""Numbered folders that the marker looks into."""
 _NEUTRAL, _ONSET, _APEX, _OFFSET = range(4)
 """Types of the markers in a coding."""
 
@@ -267,7 +270,14 @@ def _phases(one: Recording, skipped: list[Skipped]) -> Phases | None:
 def _is_root(folder: str) -> bool:
     own = os.path.basename(os.path.abspath(folder)).casefold() == "sessions"
     sessions = folder if own else subfolder(folder, "Sessions")
-    return sessions is not None and any(os.path.basename(path).isdecimal() for path in folders_in(sessions))
+    if sessions is None:
+        return False
+    numbered = (path for path in folders_in(sessions) if os.path.basename(path).isdecimal())
+    return any(_is_session(path) for path in itertools.islice(numbered, _LOOK_AT))
+
+
+def _is_session(folder: str) -> bool:
+    return any(name == "session.xml" or _NAME.match(name) for name in names_in(folder))
 
 
 DATABASE = Database(
@@ -291,5 +301,5 @@ DATABASE = Database(
             sure=False,
         ),
     ),
-    marker="a folder Sessions with numbered folders in it",
+    marker="a folder Sessions with numbered folders in it that hold session.xml or S035-004.avi",
 )

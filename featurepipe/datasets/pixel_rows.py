@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featurepipe.datasets.source import Skipped, label_of, split_of
+from featurepipe.datasets.source import Skipped, check_word, label_of, split_of
 from featurepipe.datasets.tables import read_header, read_rows
 from featurepipe.errors import InputError
 from featurepipe.files import printable
@@ -29,6 +29,11 @@ def has_pixels(path: str) -> bool:
         return "pixels" in read_header(path)
     except InputError:
         return False
+
+
+def plain_code(raw: str) -> str:
+    """A code as an integer: programs write a column of codes as floats ("3.0") where one row has none."""
+    return raw.removesuffix(".0")
 
 
 def read_pixel_rows(source: str, codes: Sequence[str]) -> tuple[list[Sample], list[Skipped]]:
@@ -107,12 +112,14 @@ def _picture(text: str, where: str) -> np.ndarray:
 def _label(raw: str | None, codes: Sequence[str], where: str) -> str | None:
     if raw is None:
         return None
-    if not raw.isdecimal():
+    code = plain_code(raw)
+    if not code.isdecimal():
+        check_word(raw, where)
         return label_of(raw)
-    if int(raw) >= len(codes):
+    if int(code) >= len(codes):
         known = ", ".join(f"{code} {word}" for code, word in enumerate(codes))
         raise InputError(f"{where}: emotion {raw} is no code; expected {known}")
-    return label_of(codes[int(raw)])
+    return label_of(codes[int(code)])
 
 
 def _split(word: str, where: str) -> str | None:

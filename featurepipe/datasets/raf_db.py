@@ -205,9 +205,18 @@ def _part(folder: str, pictures: str | None = None) -> _Part:
     found = pictures or next((path for kind in _KINDS if (path := subfolder(images, kind))), None)
     if found is None:
         raise InputError(f"{printable(folder)} has no pictures: expected Image/aligned or Image/original in it")
+    found = _unwrapped(found)
     table = _table(folder) or ""
     aligned = os.path.basename(os.path.abspath(found)).casefold() == _KINDS[0]
     return _Part(folder, _subset(folder, table), table, found, aligned)
+
+
+def _unwrapped(pictures: str) -> str:
+    """The folder itself, or the one of its name in it where it has no photos: unpacking wraps aligned/ in another."""
+    name = os.path.basename(os.path.abspath(pictures))
+    while (inner := subfolder(pictures, name)) and not photos_in(pictures):
+        pictures = inner
+    return pictures
 
 
 def _subset(folder: str, table: str) -> str:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from featurepipe.datasets.arrays import read_npz
 from featurepipe.datasets.database import MAX_DEPTH, Database, Frames, find_roots
-from featurepipe.datasets.folder import EXTENSIONS, list_photos, read_folder, read_listing, refuse_codes
+from featurepipe.datasets.folder import (
+    EXTENSIONS,
+    count_pictures,
+    list_photos,
+    read_folder,
+    read_listing,
+    refuse_codes,
+)
 from featurepipe.datasets.manifest import COLUMNS, read_manifest
 from featurepipe.datasets.registry import DATABASES
 from featurepipe.datasets.source import Source
@@ -61,9 +69,21 @@ def read_database(database: Database, source: str, frames: Frames = "apex") -> S
     ------
     InputError : there is no copy of it at SOURCE, or it is malformed
     """
+    return _read_copy(database, source, frames).read
+
+
+class _Copy(NamedTuple):
+    """A copy of a database as read, its root, and how many photos and clips of SOURCE lie in no root."""
+
+    read: Source
+    root: str
+    outside: int
+
+
+def _read_copy(database: Database, source: str, frames: Frames) -> _Copy:
     if not os.path.isdir(source):
         _refuse_archives(source)
-        return database.read(source, frames)
+        return _Copy(database.read(source, frames), source, 0)
     roots = [root for root, _ in find_roots(source, [database])]
     if not roots:
         looked_for = f": looked for {database.marker}" if database.marker else ""
@@ -72,8 +92,11 @@ def read_database(database: Database, source: str, frames: Frames = "apex") -> S
             f"{looked_for}"
         )
     read = database.read(roots[0], frames)
-    others = [f"{printable(root)} is another copy or part: give it as SOURCE to read it" for root in roots[1:]]
-    return replace(read, notes=[*others, *read.notes])
+    notes = [f"{printable(root)} is another copy or part: give it as SOURCE to read it" for root in roots[1:]]
+    outside = count_pictures(source, outside=roots)
+    if outside:
+        notes.append(f"{outside} photos or clips outside {printable(roots[0])} are not read")
+    return _Copy(replace(read, notes=[*notes, *read.notes]), roots[0], outside)
 
 
 def _read_by_content(source: str, frames: Frames) -> Source:
@@ -125,8 +148,24 @@ def _read_csv(source: str, frames: Frames) -> Source:
 
 def _read_as(database: Database, source: str, frames: Frames) -> Source:
     """Read a database that its marker told, and say so."""
-    read = read_database(database, source, frames)
-    return replace(read, notes=[f"read as {database.title} (--dataset {database.name})", *read.notes])
+    copy = _read_copy(database, source, frames)
+    if copy.outside:
+        _refuse_minority(database, source, copy)
+    return replace(copy.read, notes=[f"read as {database.title} (--dataset {database.name})", *copy.read.notes])
+
+
+def _refuse_minority(database: Database, source: str, copy: _Copy) -> None:
+    """Refuse a copy that is the lesser part of SOURCE: a few photos of a database must not stand for all the others."""
+    rows = sum(1 for sample in copy.read.samples if sample.pixels is not None)
+    inside = count_pictures(copy.root) + rows
+    if copy.outside <= inside:
+        return
+    root = printable(copy.root)
+    raise InputError(
+        f"{root} is a copy of {database.title} with {inside} photos or clips, and {copy.outside} others in "
+        f"{printable(source)} lie outside it, so which are meant cannot be told. Give {root} as SOURCE (or --dataset "
+        f"{database.name}) to read that copy alone, or --dataset folder to read all photos by their folders"
+    )
 
 
 def _database_at(source: str) -> Database | None:

@@ -36,12 +36,14 @@ _FILMS = (
 def is_sfew(folder: str) -> bool:
     """Whether the repack's CSV is here, most photos are named as frames of films, or halves of SFEW 1.0 are here.
 
-    The halves have no confirmed names, so their path must say SFEW: other data sets have splits of class folders too.
+    The halves have no confirmed names, so their folder or the one above must say SFEW: other data sets
+    have splits of class folders too.
     """
+    path = os.path.abspath(folder).lower().split(os.sep)[-2:]
     return (
         file_in(folder, _TABLE) is not None
         or mostly_named(folder, _FRAME)
-        or ("sfew" in os.path.abspath(folder).lower() and _halves(folder) == 2)
+        or (any("sfew" in part for part in path) and _halves(folder) == 2)
     )
 
 

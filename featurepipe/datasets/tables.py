@@ -71,9 +71,10 @@ def _rows(source: str) -> Iterator[tuple[int, list[str]]]:
             if fields:
                 yield reader.line_num, fields
     except csv.Error as error:
-        raise InputError(
-            f"{printable(source)}, line {reader.line_num}: {error}; expected fields separated by commas"
-        ) from error
+        expected = "expected fields separated by commas"
+        if "field limit" in str(error):
+            expected += "; a quote may lack its end, or rows hold pictures that are too large: give those as NPZ"
+        raise InputError(f"{printable(source)}, line {reader.line_num}: {error}; {expected}") from error
 
 
 def _lines(source: str) -> Iterator[str]:

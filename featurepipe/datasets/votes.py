@@ -41,7 +41,8 @@ def shares(votes: Sequence[int], rule: str) -> dict[str, float]:
     "probability" and "cross-entropy" take emotions in order of their votes, equally frequent ones together, until
     three quarters of all votes are covered or "unknown" or "not a face" would be next; more than three emotions, or
     no more than half of the votes, are nothing. "multi-target" takes every emotion with three tenths of the votes,
-    and all of them count alike.
+    and all of them count alike; where what has three tenths, "unknown" and "not a face" too, has no more than half
+    of the votes together, nothing is left.
 
     >>> shares((6, 3, 1, 0, 0, 0, 0, 0, 0, 0), "cross-entropy")["happiness"] == 3 / 9
     True
@@ -105,6 +106,8 @@ def _counted(votes: Sequence[int]) -> list[int]:
 
 def _accepted(counted: Sequence[int]) -> dict[str, int]:
     least = _ACCEPTED * sum(counted)
+    if sum(count for count in counted if count >= least) <= _LEAST * sum(counted):
+        return {}
     return {emotion: 1 for emotion, count in zip(_EMOTIONS, counted, strict=False) if count and count >= least}
 
 

@@ -244,7 +244,8 @@ def _baseline(name: str, size: int, whole: bool, published: str) -> Baseline:
             augmentation=Augmentation(flip=0.5, shift=(size - VIEW) / 2),
             network={"shared": 0.0, "width": 1.0, "outer_lift": 2.0, "dropout": 0.5},
         ),
-        differs="first weights are random, not ImageNet's; no faces are occluded in training",
+        differs="first weights are random, not ImageNet's; no faces are occluded in training; "
+        "biases learn at the rate of weights, not at twice that",
         recordable=False,
     )
 
