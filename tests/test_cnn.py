@@ -64,6 +64,23 @@ def batch_of(name, count, seed=0):
     return to_unit(faces_of(name, count, seed)[0], torch.device("cpu"))
 
 
+def lively(name):
+    """A network in eval mode whose scores differ from face to face as a trained one's do, which first weights alone do
+    not see to: the SVMs of dlsvm start at zero, and batch norm with statistics of no face."""
+    torch.manual_seed(0)
+    baseline = get_baseline(name)
+    network = baseline.build(7, **small(name).network)
+    last = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    torch.nn.init.normal_(last.weight)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        for view in baseline.views(batch_of(name, 12, seed=1), 1):
+            network(view)
+    return network.eval()
+
+
 def fitted(name, **changes):
     model = CNNClassifier(name, small(name, **changes), device="cpu")
     return model.fit(*faces_of(name))
@@ -386,10 +403,7 @@ class TestEveryArchitecture:
 
     def test_a_face_gets_the_same_answer_in_any_company(self, name):
         """Eval mode: neither order nor neighbours matter (baselines.md section 0.2, trap 3)."""
-        baseline = get_baseline(name)
-        torch.manual_seed(0)
-        network = baseline.build(7, **small(name).network).eval()
-        faces = batch_of(name, 6)
+        baseline, network, faces = get_baseline(name), lively(name), batch_of(name, 6)
         with torch.inference_mode():
             together, alone, back = (
                 torch.stack([torch.cat([network(view) for view in baseline.views(part, 2)]) for part in parts])
@@ -397,8 +411,9 @@ class TestEveryArchitecture:
             )
         count = len(together[0]) // len(faces)
         whole = together[0].view(count, len(faces), 7)
-        torch.testing.assert_close(alone.view(len(faces), count, 7).transpose(0, 1), whole, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(back[0].view(count, len(faces), 7).flip(1), whole, rtol=1e-4, atol=1e-5)
+        near = 1e-3 * float(whole.std(1).max())  # of how much faces differ: a network of one answer would fail
+        torch.testing.assert_close(alone.view(len(faces), count, 7).transpose(0, 1), whole, rtol=0, atol=near)
+        torch.testing.assert_close(back[0].view(count, len(faces), 7).flip(1), whole, rtol=0, atol=near)
 
     def test_views_are_what_the_network_takes(self, name):
         baseline = get_baseline(name)

@@ -282,8 +282,9 @@ class TestNetworks:
         model, (X, _) = fitted(name, epochs=1), sequences_of(name, 5)
         X[3] = X[3][[0, 0, 1, 1, 1] if name == "kim_cnn_lstm" else [0] * 8 + [15] * 8]  # a short one among them
         alone = np.concatenate([model.decision_function(X[row : row + 1]) for row in range(len(X))])
-        np.testing.assert_allclose(model.decision_function(X), alone, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(model.decision_function(X[::-1])[::-1], alone, rtol=1e-4, atol=1e-5)
+        near = 1e-3 * alone.std(0).max()  # of how much sequences differ: a network of one answer would fail
+        np.testing.assert_allclose(model.decision_function(X), alone, rtol=0, atol=near)
+        np.testing.assert_allclose(model.decision_function(X[::-1])[::-1], alone, rtol=0, atol=near)
 
     @pytest.mark.parametrize("padded", [[0, 1, 2, 2, 2], [0, 0, 1, 2, 2], [0, 1, 1, 1, 2], [0, 1, 2, 3, 3]])
     def test_a_padded_sequence_gives_the_same_answer_as_alone(self, padded):
