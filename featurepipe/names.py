@@ -37,7 +37,7 @@ METHODS = ("svm", *(f"svm:{backbone}" for backbone in BACKBONES), *ARCHITECTURES
 PROTOCOLS = (
     *("fer2013_standard", "fer2013_kc_as_released", "ferplus_majority", "ck_si10_7", "ck_si10_8", "ck_si8_lopes"),
     *("ck_si8_lopes_7", "ck_seed_random", "jaffe_loso", "jaffe_kfold_image", "kdef_si", "rafdb_std", "affectnet7"),
-    *("affectnet8", "oulu_si10", "mmi_si10", "fedro_cross", "kfold_subject", "holdout"),
+    *("affectnet8", "oulu_si10", "mmi_si10", "mmi_loso", "casme2_loso", "fedro_cross", "kfold_subject", "holdout"),
 )
 BENCHMARKS = (
     *("mmod-cpu", "hog-cpu", "vgg16-forward", "dlib-resnet", "pipeline-vgg-face", "pipeline-fer-vgg"),

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -112,15 +113,20 @@ def test_no_choice_reaches_the_test_part_of_an_official_split(compare, fits, tmp
     assert all(one != other for one, other in zip(models["a"], models["c"], strict=True))
 
 
-@pytest.mark.parametrize("name", ["svm:hog", "seed_cnn"])
-def test_no_choice_reaches_the_test_part_of_a_fold(name, fits, tmp_path):
+CHOOSING = "epochs = 3\nbatch_size = 8\npatience = 2\norders = 2\nschedule = 'plateau'\n"
+"""A CNN that chooses all that one can: the epoch, the order of presentation, the learning rate; on a held-out tenth."""
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("svm:hog", ""), ("seed_cnn", ""), ("seed_cnn", CHOOSING)])
+def test_no_choice_reaches_the_test_part_of_a_fold(name, recipe, fits, tmp_path):
     """Both kinds of model on folds of people, with all that is known of a fold's test photos replaced."""
     rng = np.random.default_rng(0)
-    people = np.repeat([f"S{number}" for number in range(6)], 8)
+    fitted_on = partial(fit_fold, recipe=recipe)
+    people = np.repeat([f"S{number}" for number in range(12)], 4)
     photos = faked_photos(np.tile(["anger", "fear"], 24), people, rng)
     shape = (48, 100, 100) if name == "seed_cnn" else (48, 20)
     X = rng.integers(0, 255, shape).astype(np.uint8 if name == "seed_cnn" else np.float32)
-    for fold in range(2):
+    for fold in range(1 if recipe else 2):
         test = np.flatnonzero(np.isin(people, (f"S{fold}", f"S{fold + 1}")))
         part = Part(np.setdiff1d(np.arange(48), test), np.empty(0, np.int64), test)
         changed = dataclasses.replace(
@@ -151,9 +157,12 @@ def replaced(column, rows, values):
     return changed
 
 
-def fitted_on(name, photos, X, part, out, *, seen=(), half=None, seed=0):
-    """`seen` are photos that the method's backbone was trained on, `half` the feature half."""
-    args = argparse.Namespace(out=out, epochs=1, minutes=None, recipe=(), precision="fp32", device="cpu")
+def fit_fold(name, photos, X, part, out, *, seen=(), half=None, seed=0, recipe=""):
+    """`seen` are photos that the method's backbone was trained on, `half` the feature half; recipe "": one epoch."""
+    out.mkdir(exist_ok=True)
+    (out / "r.toml").write_text(recipe)
+    own = {"epochs": None, "recipe": [(name, out / "r.toml")]} if recipe else {"epochs": 1, "recipe": ()}
+    args = argparse.Namespace(out=out, minutes=None, precision="fp32", device="cpu", **own)
     n = len(X)
     columns = {field.name: np.arange(n) for field in dataclasses.fields(Features)}
     features = Features(**columns | {"X": X, "coverage": {}, "feature_half": half or {}, "face_half": {}})
@@ -170,12 +179,12 @@ def in_thirds(rng):
 
 def test_none_is_chosen_on_that_the_backbone_knows_or_whose_label_is_not_fitted_on(tmp_path):
     photos, X, part = in_thirds(np.random.default_rng(0))
-    (chosen,) = fitted_on("svm:hog", photos, X, part, tmp_path / "a").chosen
+    (chosen,) = fit_fold("svm:hog", photos, X, part, tmp_path / "a").chosen
     assert chosen["chosen_on"] == "validation"
-    (chosen,) = fitted_on("svm:hog", photos, X, part, tmp_path / "b", seen=part.choose).chosen
+    (chosen,) = fit_fold("svm:hog", photos, X, part, tmp_path / "b", seen=part.choose).chosen
     assert chosen["chosen_on"] == "4 folds"
     strange = dataclasses.replace(photos, label=replaced(photos.label, part.choose[:4], "contempt"))
-    (chosen,) = fitted_on("svm:hog", strange, X, part, tmp_path / "c").chosen
+    (chosen,) = fit_fold("svm:hog", strange, X, part, tmp_path / "c").chosen
     assert chosen["chosen_on"] == "validation"
 
 
@@ -189,7 +198,7 @@ def test_an_svm_chooses_by_folds_that_part_no_person_copy_or_sequence(tmp_path, 
     given = {}
     monkeypatch.setattr(LinearSVMCV, "fit", lambda self, X, y, **named: given.update(named, folds=self.folds))
     with pytest.raises(AttributeError):  # nothing was fitted
-        fitted_on("svm:hog", photos, X, dataclasses.replace(part, choose=part.choose[:0]), tmp_path)
+        fit_fold("svm:hog", photos, X, dataclasses.replace(part, choose=part.choose[:0]), tmp_path)
     groups = np.array(given["groups"])
     assert [len(set(groups[rows])) for rows in (slice(0, 16), slice(16, 24), slice(24, 26), slice(26, 32))] == [1] * 4
     assert len(set(groups)) == 4
@@ -209,13 +218,13 @@ def test_kept_results_are_of_the_same_photos_labels_people_vectors_and_seed(fits
     changed.append(dataclasses.replace(photos, content=replaced(photos.content, part.test[:1], "other")))
     for count, given in enumerate([photos, *changed], 1):
         for _ in range(2):
-            fitted_on("svm:hog", given, X, part, tmp_path)
+            fit_fold("svm:hog", given, X, part, tmp_path)
             assert len(fits) == count
-    fitted_on("svm:hog", photos, X, part, tmp_path, half={"layer": "fc6"})
+    fit_fold("svm:hog", photos, X, part, tmp_path, half={"layer": "fc6"})
     without = dataclasses.replace(part, choose=part.choose[:0])
-    fitted_on("svm:hog", photos, X, without, tmp_path, seen=part.fit)
+    fit_fold("svm:hog", photos, X, without, tmp_path, seen=part.fit)
     for seed in (0, 1, 0):
-        fitted_on("svm:hog", photos, X, without, tmp_path, seed=seed)
+        fit_fold("svm:hog", photos, X, without, tmp_path, seed=seed)
     assert len(fits) == count + 4
 
 
@@ -226,7 +235,8 @@ def test_what_every_baseline_takes_is_counted():
         with torch.device("meta"):
             network = baseline.build(7, **baseline.recipe.network)
         assert cost.parameters == sum(weights.numel() for weights in network.parameters())
-        assert cost.multiply_adds > 0
+        once = dataclasses.replace(baseline, test_views=1).cost(7)
+        assert cost.multiply_adds == baseline.test_views * once.multiply_adds > 0
     sides = (64, 32, 32, 16, 16, 8)
     by_hand = sum(side**2 * 16 * 64 * (64 if at else 1) for at, side in enumerate(sides)) + 64 * 7
     assert BASELINES["agrawal_b"].cost(7).multiply_adds == by_hand
@@ -506,9 +516,11 @@ def test_published_figures_are_those_of_baselines_md():
         ("agrawal_b", "fer2013_standard"): (0.6523, "V"),
         ("mollahosseini_inception", "fer2013_standard"): (0.664, "V"),
         ("dlsvm", "fer2013_standard"): (0.7116, "V2"),
-        ("kc_vgg", "fer2013_kc_as_released"): (0.7328, "V"),
+        ("kc_vgg", "fer2013_kc_as_released"): (0.7306, "V"),
         ("lopes_cnn", "ck_si8_lopes"): (0.9676, "V"),
         ("lopes_cnn", "jaffe_loso"): (0.5357, "V"),
+        ("kim_cnn_lstm", "mmi_loso"): (0.7861, "V2"),
+        ("kim_cnn_lstm", "casme2_loso"): (0.6098, "V2"),
     }
     for (method, protocol), (figure, confidence) in anchors.items():
         one = anchor_of(method, protocol)
@@ -516,10 +528,10 @@ def test_published_figures_are_those_of_baselines_md():
     for one in published():
         assert one.confidence in CONFIDENCE
         assert not one.protocol or one.protocol in PROTOCOLS
-        assert 0.4 < one.figure < 1
+        assert 0.3 < one.figure < 1
         if one.protocol:
             assert one.database in PROTOCOLS[one.protocol].databases
-    assert anchor_of("kc_vgg", "fer2013_standard") is None  # 73.28 is of PublicTest, chosen on PrivateTest
+    assert anchor_of("kc_vgg", "fer2013_standard") is None  # 73.06 is of PublicTest, chosen on PrivateTest
 
 
 def test_three_points_under_the_published_figure_is_undertrained():

@@ -18,9 +18,11 @@ from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.sequences import APEX_FRAMES
 from featurepipe.datasets.splits import GROUPS, grouped_by
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
+from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
 from featurepipe.report.published import beside, ranks, undertrained
 from featurepipe.report.runs import score, spread
+from featurepipe.weights import records
 
 WHOLE = 0.99
 """Share of a protocol's photos that a copy must have for its figures to be held against published ones."""
@@ -198,13 +200,24 @@ def _cost(args: argparse.Namespace, name: str, plan: Plan, side: Side) -> dict[s
 
 
 def _recipe(args: argparse.Namespace, name: str, sides: list[Side]) -> dict[str, Any]:
-    """How vectors were made, faces found (of two SOURCEs those of each), and a CNN trained."""
+    """How vectors were made, and on what their backbone was trained, faces found (of two SOURCEs those of each), and a
+    CNN trained."""
     train, test = sides[0].features[name], sides[-1].features[name]
     faces = train.face_half if len(sides) == 1 else {"train": train.face_half, "test": test.face_half}
     trained: dict[str, Any] = {}
     if name in BASELINES:
         trained = {"training": recipe_of(args, name).document(), "test_views": get_baseline(name).test_views}
+    else:
+        trained = {"trained_on": _backbone_saw(train.feature_half["weights"])}
     return {"features": train.feature_half, "faces": faces, **trained}
+
+
+def _backbone_saw(weights: str) -> list[dict[str, str]] | None:
+    """What the weights of this sha256 were trained on by their record; None where they have none."""
+    for record in records().values():
+        if record.sha256 == weights:
+            return [asdict(seen) for seen in record.trained_on]
+    return [] if weights == NO_WEIGHTS else None
 
 
 def _pairs(plan: Plan, results: Mapping[str, Result]) -> dict[str, Any]:

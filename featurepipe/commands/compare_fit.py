@@ -64,7 +64,10 @@ class _Faces:
 FIXED_C = 1.0
 """C of an SVM that may not choose (baselines.md 13.3): on vectors of unit length the usual one."""
 
-FORMAT = 3
+_CHOICES = ("C", "chosen_on", "warnings", "kept")
+"""What is told of a fit's choices: of an SVM its C, of a CNN the epoch whose weights were kept, and on what."""
+
+FORMAT = 4
 """Of what is kept of a fit: raised when the same settings are kept with other facts."""
 
 
@@ -99,7 +102,7 @@ def _method(args: argparse.Namespace, name: str) -> list[Any]:
 
 
 def recipe_of(args: argparse.Namespace, name: str) -> TrainingRecipe:
-    """How the CNN is trained: its own recipe, or --recipe's; for the epochs of the budget, and in one order, if stated.
+    """How the CNN is trained: its own recipe, or --recipe's; with a budget for its epochs, and in one order.
 
     Raises InputError for a file that is no recipe of it, or asks for soft labels, which compare has none of.
     """
@@ -145,7 +148,7 @@ def _outcome(fit: Callable[..., Model], asked: np.ndarray, checkpoint: Path) -> 
         # Of a CNN that went on from a checkpoint the epochs before it count too.
         "fit_seconds": max(fitted - started, model.training.get("seconds", 0.0)),
         "predict_seconds": time.perf_counter() - fitted,
-        "chosen": {key: model.training[key] for key in ("C", "chosen_on", "warnings") if key in model.training},
+        "chosen": {key: model.training[key] for key in _CHOICES if key in model.training},
         "history": model.training.get("history", []),
     }
     return Outcome(np.array(model.labels), outputs, facts)
@@ -183,34 +186,48 @@ def _fit(
 
     A CNN goes on from `checkpoint`, but with --minutes: how many epochs fill them may now be counted otherwise.
     """
-    fit, choose = part.fit, part.choose
-    if not len(fit):
+    if not len(part.fit):
         raise InputError("no photo to fit on shows a face; where photos are face crops already, give --detector none")
-    if name in BASELINES and recipe_of(args, name).patience and not len(choose):
-        fit, choose = held_out(fit, photos.label, photos.content, photos.subject, photos.sequence, seed)
-    labels = photos.label[fit].astype(str)
-    validation = (faces[choose], photos.label[choose].astype(str)) if len(choose) else None
     if name in BASELINES:
-        given, settings = faces[fit], {"seed": seed, "device": args.device, "precision": precision_of(args)}
-        recipe = recipe_of(args, name)
-        if args.minutes:
-            recipe = fill_minutes(args.minutes, CNNClassifier(name, recipe, **settings), given, labels)
-        classifier = CNNClassifier(name, recipe, **settings)
-        with bar(recipe.epochs * recipe.orders, name, "epoch") as progress:
-            return classifier.fit(
-                given,
-                labels,
-                validation=validation,
-                checkpoint=None if args.minutes else checkpoint,
-                resume=True,
-                after_epoch=lambda history: move_to(progress, len(history)),
-            )
+        return _fit_cnn(args, name, photos, faces, part, seed, checkpoint)
+    labels, validation = photos.label[part.fit].astype(str), _watched(photos, faces, part.choose)
     if not free:
-        return LinearSVMCV(seed=seed).fit_fixed(faces[fit], labels, FIXED_C)
-    subjects, sequences = photos.subject[fit].tolist(), photos.sequence[fit].tolist()
-    groups = groups_of(photos.content[fit].tolist(), subjects, sequences)
-    svm = LinearSVMCV(folds=_inner_folds(labels, groups), seed=seed)
-    return svm.fit(faces[fit], labels, groups=groups, grouped_by=grouped_by(subjects, sequences), validation=validation)
+        return LinearSVMCV(seed=seed).fit_fixed(faces[part.fit], labels, FIXED_C)
+    subjects, sequences = photos.subject[part.fit].tolist(), photos.sequence[part.fit].tolist()
+    groups = groups_of(photos.content[part.fit].tolist(), subjects, sequences)
+    svm, by = LinearSVMCV(folds=_inner_folds(labels, groups), seed=seed), grouped_by(subjects, sequences)
+    return svm.fit(faces[part.fit], labels, groups=groups, grouped_by=by, validation=validation)
+
+
+def _fit_cnn(
+    args: argparse.Namespace, name: str, photos: Photos, faces: _Faces, part: Part, seed: int, checkpoint: Path
+) -> CNNClassifier:
+    """Where its recipe has patience and no photos are there to choose on, a tenth of those to fit on is held out."""
+    fit, choose, recipe = part.fit, part.choose, recipe_of(args, name)
+    held = recipe.patience > 0 and not len(choose)
+    if held:
+        fit, choose = held_out(fit, photos.label, photos.content, photos.subject, photos.sequence, seed)
+    labels, given = photos.label[fit].astype(str), faces[fit]
+    settings: dict[str, Any] = {"seed": seed, "device": args.device, "precision": precision_of(args)}
+    if args.minutes:
+        recipe = fill_minutes(args.minutes, CNNClassifier(name, recipe, **settings), given, labels)
+    with bar(recipe.epochs * recipe.orders, name, "epoch") as progress:
+        model = CNNClassifier(name, recipe, **settings).fit(
+            given,
+            labels,
+            validation=_watched(photos, faces, choose),
+            checkpoint=None if args.minutes else checkpoint,
+            resume=True,
+            after_epoch=lambda history: move_to(progress, len(history)),
+        )
+    if held:
+        model.training["chosen_on"] = "a tenth of the photos to fit on"
+    return model
+
+
+def _watched(photos: Photos, faces: _Faces, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Faces and labels to choose on; None where there are none."""
+    return (faces[rows], photos.label[rows].astype(str)) if len(rows) else None
 
 
 def _inner_folds(labels: np.ndarray, groups: Sequence[str]) -> int:

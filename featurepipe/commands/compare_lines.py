@@ -113,7 +113,7 @@ def _not_chosen(document: dict[str, Any]) -> list[str]:
     return [
         f"{name}: C is {chosen['C']:g} and not chosen, as its backbone was trained on photos to fit on"
         for name, chosen in fixed.items()
-        if chosen.get("chosen_on") == "nothing"
+        if "C" in chosen and chosen["chosen_on"] == "nothing"
     ]
 
 

@@ -55,7 +55,8 @@ class CNNClassifier:
     classes_ : str (k,), sorted; set by fit
     network_ : the fitted torch module; set by fit
     recipe : feature half and face half of the crops, as given to fit
-    training : summary of the fit, JSON-able; `history` has one row per epoch, `kept` is the one of the model's weights
+    training : summary of the fit, JSON-able; `history` has one row per epoch, `kept` is the one of the model's weights,
+        `chosen_on` says whether the validation faces decided anything: "validation" or "nothing"
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     """
 
@@ -159,6 +160,7 @@ class CNNClassifier:
             "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
             "kept": trainer.kept,
+            "chosen_on": "validation" if validated and trainer.recipe.chooses else "nothing",
             "history": trainer.history,
         }
         return self
@@ -266,7 +268,7 @@ class CNNClassifier:
         if start:
             weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
             run.append(hashlib.sha256(save(weights)).hexdigest())
-        if validated and (recipe.patience or recipe.schedule == "plateau"):
+        if validated and recipe.chooses:
             run.append(hash_of(*validated))
         return digest_of(run)
 

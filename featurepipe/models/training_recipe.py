@@ -153,6 +153,11 @@ class TrainingRecipe:
             known = ", ".join(f"{name} with {loss}" for name, loss in HEADS.items())
             raise InputError(f"training recipe, network: head = {head!r} with loss = {self.loss!r}; known are {known}")
 
+    @property
+    def chooses(self) -> bool:
+        """Whether validation faces decide something: which epoch's weights are kept, or the learning rate."""
+        return self.patience > 0 or self.schedule == "plateau"
+
     def document(self) -> dict[str, Any]:
         """As a JSON-able dictionary; `from_document` reads it back."""
         return dataclasses.asdict(self)

@@ -80,12 +80,12 @@ class Baseline:
         return self
 
     def cost(self, classes: int) -> Cost:
-        """What one face, or sequence, takes in one view, by the recipe's network for so many classes."""
+        """What one face, or sequence, takes in all views that are averaged to predict, for so many classes."""
         with torch.device("meta"):  # shapes alone: no weights are made and nothing is computed
             network = self.build(classes, **self.recipe.network).eval()
         channels = 3 if self.framing.mode == "RGB" else self.frames
-        view = self.views(torch.zeros(1, channels, *self.framing.shape[:2]), 1)[0]
-        return cost_of(network, lambda: network(view.to("meta")))
+        views = self.views(torch.zeros(1, channels, *self.framing.shape[:2]), self.test_views)
+        return cost_of(network, lambda: [network(view.to("meta")) for view in views])
 
     def training_inputs(self, faces: torch.Tensor, how: Augmentation, generator: torch.Generator) -> Any:
         """What the network takes, of faces (n, c, *framing.shape[:2]) in 0..1 changed at random as `how` says."""

@@ -1,8 +1,8 @@
 """pacnn and gacnn: patches at facial landmarks, each weighed by a gate (Li, Zeng, Shan & Chen, TIP 2019; PG-CNN 2018).
 
 Layers, points and patches follow the authors' network definitions and script (baselines.md section 5). They start from
-ImageNet's VGG-16; here the first weights are random. Their solver was not released: its settings are filled in, and so
-is the framing.
+ImageNet's VGG-16; here the first weights are random. Their solver was not released: its settings are filled in (the
+polynomial decay with the power 0.5 that the other baselines have), and so is the framing.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def _baseline(name: str, size: int, whole: bool, published: str) -> Baseline:
             augmentation=Augmentation(flip=0.5, shift=(size - VIEW) / 2),
             network={"shared": 0.0, "width": 1.0, "outer_lift": 2.0, "dropout": 0.5},
         ),
-        differs="first weights are random, not ImageNet's; no faces are occluded in training; "
+        differs="first weights are random, not ImageNet's; trained on one database at a time, without occluded copies; "
         "biases learn at the rate of weights, not at twice that",
         recordable=False,
     )

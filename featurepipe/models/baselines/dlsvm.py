@@ -98,8 +98,9 @@ DLSVM_BASELINE = Baseline(
     normalise=_normalise,
     views=_views,
     output="softmax",
-    differs="statistics of each pixel are those of warped views, a batch at a time, not of the training faces before "
-    "the warp; one view at the end instead of 64 jitters",
+    differs="faces are centred and scaled to norm 150 after the warp, not before it, and statistics of each pixel are "
+    "so those of warped views, a batch at a time; scaled by 0.83 to 1.2, not from 0.8; one network with its last "
+    "weights instead of eight with five snapshots each; one view at the end instead of 64 jitters",
     recipe=TrainingRecipe(
         epochs=446,
         batch_size=256,

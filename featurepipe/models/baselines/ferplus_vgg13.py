@@ -67,7 +67,7 @@ FERPLUS_VGG13 = Baseline(
     output="softmax",
     differs="faces are scaled alike along both axes, without skew, and what lies outside repeats the border; "
     "equalisation counts half of a pixel's own level as darker, not all of it; labels are the majority's but "
-    "with fit_cnn --votes, whose rules take equally frequent emotions together",
+    "with fit_cnn --votes",
     recipe=TrainingRecipe(
         epochs=100,
         batch_size=32,

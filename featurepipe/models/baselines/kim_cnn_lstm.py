@@ -149,6 +149,7 @@ KIM_CNN_LSTM = Baseline(
     normalise=standardise,
     views=standardised_and_mirrored,
     output="softmax",
+    differs="the CNN and the LSTM over it learn at once, by Adam, not one after the other",
     recipe=TrainingRecipe(
         epochs=60,
         batch_size=16,
