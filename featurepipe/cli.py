@@ -287,7 +287,9 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         help="fit with N seeds (--seed and those after it), or with the seeds listed: mean and standard deviation",
     )
     budget = group.add_mutually_exclusive_group()
-    budget.add_argument("--epochs", type=_positive, metavar="N", help="for every CNN, in one order; default: its own recipe's")
+    budget.add_argument(
+        "--epochs", type=_positive, metavar="N", help="for every CNN, in one order; default: each one's own recipe"
+    )
     budget.add_argument(
         "--minutes", type=_positive_float, metavar="M", help="for every fit of a CNN: as many epochs as fill them"
     )

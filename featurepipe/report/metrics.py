@@ -221,8 +221,9 @@ def evaluate(
     predicted: Sequence[str | None],
     probabilities: np.ndarray | None,
     classes: Sequence[str],
-    subjects: Sequence[str | None] | None = None,
+    groups: Sequence[str] | None = None,
     *,
+    resampled: str = "subjects",
     outputs: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -235,8 +236,9 @@ def evaluate(
     predicted : (n,) labels, None where there is no prediction (no face, or the photo could not be read)
     probabilities : (n, k) columns as `classes`, rows without a prediction ignored; None where there are none
     classes : (k,) the classifier's labels
-    subjects : (n,) who is in the photo; intervals resample subjects where all are known, else photos; their ends are
-        None where there are fewer than MIN_SUBJECTS of what is resampled
+    groups : (n,) names of what intervals resample as a whole, such as who is in the photo; None: single photos. Ends
+        of intervals are None where there are fewer than MIN_SUBJECTS of what is resampled
+    resampled : what the groups are, in words
     outputs : (n, k) what squared errors are of, where not the probabilities: the sigmoids these are made of
 
     Returns
@@ -255,10 +257,10 @@ def evaluate(
     probabilities, outputs = (
         None if values is None else np.where(found[:, None], values, 0.0) for values in (probabilities, outputs)
     )
-    groups = np.array(subjects) if subjects is not None and all(subjects) else None
+    of = None if groups is None else np.array(groups)
 
     def part(rows: np.ndarray) -> dict[str, Any]:
-        own = None if groups is None else groups[rows]
+        own = None if of is None else of[rows]
         few = (rows.sum() if own is None else len(set(own))) < MIN_SUBJECTS
         ends = {} if few else bootstrap(t[rows], p[rows], len(names), own, resamples=resamples, seed=seed)
         figures = _agreement(count(t[rows], p[rows], len(names)), names)
@@ -273,7 +275,7 @@ def evaluate(
         "all": part(np.ones(len(t), dtype=bool)),
         "found": part(found),
         "confusion": {"labels": names, "counts": count(t, p, len(names)).tolist()},
-        "resampled": "photos" if groups is None else "subjects",
+        "resampled": "photos" if groups is None else resampled,
     }
 
 
