@@ -77,7 +77,7 @@ def test_each_face_needs_its_text():
 def test_contact_sheet_holds_every_face_undistorted():
     red, wide = np.zeros((40, 40, 3), np.uint8), np.full((20, 80), 128, np.uint8)
     red[...] = (255, 0, 0)
-    sheet = contact_sheet([red, wide, red], ["a", "two\nlines", "c"], columns=2, side=100)
+    sheet = contact_sheet([red, wide, red], ["a", "two\nlines", "last"], columns=2, side=100)
     left, top, right, bottom = extent(of_colour(sheet, (255, 0, 0)))
     assert (right - left + 1) == 100
     assert bottom - top + 1 > 200  # the third is in the second row, under the first
@@ -88,6 +88,39 @@ def test_contact_sheet_holds_every_face_undistorted():
 
 def test_contact_sheet_of_nothing_is_blank():
     assert (contact_sheet([], []) == 255).all()
+
+
+def of_text(text):
+    """Both kinds of pictures with this text."""
+    return annotate(photo(480, 640), [Face(100, 200, 300, 400)], [text]), contact_sheet([photo(40, 40)], [text])
+
+
+@pytest.mark.parametrize(("one", "other"), [("радость", "грустно"), ("Überraschung", "Äberraschung"), ("怒", "喜")])
+def test_letters_of_other_languages_are_no_boxes(one, other):
+    for first, second in zip(of_text(one), of_text(other), strict=True):
+        assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("text", "escape"), [("怒り 9 %", r"\u6012\u308a 9 %"), ("a\tb", r"a\tb"), ("\udce9", r"\udce9")]
+)
+def test_what_the_font_lacks_is_an_escape(text, escape):
+    for drawn, written in zip(of_text(text), of_text(escape), strict=True):
+        assert np.array_equal(drawn, written)
+
+
+def test_pictures_without_matplotlib_name_the_package():
+    code = """import sys
+sys.modules["matplotlib"] = None
+from featurepipe.errors import MissingPackageError
+from featurepipe.report.pictures import contact_sheet
+import numpy as np
+try:
+    contact_sheet([np.zeros((9, 9, 3), np.uint8)], ["a"])
+except MissingPackageError as error:
+    print(error)"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert "pip install matplotlib" in said
 
 
 def test_importing_the_report_loads_no_matplotlib():
