@@ -804,6 +804,17 @@ def test_plots_of_methods_no_longer_compared_go(rendered, compare, tmp_path):
     assert plots == {"accuracy.png", "confusion-svm.png", "confusion-of-mine.png"}
 
 
+def test_plots_show_the_methods_by_rank_whatever_order_they_were_asked_for_in(rendered, compare, tmp_path):
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    seen = []
+    for methods in (("svm", "svm:hog"), ("svm:hog", "svm")):
+        code, document, said = compare(a, "--folds", 2, "--learning-curve", 0.5, methods=methods, drawn=True)
+        assert code == 0, said
+        assert len({row["ranked_by"] for row in document["methods"].values()}) == 2
+        seen.append([(tmp_path / "out" / f"{name}.png").read_bytes() for name in ("accuracy", "sizes")])
+    assert seen[0] == seen[1]
+
+
 @pytest.mark.parametrize(("tested", "few"), [("7", True), ("34567", False)])
 def test_few_people_have_no_intervals(tested, few, rendered, compare, tmp_path):
     header = "path,label,subject,split"
