@@ -34,6 +34,7 @@ from featurepipe.report.runs import score, spread
 
 CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 FER = ("--protocol", "fer2013_standard")
+VECTORS = "seconds of an SVM begin with stored vectors: making these is not in them"
 
 
 def crops(path, *, seed=0, public=28, copies=3, training=105):
@@ -292,7 +293,9 @@ def test_several_seeds_give_mean_and_deviation_and_an_svm_that_draws_nothing_is_
     assert document["methods"]["svm:hog"]["spread"]["accuracy"]["sd"] == 0
     told = "figures are of seed 4; rank, training sizes and mean +- sd are of all seeds"
     assert told in lines_of(document, tmp_path)
+    assert VECTORS in lines_of(document, tmp_path)
     code, document, _ = compare(*words, "--seeds", 9, 5, 9, methods=("seed_cnn",))
+    assert VECTORS not in lines_of(document, tmp_path)
     assert document["seeds"] == [9, 5]
     assert len(fits) == 5  # seed 5 was there
     assert compare(*words, "--seeds", 0)[0] == 2
