@@ -68,7 +68,7 @@ def uar(counts: np.ndarray) -> np.ndarray:
 
 
 def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Mean F1 over the classes in truth; NaN without photos."""
+    """Mean F1 over the classes in truth (scikit-learn's default: and those predicted alone); NaN without photos."""
     return _mean_over_present(f1(counts), counts)
 
 
@@ -103,7 +103,8 @@ def squared_errors(outputs: np.ndarray, truth: np.ndarray) -> tuple[float, float
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error: sum over bins of |B| / n * |accuracy(B) - mean confidence(B)|.
 
-    Bins of confidence are ((b - 1) / bins, b / bins]; NaN without photos (Guo et al. 2017, equation 3).
+    Bins of confidence are ((b - 1) / bins, b / bins]; NaN without photos (Guo et al. 2017, equation 3). Photos without
+    a prediction add nothing to the sum: of all photos it falls with coverage, so it is told of those found.
     """
     if not len(truth):
         return np.nan
