@@ -321,7 +321,8 @@ def _check_start(record: WeightsRecord, start: bytes) -> None:
     if not start.startswith(FIRST_BYTES.get(record.layout, (b"",))):
         raise WeightsError(
             f"what came is no {record.layout} file (it begins with {start!r}): a login page or a proxy may have "
-            "answered in the server's place. The download was deleted; open the address in a browser, and run the command again"
+            "answered in the server's place. The download was deleted; open the address in a browser, and run the "
+            "command again"
         )
 
 
