@@ -481,9 +481,9 @@ def test_labels_that_are_no_text_are_refused(nothing):
     X, y = faces()
     labels = y.tolist()
     labels[5] = nothing
-    with pytest.raises(InputError, match="160 rows, .* 1 of them no text, such as"):
+    with pytest.raises(InputError, match=r"160 rows, .* 1 of them no text, such as"):
         LinearSVMCV(**QUICK).fit(X, labels)
-    with pytest.raises(InputError, match="160 validation rows, .* 1 of them no text, such as"):
+    with pytest.raises(InputError, match=r"160 validation rows, .* 1 of them no text, such as"):
         LinearSVMCV(**QUICK).fit(X, y, validation=(X, labels))
 
 

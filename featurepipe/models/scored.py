@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,12 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
 
-class Scored:
+class Scored(ABC):
     """Base of classifiers that scikit-learn's scorers and displays take, and that predict without it."""
 
+    @abstractmethod
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) labels."""
-        raise NotImplementedError
 
     def score(self, X: np.ndarray, y: Sequence[str] | np.ndarray) -> float:
         """Accuracy, 0 to 1: the share of rows or crops `X` whose label is that of `y`, str (n,)."""
