@@ -813,10 +813,11 @@ def test_plots_of_methods_no_longer_compared_go(rendered, compare, tmp_path):
     assert compare(a, "--folds", 2, "--learning-curve", 0.5, methods=("svm", "svm:hog"), drawn=True)[0] == 0
     plots = {file.name for file in (tmp_path / "out").glob("*.png")}
     assert plots == {"accuracy.png", "sizes.png", "confusion-svm.png", "confusion-svm-hog.png"}
-    (tmp_path / "out" / "confusion-of-mine.png").touch()
+    Image.new("RGB", (8, 8)).save(tmp_path / "out" / "training-ednn.png")  # not ours, though it has our name
+    (tmp_path / "out" / "training-seed_cnn.png").write_text("nor is this")
     assert compare(a, methods=("svm",), drawn=True)[0] == 0
     plots = {file.name for file in (tmp_path / "out").glob("*.png")}
-    assert plots == {"accuracy.png", "confusion-svm.png", "confusion-of-mine.png"}
+    assert plots == {"accuracy.png", "confusion-svm.png", "training-ednn.png", "training-seed_cnn.png"}
 
 
 def test_plots_show_the_methods_by_rank_whatever_order_they_were_asked_for_in(rendered, compare, tmp_path):

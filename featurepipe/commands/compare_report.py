@@ -21,6 +21,7 @@ from featurepipe.faces.reading import SampleReader
 from featurepipe.features.table import Features
 from featurepipe.names import METHODS
 from featurepipe.records import Face, Framing, Sample
+from featurepipe.report.own import remove_own
 from featurepipe.report.page import Mistake, write_page
 from featurepipe.report.plots import plot_comparison, plot_confusion, plot_sizes, plot_training
 
@@ -50,7 +51,7 @@ def _remove_plots(out: Path) -> None:
     """Those of an earlier comparison in the same folder would pass for this one's."""
     kinds = [f"{kind}-{name}" for name in METHODS for kind in ("confusion", "training")]
     for name in (*kinds, "accuracy", "sizes"):
-        _plot_file(out, name).unlink(missing_ok=True)
+        remove_own(_plot_file(out, name))
 
 
 def _plot_file(out: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 from featurepipe.errors import MissingPackageError
 from featurepipe.files import replacing
 from featurepipe.report.fonts import drawable
+from featurepipe.report.own import SOFTWARE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -209,4 +210,4 @@ def _figure(width: float, height: float, title: str) -> Figure:
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     with replacing(path) as stream:
-        figure.savefig(stream, format="png", dpi=DPI)
+        figure.savefig(stream, format="png", dpi=DPI, metadata=SOFTWARE)
