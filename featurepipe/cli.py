@@ -38,6 +38,9 @@ images and labels."""
 LARGEST_C = 1e9
 """Of --C: beyond it rounding, not the penalty, decides."""
 
+LARGEST_BATCH = 1 << 16
+"""Of --batch-size: more faces than fill any GPU."""
+
 GOES_ON = {
     "extract": "; the same command goes on from here",
     "classify": "; the same command goes on from here",
@@ -115,7 +118,9 @@ def _extract(commands: Commands) -> None:
         "bin/extract photos/ --table features/",
     )
     _add_source(parser)
-    parser.add_argument("--table", required=True, metavar="DIR", help="the feature table; made, or added to")
+    parser.add_argument(
+        "--table", type=_path, required=True, metavar="DIR", help="the feature table; made, or added to"
+    )
     _add_faces(parser, policy="largest")
     _add_backbone(parser)
     parser.add_argument("--prune", action="store_true", help="drop stored faces and vectors SOURCE no longer uses")
@@ -129,7 +134,7 @@ def _fit_svm(commands: Commands) -> None:
         "A feature table to a pickled linear SVM, with C chosen by cross-validation.",
         "bin/fit_svm features/ --model svm.pkl",
     )
-    parser.add_argument("table", metavar="TABLE", help="a feature table made by bin/extract")
+    parser.add_argument("table", type=_path, metavar="TABLE", help="a feature table made by bin/extract")
     parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted SVM goes")
     _add_store(parser)
     parser.add_argument(
@@ -138,11 +143,13 @@ def _fit_svm(commands: Commands) -> None:
         default="l2",
         help="vectors to unit length, or columns to mean 0 and deviation 1; default: %(default)s",
     )
-    parser.add_argument("--C", type=_cost, nargs="+", metavar="C", help="values of C to choose from")
+    parser.add_argument("--C", type=_cost, nargs="+", action=_Listed, metavar="C", help="values of C to choose from")
     parser.add_argument("--class-weight", choices=("balanced",), help="weigh rare classes up")
     parser.add_argument(
         "--soft-labels",
+        type=_path,
         nargs="+",
+        action=_Listed,
         metavar="FILE",
         help="what fit_cnn --folds wrote: learn them too; best where the backbone did",
     )
@@ -168,16 +175,20 @@ def _classify(commands: Commands) -> None:
         "bin/classify photos/ --out results/ --pictures",
     )
     _add_source(parser)
-    parser.add_argument("--model", metavar="FILE", help="an SVM or a CNN; default: the SVM that ships")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the predictions go")
+    parser.add_argument("--model", type=_path, metavar="FILE", help="an SVM or a CNN; default: the SVM that ships")
+    parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="where the predictions go")
     parser.add_argument(
-        "--table", metavar="DIR", help="feature table to use, which then describes this SOURCE; default: OUT/table"
+        "--table",
+        type=_path,
+        metavar="DIR",
+        help="feature table to use, which then describes this SOURCE; default: OUT/table",
     )
     parser.add_argument("--pictures", action="store_true", help="also write the photos with boxes and labels")
     parser.add_argument(
         "--prior",
         type=_label_share,
         nargs="+",
+        action=_Listed,
         metavar="LABEL=SHARE",
         help="how frequent emotions are in your photos (neutral=0.45 happiness=0.45), labels not named sharing the "
         "rest; or the word trained: as in training. Default: as in daily life for photos of no known database and the "
@@ -195,15 +206,20 @@ def _fit_cnn(commands: Commands) -> None:
         "Train an end-to-end CNN baseline on face crops.",
         "bin/fit_cnn faces.csv --arch seed_cnn --model seed.safetensors",
     )
+    source = _add_source(parser)
+    arch = parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
+    model = parser.add_argument(
+        "--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes"
+    )
     parser.add_argument(
         "--list",
-        action=_ListArchitectures,
+        action=_Alone,
+        needed=(source, arch, model),
         help="print the architectures, and the backbones for SVMs, and where they come from",
     )
-    _add_source(parser)
-    parser.add_argument("--arch", required=True, choices=ARCHITECTURES)
-    parser.add_argument("--model", type=_new_file, required=True, metavar="FILE", help="where the fitted CNN goes")
-    parser.add_argument("--recipe", metavar="TOML", help="training values that differ from the architecture's own")
+    parser.add_argument(
+        "--recipe", type=_path, metavar="TOML", help="training values that differ from the architecture's own"
+    )
     parser.add_argument(
         "--folds",
         type=_folds,
@@ -212,7 +228,9 @@ def _fit_cnn(commands: Commands) -> None:
     )
     parser.add_argument(
         "--soft-labels",
+        type=_path,
         nargs="+",
+        action=_Listed,
         metavar="FILE",
         help="what --folds wrote: learn them too, by the recipe's soft_weight",
     )
@@ -222,8 +240,10 @@ def _fit_cnn(commands: Commands) -> None:
         default="majority",
         help="what to learn where several people labelled each photo (FER+); default: %(default)s",
     )
-    parser.add_argument("--init", metavar="MODEL", help="start from the weights of this fitted CNN: fine-tuning")
-    parser.add_argument("--table", metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
+    parser.add_argument(
+        "--init", type=_path, metavar="MODEL", help="start from the weights of this fitted CNN: fine-tuning"
+    )
+    parser.add_argument("--table", type=_path, metavar="DIR", help="keeps boxes and crops; default: MODEL.table")
     parser.add_argument("--resume", action="store_true", help="go on from MODEL.ckpt, where an earlier run stopped")
     parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
     _add_faces(parser)
@@ -243,12 +263,13 @@ def _compare(commands: Commands) -> None:
     parser.add_argument(
         "--methods",
         nargs="+",
+        action=_Listed,
         default=["svm", "seed_cnn"],
         metavar="METHOD",
         help=f"any of {', '.join(METHODS)}; default: svm seed_cnn",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="where folds, JSON and plots go")
-    parser.add_argument("--table", metavar="DIR", help="feature table to use; default: OUT/table")
+    parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="where folds, JSON and plots go")
+    parser.add_argument("--table", type=_path, metavar="DIR", help="feature table to use; default: OUT/table")
     parser.add_argument("--folds", type=_folds, metavar="N", help="default: those of OUT/folds.json, else 5")
     parser.add_argument(
         "--protocol",
@@ -274,7 +295,7 @@ def _compare(commands: Commands) -> None:
     _add_faces(parser)
     parser.set_defaults(policy="largest")
     _add_weights(parser)
-    _add_running(parser, "device", "precision", "batch_size", "workers", "seed", "json")
+    _add_running(parser, "device", "precision", "cnns", "batch_size", "workers", "seed", "json")
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
@@ -283,11 +304,14 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         type=_seed,
         nargs="+",
+        action=_Listed,
         metavar="N",
         help="fit with N seeds (--seed and those after it), or with the seeds listed: mean and standard deviation",
     )
     budget = group.add_mutually_exclusive_group()
-    budget.add_argument("--epochs", type=_positive, metavar="N", help="for every CNN, in one order; default: its own recipe's")
+    budget.add_argument(
+        "--epochs", type=_positive, metavar="N", help="for every CNN, in one order; default: each one's own recipe"
+    )
     budget.add_argument(
         "--minutes", type=_positive_float, metavar="M", help="for every fit of a CNN: as many epochs as fill them"
     )
@@ -295,6 +319,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         type=_method_and_file,
         nargs="+",
+        action=_Listed,
         default=(),
         metavar="METHOD=TOML",
         help="training values that differ from a CNN's own, as fit_cnn --recipe takes them",
@@ -303,6 +328,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         "--learning-curve",
         type=_share,
         nargs="+",
+        action=_Listed,
         metavar="SHARE",
         help="fit on these shares of the training photos too (0.1 0.25 0.5), tested on the same photos",
     )
@@ -319,9 +345,11 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 def _add_train_and_test(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("two SOURCEs instead of one")
     for side, use in (("train", "to fit and choose on; its test split is not touched"), ("test", "to test on")):
-        group.add_argument(f"--{side}", metavar="SOURCE", help=use)
+        group.add_argument(f"--{side}", type=_path, metavar="SOURCE", help=use)
         group.add_argument(f"--{side}-dataset", choices=DATASETS, metavar="NAME", help="as --dataset, for this one")
-        group.add_argument(f"--{side}-table", metavar="DIR", help=f"feature table to use; default: OUT/{side}.table")
+        group.add_argument(
+            f"--{side}-table", type=_path, metavar="DIR", help=f"feature table to use; default: OUT/{side}.table"
+        )
 
 
 def _weights(commands: Commands) -> None:
@@ -347,7 +375,9 @@ def _weights(commands: Commands) -> None:
         "file", metavar="FILE", help="VGG_FACE.caffemodel, vgg_face_weights.h5, ...dag.pth, VGG_FACE.t7"
     )
     convert.add_argument("--layout", choices=LAYOUTS, help="default: told from the file's name and first bytes")
-    convert.add_argument("--out", metavar="FILE", help="default: the store, under the name bin/extract looks for")
+    convert.add_argument(
+        "--out", type=_new_file, metavar="FILE", help="default: the store, under the name bin/extract looks for"
+    )
     for action in (listing, fetch, verify, convert):
         _add_running(action, "json")
 
@@ -388,7 +418,7 @@ def _export(commands: Commands) -> None:
         "A feature table to one file for pandas, R or MATLAB.",
         "featurepipe export features/ --to csv --out features.csv",
     )
-    parser.add_argument("table", metavar="TABLE")
+    parser.add_argument("table", type=_path, metavar="TABLE")
     parser.add_argument("--to", required=True, choices=EXPORTS)
     parser.add_argument("--out", type=_new_file, required=True, metavar="FILE")
     _add_store(parser)
@@ -402,7 +432,7 @@ def _render(commands: Commands) -> None:
         "Write rendered faces with eight emotions and a samples.csv: a stand-in where there are no photos.",
         "featurepipe render faces/ --subjects 20",
     )
-    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("folder", type=_path, metavar="DIR")
     parser.add_argument("--subjects", type=_positive, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--per-emotion", type=_positive, default=1, metavar="N", help="photos of each subject and emotion"
@@ -429,12 +459,16 @@ def _bench(commands: Commands) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer photos and rounds: under two minutes on 2 cores")
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help="a row; may be repeated")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default: %(default)s")
-    parser.add_argument("--photos", metavar="SOURCE", help="photos for the pipeline's rows; default: rendered faces")
+    parser.add_argument(
+        "--photos", type=_path, metavar="SOURCE", help="photos for the pipeline's rows; default: rendered faces"
+    )
     _add_running(parser, "json")
 
 
-def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    parser.add_argument("source", metavar="SOURCE", nargs="?" if optional else None, help=SOURCE_HELP)
+def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> argparse.Action:
+    source = parser.add_argument(
+        "source", type=_path, metavar="SOURCE", nargs="?" if optional else None, help=SOURCE_HELP
+    )
     parser.add_argument(
         "--dataset",
         choices=DATASETS,
@@ -446,6 +480,7 @@ def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> N
         choices=FRAMES,
         help="of labelled sequences: neutral and apex frames alone, or all; default: apex, for networks of them all",
     )
+    return source
 
 
 def _add_faces(parser: argparse.ArgumentParser, policy: str | None = None) -> None:
@@ -494,7 +529,9 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_weights(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    parser.add_argument("--weights", metavar="FILE", help="weights of the backbone; default: shipped, or the store's")
+    parser.add_argument(
+        "--weights", type=_path, metavar="FILE", help="weights of the backbone; default: shipped, or the store's"
+    )
 
 
 def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._ArgumentGroup:
@@ -507,12 +544,13 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._Argu
             choices=("auto", "fp32", "bf16", *(("int8",) if "int8" in names else ())),
             default="auto",
             help="of vectors and predictions; auto (default): bf16 where the processor or GPU computes in it"
+            + ("; bf16 is CNNs' training too" if "cnns" in names else "")
             + ("; int8: on a CPU, by OpenVINO, checked on your photos" if "int8" in names else ""),
         )
     if "training_precision" in names:
         group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     if "batch_size" in names:
-        group.add_argument("--batch-size", type=_positive, metavar="N", help="faces; default: 8, on a GPU 64")
+        group.add_argument("--batch-size", type=_batch, metavar="N", help="faces; default: 8, on a GPU 64")
     if "workers" in names:
         group.add_argument(
             "--workers", type=_workers, metavar="N", help="processes; default: by cores and photos; 0: none"
@@ -524,25 +562,51 @@ def _add_running(parser: argparse.ArgumentParser, *names: str) -> argparse._Argu
     return group
 
 
-class _ListArchitectures(argparse.Action):
-    """Like --version: prints and leaves, so that neither SOURCE nor --arch is asked for."""
+class _Alone(argparse.Action):
+    """A flag beside which nothing else need be given."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "nargs": 0})
+    def __init__(self, *, needed: Sequence[argparse.Action], **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "nargs": 0, "default": False})
+        self._needed = needed
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        importlib.import_module("featurepipe.commands.fit_cnn").list_methods()
-        parser.exit()
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        setattr(namespace, self.dest, True)
+        for action in self._needed:
+            action.required = False
+
+
+class _Listed(argparse.Action):
+    """Takes a list, and where the option is given again goes on with it instead of forgetting the first."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(() if before is self.default else before), *values])
+
+
+def _path(text: str) -> str:
+    if not text:  # a variable of a script that is not set: the default would be taken for it
+        raise argparse.ArgumentTypeError("the name is empty: name a file or folder, or leave the option out")
+    return text
 
 
 def _new_file(text: str) -> str:
-    if os.path.isdir(text):  # said now, not after hours of training
+    """A plain file that can be written, or a new one: said now, not after hours of training."""
+    if os.path.isdir(_path(text)) or text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
         raise argparse.ArgumentTypeError(f"{text} is a folder, a file is wanted")
+    if os.path.exists(text) and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text} is a device or a pipe, a file is wanted")
     return text
 
 
 def _positive(text: str) -> int:
     return _at_least(text, 1)
+
+
+def _batch(text: str) -> int:
+    size = _positive(text)
+    if size > LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"expected at most {LARGEST_BATCH} faces, got {text}")
+    return size
 
 
 def _workers(text: str) -> int:
@@ -592,7 +656,7 @@ def _label_share(text: str) -> tuple[str, float] | str:
     if text == TRAINED:
         return TRAINED
     word, _, number = text.partition("=")
-    label, share = canonical(word) or word, _number(number)
+    label, share = canonical(word) or word.strip().casefold(), _number(number)
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"expected LABEL=SHARE with a share between 0 and 1, got {text!r}")
     return label, share

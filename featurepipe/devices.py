@@ -111,9 +111,14 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     """A context in which matrix products and convolutions run in `precision` ("fp32" or "bf16") on `device`."""
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return _tf32_off() if device.type == "cuda" else contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else _in_fp32(device)
+
+
+@contextlib.contextmanager
+def _in_fp32(device: torch.device) -> Iterator[None]:
+    """Also where the calling program multiplies in another precision."""
+    with torch.autocast(device.type, enabled=False), _tf32_off() if device.type == "cuda" else contextlib.nullcontext():
+        yield
 
 
 class _Precisions(NamedTuple):

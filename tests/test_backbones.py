@@ -16,6 +16,7 @@ from featurepipe.conversion.layout import write_vgg16
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.features.backbones import REGISTRY, imagenet_input, load_backbone, read_fer_vgg
 from featurepipe.files import sha256_of
+from featurepipe.models.baselines.registry import get_baseline
 from featurepipe.names import BACKBONES
 from featurepipe.networks import fer_vgg
 from featurepipe.networks.vgg16 import VGG16, Widths
@@ -94,6 +95,18 @@ def test_known_vectors_of_hand_made_weights(
     assert vectors.dtype == np.float32
     assert vectors.shape == (1, backbone.dim)
     np.testing.assert_allclose(vectors[0], expected, rtol=1e-5)
+
+
+def test_fp32_is_fp32_where_the_caller_multiplies_in_bf16(small: Path) -> None:
+    backbone = load_backbone("vgg-face", weights=small, device="cpu", precision="fp32")
+    crops = noise(2, 224, 224, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = backbone(crops)
+    np.testing.assert_array_equal(within, backbone(crops))
+
+
+def test_photos_are_cut_for_fer_vgg_as_a_cnn_as_for_its_fc7() -> None:
+    assert get_baseline("fer-vgg").framing == get_record("fer-vgg").framing
 
 
 def test_a_batch_gives_what_single_crops_give(small: Path) -> None:

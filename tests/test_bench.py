@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from featurepipe.bench import rows as bench_rows
@@ -68,6 +69,32 @@ def test_a_row_that_fails_costs_no_other(monkeypatch, capsys):
     assert "rerun  0.5  2" in said.err  # when it was measured
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError(), KeyboardInterrupt()])
+def test_what_was_measured_before_a_failure_is_printed(error, monkeypatch, capsys):
+    def measured(name, settings):
+        if name == "cache-read":
+            raise error
+        return row("rerun", 0.5, 2.0, "first run", "s/photo", 0.1)
+
+    monkeypatch.setattr(bench, "_measured", measured)
+    code = main(["bench", "--only", "rerun", "--only", "cache-read", "--json"])
+    assert code == (130 if isinstance(error, KeyboardInterrupt) else 0)
+    assert [made["what"] for made in json.loads(capsys.readouterr().out)] == ["rerun"]
+
+
+def test_rows_of_a_gpu_are_not_measured_on_the_processor(capsys):
+    assert main(["bench", "--only", "mmod-gpu"]) == 2
+    assert "mmod-gpu is left out: it measures a GPU: name one with --device cuda" in capsys.readouterr().err
+
+
+def test_a_search_by_all_folds_fills_the_cores_but_parts_no_fit():
+    """Two C of 3 and 1 s (with their scores) on one fold: five folds take 20 s of a core, 10 of two, 3 of 16."""
+    from featurepipe.bench.linear_svm import _all_folds
+
+    results = {"mean_fit_time": np.array([2.5, 1.0]), "mean_score_time": np.array([0.5, 0.0])}
+    assert [_all_folds(results, jobs) for jobs in (1, 2, 16)] == [20.0, 10.0, 3.0]
+
+
 def test_a_table_for_people(monkeypatch, capsys):
     made = [row("hog-cpu", 0.01, 0.02, "dlib 20", "s/photo", None), row("rerun", 0.5, 2.0, "first run", "s/photo", 0.1)]
     monkeypatch.setattr(bench, "_measured", lambda name, settings: made[name == "rerun"])
@@ -81,7 +108,7 @@ def test_a_table_for_people(monkeypatch, capsys):
 
 def test_a_row_whose_package_is_missing_is_left_out_and_said_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "dlib", None)
-    assert main(["bench", "--quick", "--json", "--only", "hog-cpu"]) == 0
+    assert main(["bench", "--quick", "--json", "--only", "hog-cpu"]) == 2  # nothing was measured
     said = capsys.readouterr()
     assert json.loads(said.out) == []
     assert "hog-cpu is left out" in said.err
@@ -112,5 +139,11 @@ def test_every_row_has_its_measure():
 
 
 def test_photos_that_are_not_there_are_bad_input(tmp_path, capsys):
-    assert main(["bench", "--quick", "--only", "pipeline-fer-vgg", "--photos", str(tmp_path / "nowhere")]) == 2
-    assert "nowhere is not there" in capsys.readouterr().err
+    words = ["bench", "--quick", "--only", "hog-cpu", "--only", "pipeline-fer-vgg"]
+    assert main([*words, "--photos", str(tmp_path / "nowhere")]) == 2
+    said = capsys.readouterr()
+    assert "nowhere is not there" in said.err
+    assert "hog-cpu ..." not in said.err  # before anything was measured
+    assert said.out == ""
+    assert main([*words[:4], "--photos", str(tmp_path)]) == 2
+    assert "--photos is for pipeline-vgg-face" in capsys.readouterr().err

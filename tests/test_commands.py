@@ -12,14 +12,14 @@ import pytest
 import torch
 from command_helpers import WORDS
 
-from featurepipe.cli import main
+from featurepipe.cli import build_parser, main
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.errors import ModelError
 from featurepipe.features.table import FeatureTable
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import load_model, save_svm
 from featurepipe.models.svm import LinearSVMCV
-from featurepipe.names import METHODS
+from featurepipe.names import BACKBONES, METHODS
 
 
 @pytest.fixture(scope="module")
@@ -546,10 +546,8 @@ class TestCompare:
 
 class TestList:
     def test_every_architecture_with_its_size_and_fidelity(self, capsys):
-        with pytest.raises(SystemExit) as left:
-            run("fit_cnn", "--list")
+        assert run("fit_cnn", "--list") == 0
         said = capsys.readouterr().out
-        assert left.value.code == 0
         for words in (
             "kc_vgg: 29,890,759 parameters",
             "agrawal_b: 329,543 parameters",
@@ -561,10 +559,84 @@ class TestList:
             assert words in said
 
     def test_every_method_of_compare_is_listed(self, capsys):
-        with pytest.raises(SystemExit):
-            run("fit_cnn", "--list")
+        assert run("fit_cnn", "--list") == 0
         heads = {line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line[:1].strip()}
         assert {method.removeprefix("svm:") for method in METHODS} - {"svm"} <= heads
+
+    def test_for_machines(self, capsys):
+        assert run("fit_cnn", "--list", "--json") == 0
+        document = json.loads(capsys.readouterr().out)
+        sizes = {row["name"]: row["parameters"] for row in document["architectures"]}
+        assert sizes["kc_vgg"] == 29_890_759
+        assert {row["name"] for row in document["backbones"]} == set(BACKBONES)
+
+    def test_ctrl_c_while_it_is_made(self, monkeypatch, capsys):
+        def stopped(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("featurepipe.commands.fit_cnn._listed", stopped)
+        assert run("fit_cnn", "--list") == 130
+        assert "stopped" in capsys.readouterr().err
+
+
+class TestWords:
+    """What options take, before anything runs."""
+
+    def test_a_list_goes_on_where_its_option_is_given_again(self):
+        words = ("compare", "s.csv", "--out", "o", "--methods", "svm", "--methods", "ednn", "svm:hog")
+        words += ("--recipe", "seed_cnn=a.toml", "--recipe", "ednn=b.toml", "--seeds", "3", "--seeds", "4")
+        args = build_parser().parse_args(words)
+        assert args.methods == ["svm", "ednn", "svm:hog"]
+        assert args.recipe == [("seed_cnn", "a.toml"), ("ednn", "b.toml")]
+        assert args.seeds == [3, 4]
+        assert build_parser().parse_args(("compare", "s.csv", "--out", "o")).methods == ["svm", "seed_cnn"]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("classify", "photos", "--out", "o", "--model", ""),
+            ("classify", "", "--out", "o"),
+            ("fit_cnn", "s.csv", "--arch", "ednn", "--model", "m", "--recipe", ""),
+            ("extract", "s.csv", "--table", "t", "--weights", ""),
+            ("fit_svm", "t", "--model", ""),
+        ],
+    )
+    def test_an_empty_name_is_not_the_default(self, words, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            run(*words)
+        assert "the name is empty" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["models/", "/dev/null", "."])
+    def test_a_model_goes_to_a_plain_file(self, name, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit, match="2"):
+            run("fit_cnn", "s.csv", "--arch", "ednn", "--model", name)
+        assert "a file is wanted" in capsys.readouterr().err
+
+    def test_a_batch_has_an_end(self, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            run("extract", "s.csv", "--table", "t", "--batch-size", 10**18)
+        assert "expected at most 65536 faces" in capsys.readouterr().err
+
+    def test_a_method_has_one_recipe(self, tmp_path, capsys):
+        words = ("compare", "s.csv", "--out", tmp_path / "o", "--methods", "ednn")
+        assert run(*words, "--recipe", "ednn=a.toml", "ednn=b.toml") == 2
+        assert "--recipe names ednn more than once" in capsys.readouterr().err
+
+    def test_what_is_read_is_not_written_over(self, tmp_path, capsys):
+        crops = np.random.default_rng(0).integers(0, 255, (4, 48, 48), np.uint8)
+        np.savez(tmp_path / "s.npz", images=crops, labels=np.array(["anger", "fear"] * 2))
+        before = (tmp_path / "s.npz").read_bytes()
+        assert run("fit_cnn", tmp_path / "s.npz", "--arch", "ednn", "--model", tmp_path / "." / "s.npz") == 2
+        assert "which is read: name another file" in capsys.readouterr().err
+        assert (tmp_path / "s.npz").read_bytes() == before
+
+    def test_compare_looks_at_out_before_faces(self, rendered, tmp_path, capsys):
+        (tmp_path / "o").write_text("mine")
+        assert run("compare", rendered / "samples.csv", "--table", tmp_path / "t", "--out", tmp_path / "o") == 2
+        said = capsys.readouterr().err
+        assert "cannot be written" in said
+        assert not (tmp_path / "t").exists()
 
 
 class TestErrors:
@@ -650,8 +722,9 @@ class TestErrors:
             assert (tmp_path / "real" / "svm.pkl").stat().st_size > 1000
             (tmp_path / "real" / "svm.pkl").write_bytes(b"old")
         os.mkfifo(tmp_path / "pipe")
-        assert run(*words, tmp_path / "pipe") == 2
-        assert "no plain file" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            run(*words, tmp_path / "pipe")
+        assert "a device or a pipe, a file is wanted" in capsys.readouterr().err
         assert (tmp_path / "pipe").is_fifo()
 
     def test_too_little_memory_is_no_traceback(self, table, tmp_path, capsys, monkeypatch):

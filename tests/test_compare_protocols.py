@@ -35,6 +35,7 @@ from featurepipe.report.runs import score, spread
 
 CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 FER = ("--protocol", "fer2013_standard")
+VECTORS = "seconds of an SVM begin with stored vectors: making these is not in them"
 
 
 def crops(path, *, seed=0, public=28, copies=3, training=105):
@@ -302,7 +303,9 @@ def test_several_seeds_give_mean_and_deviation_and_an_svm_that_draws_nothing_is_
     assert document["methods"]["svm:hog"]["spread"]["accuracy"]["sd"] == 0
     told = "figures are of seed 4; rank, training sizes and mean +- sd are of all seeds"
     assert told in lines_of(document, tmp_path)
+    assert VECTORS in lines_of(document, tmp_path)
     code, document, _ = compare(*words, "--seeds", 9, 5, 9, methods=("seed_cnn",))
+    assert VECTORS not in lines_of(document, tmp_path)
     assert document["seeds"] == [9, 5]
     assert len(fits) == 5  # seed 5 was there
     assert compare(*words, "--seeds", 0)[0] == 2
@@ -814,6 +817,17 @@ def test_plots_of_methods_no_longer_compared_go(rendered, compare, tmp_path):
     assert compare(a, methods=("svm",), drawn=True)[0] == 0
     plots = {file.name for file in (tmp_path / "out").glob("*.png")}
     assert plots == {"accuracy.png", "confusion-svm.png", "confusion-of-mine.png"}
+
+
+def test_plots_show_the_methods_by_rank_whatever_order_they_were_asked_for_in(rendered, compare, tmp_path):
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    seen = []
+    for methods in (("svm", "svm:hog"), ("svm:hog", "svm")):
+        code, document, said = compare(a, "--folds", 2, "--learning-curve", 0.5, methods=methods, drawn=True)
+        assert code == 0, said
+        assert len({row["ranked_by"] for row in document["methods"].values()}) == 2
+        seen.append([(tmp_path / "out" / f"{name}.png").read_bytes() for name in ("accuracy", "sizes")])
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize(("tested", "few"), [("7", True), ("34567", False)])

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from featurepipe.datasets.splits import resampled_by
 from featurepipe.report import metrics
 
 CLASSES = ["anger", "fear", "joy"]
@@ -210,12 +211,27 @@ def test_degenerate_cases_give_none_and_never_nan(truth, predicted):
         assert result["found"]["calibration_error"] is None
 
 
-def test_subjects_are_resampled_only_where_all_are_known():
+def test_what_is_resampled_is_said():
     truth, predicted = ["joy", "joy", "fear"], ["joy", "fear", "fear"]
     known = metrics.evaluate(truth, predicted, None, CLASSES, ["a", "a", "b"], resamples=10)
-    partly = metrics.evaluate(truth, predicted, None, CLASSES, ["a", None, "b"], resamples=10)
-    assert (known["resampled"], partly["resampled"]) == ("subjects", "photos")
+    films = metrics.evaluate(truth, predicted, None, CLASSES, ["a", "a", "b"], resampled="sequences", resamples=10)
+    photos = metrics.evaluate(truth, predicted, None, CLASSES, resamples=10)
+    assert [found["resampled"] for found in (known, films, photos)] == ["subjects", "sequences", "photos"]
     assert known["all"]["mse_half_sum"] is None
+
+
+def test_frames_of_a_sequence_are_resampled_together_where_people_are_unknown():
+    """40 sequences of 25 equal frames are 40 observations, not 1,000: the interval is five times as wide."""
+    sequences = [f"film {number}" for number in range(40) for _ in range(25)]
+    predicted = ["joy" if number % 10 < 7 else "fear" for number in range(40) for _ in range(25)]
+    widths = {}
+    for name, given in (("sequences", sequences), ("photos", [None] * 1000)):
+        groups, resampled = resampled_by([None] * 1000, given)
+        found = metrics.evaluate(["joy"] * 1000, predicted, None, ["fear", "joy"], groups, resampled=resampled)
+        low, high = found["all"]["intervals"]["accuracy"]
+        assert found["resampled"] == name
+        widths[name] = high - low
+    assert 4 < widths["sequences"] / widths["photos"] < 6
 
 
 @pytest.mark.parametrize(("people", "given"), [(1, False), (4, False), (5, True)])

@@ -86,6 +86,20 @@ def test_figures_stand_in_per_cent(page):
     assert "fear 80.00 % (true: anger)" in text
 
 
+def test_the_calibration_error_is_that_of_photos_with_a_face(page):
+    """One of seed_cnn's four has none; it answers the others with 0.9, 0.8 and 0.9, and only the first rightly."""
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+    row = text[text.index("<td>seed_cnn</td>") :].partition("</tr>")[0]
+    assert "<td>53.33</td><td>75.00</td>" in row  # the error, and the coverage
+    assert "The calibration error alone is over those with a face" in text
+
+
+def test_it_says_what_f1_averages_and_what_seconds_leave_out(page):
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+    assert "Macro-F1 is the mean over the classes that these photos have" in text
+    assert "Seconds of an SVM begin with stored vectors, those of a CNN with crops" in text
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_chromium_draws_it(page, tmp_path):
     """The document object model after loading: title as written, both tables there, pictures decoded."""

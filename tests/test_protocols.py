@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from trees_pixels import ck48, fer2013
-from trees_sequences import ckplus, ckplus_sequence, mmi, oulu_casia
+from trees_sequences import casme2, ckplus, ckplus_sequence, mmi, oulu_casia
 from trees_stills import fed_ro, jaffe, kdef
 from trees_web import affectnet, ferplus, raf_db
 
@@ -28,6 +28,8 @@ def counts(samples):
 
 
 # Who takes part
+
+MMI = ("mmi_si10", "mmi_loso")
 
 
 def test_ck_takes_the_last_three_frames_and_of_the_same_sequences_the_first(tmp_path):
@@ -70,6 +72,25 @@ def test_mmi_takes_three_frames_in_the_middle_of_the_apex_of_frontal_clips(tmp_p
     for sample in samples:
         frames.setdefault(sample.sequence, []).append(sample.frame)
     assert {name.split("/")[0]: own for name, own in frames.items()} == {"1841": [8, 9, 10], "1842": [9, 10, 11]}
+
+
+def test_mmi_one_person_at_a_time_takes_the_same_frames(tmp_path):
+    names = [[sample.path + str(sample.frame) for sample in applied(name, mmi, tmp_path / "mmi")] for name in MMI]
+    assert names[0] == names[1] != []
+
+
+def test_casme2_takes_the_apex_of_five_classes(tmp_path):
+    """Four clips have an apex (a fifth a `/` in its place); fear and sadness, seven clips and two, are left out."""
+    samples = applied("casme2_loso", casme2, tmp_path)
+    assert counts(samples) == {"happiness": 1, "disgust": 1, "repression": 1, "others": 1}
+    rare = [Sample("a.jpg", label=label, subject="sub01", role="apex") for label in ("fear", "sadness", "surprise")]
+    assert counts(get_protocol("casme2_loso").apply(Source(rare, "casme2", "photos"), "x").samples) == {"surprise": 1}
+
+
+@pytest.mark.parametrize("name", ["mmi_loso", "casme2_loso"])
+def test_one_person_is_left_out_at_a_time(name):
+    protocol = get_protocol(name)
+    assert (protocol.scheme, protocol.n_folds) == ("dealt", 0)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from command_helpers import run
 
 from featurepipe.cli import build_parser
 
@@ -55,3 +56,30 @@ def test_the_table_of_fer2013_is_the_kept_comparison():
         figures = [found["all"]["accuracy"], found["new"]["accuracy"], found["all"]["uar"], *ends]
         told = [accuracy, new, uar, *filter(None, (low, high))]
         assert told == [f"{100 * figure:.1f}" for figure in figures], name
+
+
+KEYS = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", README[README.index("## For machines") :], re.M))
+"""By command the keys that README names."""
+
+
+def named(command):
+    """Names at the top level: what stands in brackets is inside of one."""
+    outside = re.sub(r"\([^()]*\)", "", KEYS[command]).partition(";")[0]
+    return {word.strip() for word in outside.split(",")}
+
+
+def test_documents_have_the_keys_that_readme_names(tmp_path, capsys):
+    faces, table, recipe = tmp_path / "faces", tmp_path / "table", tmp_path / "r.toml"
+    recipe.write_text("epochs = 1\nbatch_size = 4\n")
+    samples, model = faces / "samples.csv", tmp_path / "svm.pkl"
+    plain = ("--detector", "none", "--workers", 0)
+    runs = (
+        ("render", faces, "--subjects", 2, "--size", 32),
+        ("extract", samples, "--table", table, "--backbone", "hog", *plain),
+        ("fit_svm", table, "--model", model, "--C", 1, "--folds", 2),
+        ("classify", samples, "--model", model, "--out", tmp_path / "c", *plain),
+        ("export", table, "--to", "npz", "--out", tmp_path / "f.npz"),
+        ("fit_cnn", samples, "--arch", "seed_cnn", "--recipe", recipe, "--model", tmp_path / "m", *plain),
+    )
+    for words in runs:
+        assert set(run(capsys, *words)) == named(words[0]), words[0]

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from featurepipe.datasets.synthetic import Identity, render_face, render_group, render_sequence, write_faces
+from featurepipe.datasets.synthetic import (
+    Identity,
+    render_face,
+    render_group,
+    render_sequence,
+    write_faces,
+    write_sequences,
+)
 from featurepipe.errors import InputError
 from featurepipe.labels import EMOTIONS
 from featurepipe.records import Face
@@ -273,3 +281,13 @@ def test_wrong_arguments_are_named(tmp_path, call, says):
     with pytest.raises(InputError, match=says):
         call(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [write_faces, partial(write_sequences, frames=2)])
+@pytest.mark.parametrize("text", ["path,label\nme.jpg,happy\n", "name,label\nsubject-000/anger-0.jpg,anger\n", "\xff"])
+def test_a_list_of_other_photos_is_not_written_over(write, text, tmp_path):
+    (tmp_path / "samples.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match="render into another folder"):
+        write(tmp_path, subjects=1, size=(16, 16))
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.csv"]
+    assert (tmp_path / "samples.csv").read_text(encoding="latin-1") == text

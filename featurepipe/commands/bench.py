@@ -46,22 +46,38 @@ COLUMNS = ("what", "ours", "reference", "ratio", "floor", "unit", "by")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the rows asked for, one after the other; one that cannot be measured is left out, and said so."""
+    """Measure the rows asked for, one after the other; one that cannot be measured is left out, and said so.
+
+    After Ctrl-C too those are printed that were measured. 2 where none could be.
+    """
     settings = Settings(args.quick, _device(args.device), args.photos)
-    wanted = args.only or (ON_CPU if settings.device == "cpu" else ON_GPU)
-    rows = []
-    for name in wanted:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        try:
-            rows.append(_measured(name, settings))
-        except InputError:  # of --photos: no row can be measured with them
-            raise
-        except (FeaturepipeError, ModuleNotFoundError, RuntimeError) as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-        else:
-            print("  ".join(_cells(rows[-1])), file=sys.stderr, flush=True)  # it may take hours until the table
-    print(json.dumps(rows, allow_nan=False) if args.json else "\n".join(_table(rows)))
-    return 0
+    wanted = args.only or (ON_GPU if settings.on_gpu else ON_CPU)
+    _check_photos(args.photos, wanted)
+    rows: list[dict[str, Any]] = []
+    try:
+        for name in wanted:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            try:
+                rows.append(_measured(name, settings))
+            except (FeaturepipeError, ModuleNotFoundError, RuntimeError, OSError, MemoryError) as error:
+                print(f"{name} is left out: {error or 'not enough memory'}", file=sys.stderr)
+            else:
+                print("  ".join(_cells(rows[-1])), file=sys.stderr, flush=True)  # it may take hours until the table
+    finally:
+        print(json.dumps(rows, allow_nan=False) if args.json else "\n".join(_table(rows)))
+    return 0 if rows else 2
+
+
+def _check_photos(photos: str | None, wanted: Sequence[str]) -> None:
+    """Raise InputError where --photos cannot be read, or no row takes photos: before anything is measured."""
+    if photos is None:
+        return
+    takers = [name for name in ROWS if name.startswith("pipeline-")]
+    if not set(wanted) & set(takers):
+        raise InputError(f"--photos is for {', '.join(takers)}, and none of them is measured: leave it out")
+    from featurepipe.datasets.readers import read_source
+
+    read_source(photos)
 
 
 def _device(name: str) -> str:
@@ -74,6 +90,8 @@ def _device(name: str) -> str:
 
 
 def _measured(name: str, settings: Settings) -> dict[str, Any]:
+    if name in FOR_GPU and not settings.on_gpu:
+        raise InputError("it measures a GPU: name one with --device cuda")
     module, _, function = ROWS[name].partition(".")
     measure = getattr(importlib.import_module(f"featurepipe.bench.{module}"), function)
     row: dict[str, Any] = measure(settings)

@@ -29,6 +29,7 @@ from featurepipe.commands.steps import (
     tell,
 )
 from featurepipe.datasets.source import Source
+from featurepipe.datasets.splits import resampled_by
 from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.errors import InputError, ModelError
 from featurepipe.faces.images import turned
@@ -256,11 +257,12 @@ def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
     predicted = [
         label if row >= 0 else None for label, row in zip(classes[probabilities.argmax(1)], chosen, strict=True)
     ]
-    subjects = predictions.samples["subject"].to_pylist()
+    subjects, sequences = (predictions.samples[name].take(rows).to_pylist() for name in ("subject", "sequence"))
+    groups, resampled = resampled_by(subjects, sequences)
     from featurepipe.report.metrics import evaluate
 
     figures = evaluate(
-        [truth[row] for row in rows], predicted, probabilities, predictions.classes, [subjects[row] for row in rows]
+        [truth[row] for row in rows], predicted, probabilities, predictions.classes, groups, resampled=resampled
     )
     unknown = Counter(truth[row] for row in rows if truth[row] not in predictions.classes)
     leak = len(np.intersect1d(rows, predictions.features.sample[seen]))

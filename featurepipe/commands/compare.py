@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from featurepipe.commands.compare_lines import budget_of, chance_of, head_of, li
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
 from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, learnt_backbones, read_sources
-from featurepipe.commands.steps import refuse_inside, show, tell
+from featurepipe.commands.steps import check_new_file, refuse_inside, show, tell
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
@@ -91,6 +92,8 @@ def _check(args: argparse.Namespace) -> None:
     unknown = [name for name in args.methods if name not in METHODS]
     if unknown:
         raise InputError(f"unknown method {', '.join(unknown)}; known are {', '.join(METHODS)}")
+    if twice := [name for name, count in Counter(name for name, _ in args.recipe).items() if count > 1]:
+        raise InputError(f"--recipe names {', '.join(twice)} more than once: a method has one recipe")
     for name, _ in args.recipe:
         if name not in BASELINES or name not in args.methods:
             raise InputError(f"--recipe {name}=...: {name} is no CNN among the methods to compare")
@@ -111,6 +114,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"{options} cannot be used {'with --train and --test' if args.train else 'without --train'}")
     for source in (args.train, args.test) if args.train else (args.source,):
         refuse_inside(Path(args.out), source)
+    check_new_file(Path(args.out) / "comparison.json")
 
 
 def _check_protocol(args: argparse.Namespace) -> None:

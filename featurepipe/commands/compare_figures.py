@@ -16,7 +16,7 @@ from featurepipe.commands.compare_plan import Plan, groups_in
 from featurepipe.commands.compare_sides import Side, of_sequences, takes_sequences
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.sequences import APEX_FRAMES
-from featurepipe.datasets.splits import GROUPS, grouped_by
+from featurepipe.datasets.splits import GROUPS, grouped_by, resampled_by
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
@@ -147,13 +147,14 @@ def _method(
 
 
 def _evaluated(plan: Plan, result: Result, rows: np.ndarray) -> dict[str, Any]:
-    truth, subjects = plan.test.label[rows].tolist(), plan.test.subject[rows].tolist()
+    groups, resampled = resampled_by(plan.test.subject[rows].tolist(), plan.test.sequence[rows].tolist())
     return evaluate(
-        truth,
+        plan.test.label[rows].tolist(),
         result.predicted[rows].tolist(),
         result.probabilities[rows],
         plan.classes,
-        subjects,
+        groups,
+        resampled=resampled,
         outputs=result.outputs[rows],
     )
 

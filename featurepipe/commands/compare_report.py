@@ -68,7 +68,7 @@ def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
         if histories := [run["history"] for run in row["runs"] if run["history"]]:
             names |= {f"training-{name}": partial(plot_training, histories=histories, title=name)}
     if document["sizes"]:
-        names |= {"sizes": partial(plot_sizes, sizes=document["sizes"], title=title)}
+        names |= {"sizes": partial(plot_sizes, sizes=document["sizes"], methods=list(document["methods"]), title=title)}
     files = {name: _plot_file(out, name) for name in names}
     for name, draw in names.items():
         draw(files[name])

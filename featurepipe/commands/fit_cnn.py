@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from featurepipe.commands.fit_svm import leave_out, read_soft_labels, soft_labels_of, training_rows
@@ -21,6 +20,7 @@ from featurepipe.commands.steps import (
     crops_for,
     fill_table,
     held_out,
+    refuse_over,
     samples_of,
     show,
     summary_lines,
@@ -65,6 +65,9 @@ class Teachers:
 
 def run(args: argparse.Namespace) -> int:
     """Cut the faces, train, save, print the summary; with --folds the result is soft labels instead of a model."""
+    if args.list:
+        _list_methods(args)
+        return 0
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
     _check(args, recipe, baseline)
@@ -114,6 +117,7 @@ def _check(args: argparse.Namespace, recipe: TrainingRecipe, baseline: Baseline)
     if args.votes != "majority" and (args.folds or args.soft_labels):
         raise InputError(f"--votes {args.votes} gives soft labels itself: leave out --folds and --soft-labels")
     check_soft_weight(recipe, bool(args.soft_labels))
+    refuse_over(args.model, args.source, args.recipe, *(args.soft_labels or ()))
     for path in filter(None, (args.init, *(args.soft_labels or ()))):
         if not Path(path).is_file():
             raise InputError(f"there is no file {path}: name one that fit_cnn wrote")
@@ -269,34 +273,59 @@ def _fold_lines(args: argparse.Namespace, soft: SoftLabels) -> list[str]:
     ]
 
 
-def list_methods() -> None:
+def _list_methods(args: argparse.Namespace) -> None:
     """Print every CNN, and every backbone for a linear SVM, with fidelity, source and published figure."""
-    _list_architectures()
-    print("\nlinear SVMs, fitted with bin/fit_svm on what bin/extract --backbone NAME writes, compared as svm:NAME")
-    for name, offer in REGISTRY.items():
-        print(f"{name}: {offer.layers[0]}, {offer.fidelity}")
-        print(f"    from: {offer.source or get_record(name).source}")
-        print(f"    published: {offer.published or 'nothing'}")
+    cnns = [_listed(baseline) for baseline in BASELINES.values()]
+    svms = [
+        {
+            "name": name,
+            "layer": offer.layers[0],
+            "fidelity": offer.fidelity,
+            "source": offer.source or get_record(name).source,
+            "published": offer.published,
+        }
+        for name, offer in REGISTRY.items()
+    ]
+    lines = [line for row in cnns for line in _architecture_lines(row)]
+    lines += [
+        "",
+        "linear SVMs, fitted with bin/fit_svm on what bin/extract --backbone NAME writes, compared as svm:NAME",
+    ]
+    for row in svms:
+        lines += [f"{row['name']}: {row['layer']}, {row['fidelity']}", *_origin_lines(row)]
+    show(args, lines, {"architectures": cnns, "backbones": svms})
 
 
-def _list_architectures() -> None:
-    """Print every architecture, its size at seven classes among the rest."""
-    for baseline in BASELINES.values():
-        with torch.device("meta"):
-            network = baseline.build(7, **baseline.recipe.network)
-        count = sum(weights.numel() for weights in network.parameters())
-        frames = f"{baseline.frames} frames of " if baseline.timeline else ""
-        size = f"{frames}{baseline.view}x{baseline.view} pixels"
-        print(f"{baseline.name}: {count:,} parameters, {size}, {baseline.fidelity}")
-        print(f"    from: {baseline.source}")
-        print(f"    published: {baseline.published or 'nothing'}")
-        if baseline.differs:
-            print(f"    differs from it: {baseline.differs}")
-        if baseline.framing.points:
-            print(
-                f"    landmarks: dlib's {baseline.framing.points} in each face, looked for in the whole picture where "
-                "SOURCE holds crops (FER2013); they need featurepipe[dlib-models]"
-            )
+def _listed(baseline: Baseline) -> dict[str, Any]:
+    """What is to know of an architecture, its size at seven classes among the rest."""
+    cost = baseline.cost(7)
+    return {
+        "name": baseline.name,
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "side": baseline.view,
+        "frames": baseline.frames,
+        "landmarks": baseline.framing.points,
+        **{key: getattr(baseline, key) for key in ("fidelity", "source", "published", "differs")},
+    }
+
+
+def _architecture_lines(row: dict[str, Any]) -> list[str]:
+    frames = f"{row['frames']} frames of " if row["frames"] > 1 else ""
+    size = f"{frames}{row['side']}x{row['side']} pixels"
+    lines = [f"{row['name']}: {row['parameters']:,} parameters, {size}, {row['fidelity']}", *_origin_lines(row)]
+    if row["differs"]:
+        lines.append(f"    differs from it: {row['differs']}")
+    if row["landmarks"]:
+        lines.append(
+            f"    landmarks: dlib's {row['landmarks']} in each face, looked for in the whole picture where "
+            "SOURCE holds crops (FER2013); they need featurepipe[dlib-models]"
+        )
+    return lines
+
+
+def _origin_lines(row: dict[str, Any]) -> list[str]:
+    return [f"    from: {row['source']}", f"    published: {row['published'] or 'nothing'}"]
 
 
 def log_of(model: str) -> str:

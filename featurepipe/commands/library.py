@@ -24,11 +24,10 @@ from PIL import Image
 from featurepipe.commands.predictions import Predictions
 from featurepipe.commands.sequences import check_sequences, read_input, read_sequences
 from featurepipe.commands.steps import backbone_for, crops_for, fill_table, read_features, samples_of, tell, telling
-from featurepipe.datasets.source import Source
+from featurepipe.datasets.source import Source, label_of
 from featurepipe.errors import InputError
 from featurepipe.faces.images import PhotoError, decode
 from featurepipe.features.table import Features, holds_crops
-from featurepipe.labels import canonical
 from featurepipe.models.persistence import Model, load_model
 from featurepipe.names import TRAINED
 from featurepipe.progress import bar, move_to
@@ -317,7 +316,7 @@ def _prior(prior: Mapping[str, float] | str | None) -> list[Any] | None:
         return None if prior is None else [TRAINED]
     if not isinstance(prior, Mapping) or not prior or not all(0 < share < 1 for share in prior.values()):
         raise InputError(f'prior is {prior!r}: expected shares between 0 and 1 by label, or "{TRAINED}"')
-    return [(canonical(label) or label, share) for label, share in prior.items()]
+    return [(label_of(label), share) for label, share in prior.items()]
 
 
 def _model(model: Model | Place | None, precision: str) -> tuple[str | None, Model]:

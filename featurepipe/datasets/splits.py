@@ -225,6 +225,26 @@ def grouped_by(subjects: Sequence[str | None], sequences: Sequence[str | None] |
     return "sequence" if any(sequences or ()) else "content"
 
 
+def resampled_by(
+    subjects: Sequence[str | None], sequences: Sequence[str | None]
+) -> tuple[list[str] | None, Literal["subjects", "sequences", "photos"]]:
+    """What intervals resample as a whole, a name for each sample, and what it is.
+
+    Subjects where all are known; else, where there are sequences, these and the subjects known, and what is left by
+    itself; (None, "photos") where neither is known.
+
+    >>> resampled_by([None, None, "S1"], ["a", "a", None])
+    (['sequence a', 'sequence a', 'subject S1'], 'sequences')
+    """
+    if not all(subjects) and not any(sequences):
+        return None, "photos"
+    names = [
+        f"subject {subject}" if subject else f"sequence {sequence}" if sequence else f"photo {row}"
+        for row, (subject, sequence) in enumerate(zip(subjects, sequences, strict=True))
+    ]
+    return names, "subjects" if all(subjects) else "sequences"
+
+
 def make_folds(
     labels: Sequence[str],
     *,

@@ -46,6 +46,7 @@ __all__ = [
     "write_sequences",
 ]
 
+SAMPLES = "samples.csv"
 NOTICE = "rendered by featurepipe, not a real person"
 RENDERER = 1
 """Version of the pictures: raised whenever equal arguments give other pixels, so that old files are redrawn."""
@@ -286,17 +287,18 @@ def write_faces(
     suffix : .jpg or .png
 
     Returns the photos in the order of samples.csv. Raises InputError for numbers below 1, a range of intensities
-    outside 0..1, a size below 16, or another suffix.
+    outside 0..1, a size below 16, another suffix, or a samples.csv of other photos in `folder`.
     """
     _check_request(subjects, per_emotion, size, suffix)
     if not 0 <= intensity[0] <= intensity[1] <= 1:
         raise InputError(f"intensity must be a range (low, high) within 0..1, got {intensity}")
+    _refuse_foreign(Path(folder) / SAMPLES)
     takes = product(range(subjects), EMOTIONS, range(per_emotion))
     photos = [_plan(seed, *take, size, intensity, suffix) for take in takes]
     for photo in photos:
         _write_photo(Path(folder), photo)
     rows = [(photo.path, photo.emotion, _name(seed, photo.subject)) for photo in photos]
-    _write_samples(Path(folder) / "samples.csv", ("path", "label", "subject"), rows)
+    _write_samples(Path(folder) / SAMPLES, ("path", "label", "subject"), rows)
     return [Path(folder) / photo.path for photo in photos]
 
 
@@ -320,6 +322,7 @@ def write_sequences(
     """
     _check_request(subjects, per_emotion, size, suffix)
     _check_frames(frames)
+    _refuse_foreign(Path(folder) / SAMPLES)
     shown = [emotion for emotion in EMOTIONS if emotion != "neutral"]
     rows: list[tuple[str | int, ...]] = []
     for subject, emotion, take in product(range(subjects), shown, range(per_emotion)):
@@ -329,7 +332,7 @@ def write_sequences(
             label = "neutral" if number == 1 else emotion
             name = _name(seed, subject)
             rows.append((photo.path, label, name, f"{name}-{emotion}-{take}", number))
-    _write_samples(Path(folder) / "samples.csv", ("path", "label", "subject", "sequence", "frame"), rows)
+    _write_samples(Path(folder) / SAMPLES, ("path", "label", "subject", "sequence", "frame"), rows)
     return [Path(folder) / str(row[0]) for row in rows]
 
 
@@ -431,6 +434,16 @@ def _description_in(path: Path) -> str | None:
             return image.getexif().get(IMAGE_DESCRIPTION)
     except (OSError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG chunk
         return None
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise InputError where samples.csv lists other photos than rendered ones: it would be written over."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+        listed = [row[0] for row in csv.reader(stream) if row]
+    if listed[:1] != ["path"] or not all(name.startswith("subject-") for name in listed[1:]):
+        raise InputError(f"{path} lists other photos, and would be written over: render into another folder")
 
 
 def _write_samples(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:

@@ -71,7 +71,7 @@ class MmodNet(nn.Module):
 
     def forward(self, canvas: torch.Tensor) -> torch.Tensor:
         """Scores of a canvas: float32 (n, 3, height, width) to (n, rows, columns), one cell per 8 pixels."""
-        with torch.autocast(canvas.device.type, enabled=False), autocast(canvas.device, "fp32"):
+        with autocast(canvas.device, "fp32"):
             cells = self.body(canvas)
             rows, columns = cells.shape[2:]
             cells = functional.pad(cells, (4, 4 + -columns % SIDE, 4, 4 + -rows % SIDE))

@@ -68,7 +68,7 @@ def uar(counts: np.ndarray) -> np.ndarray:
 
 
 def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Mean F1 over the classes in truth; NaN without photos."""
+    """Mean F1 over the classes in truth (scikit-learn's default: and those predicted alone); NaN without photos."""
     return _mean_over_present(f1(counts), counts)
 
 
@@ -103,7 +103,8 @@ def squared_errors(outputs: np.ndarray, truth: np.ndarray) -> tuple[float, float
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error: sum over bins of |B| / n * |accuracy(B) - mean confidence(B)|.
 
-    Bins of confidence are ((b - 1) / bins, b / bins]; NaN without photos (Guo et al. 2017, equation 3).
+    Bins of confidence are ((b - 1) / bins, b / bins]; NaN without photos (Guo et al. 2017, equation 3). Photos without
+    a prediction add nothing to the sum: of all photos it falls with coverage, so it is told of those found.
     """
     if not len(truth):
         return np.nan
@@ -221,8 +222,9 @@ def evaluate(
     predicted: Sequence[str | None],
     probabilities: np.ndarray | None,
     classes: Sequence[str],
-    subjects: Sequence[str | None] | None = None,
+    groups: Sequence[str] | None = None,
     *,
+    resampled: str = "subjects",
     outputs: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -235,8 +237,9 @@ def evaluate(
     predicted : (n,) labels, None where there is no prediction (no face, or the photo could not be read)
     probabilities : (n, k) columns as `classes`, rows without a prediction ignored; None where there are none
     classes : (k,) the classifier's labels
-    subjects : (n,) who is in the photo; intervals resample subjects where all are known, else photos; their ends are
-        None where there are fewer than MIN_SUBJECTS of what is resampled
+    groups : (n,) names of what intervals resample as a whole, such as who is in the photo; None: single photos. Ends
+        of intervals are None where there are fewer than MIN_SUBJECTS of what is resampled
+    resampled : what the groups are, in words
     outputs : (n, k) what squared errors are of, where not the probabilities: the sigmoids these are made of
 
     Returns
@@ -255,10 +258,10 @@ def evaluate(
     probabilities, outputs = (
         None if values is None else np.where(found[:, None], values, 0.0) for values in (probabilities, outputs)
     )
-    groups = np.array(subjects) if subjects is not None and all(subjects) else None
+    of = None if groups is None else np.array(groups)
 
     def part(rows: np.ndarray) -> dict[str, Any]:
-        own = None if groups is None else groups[rows]
+        own = None if of is None else of[rows]
         few = (rows.sum() if own is None else len(set(own))) < MIN_SUBJECTS
         ends = {} if few else bootstrap(t[rows], p[rows], len(names), own, resamples=resamples, seed=seed)
         figures = _agreement(count(t[rows], p[rows], len(names)), names)
@@ -273,7 +276,7 @@ def evaluate(
         "all": part(np.ones(len(t), dtype=bool)),
         "found": part(found),
         "confusion": {"labels": names, "counts": count(t, p, len(names)).tolist()},
-        "resampled": "photos" if groups is None else "subjects",
+        "resampled": "photos" if groups is None else resampled,
     }
 
 

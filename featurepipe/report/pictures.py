@@ -1,4 +1,4 @@
-"""Pictures made from predictions with Pillow alone: annotated photos and contact sheets of faces."""
+"""Pictures made from predictions with Pillow and matplotlib's font: annotated photos and contact sheets of faces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from featurepipe.records import Face
+from featurepipe.report.fonts import drawable, font_file
 
 INK, BOX, PAPER = (0, 0, 0), (240, 180, 40), (255, 255, 255)
 SMALLEST = 480
@@ -24,11 +25,15 @@ def annotate(image: np.ndarray, faces: Sequence[Face], texts: Sequence[str]) -> 
     ----------
     image : uint8 (h, w, 3) RGB
     faces : boxes in pixels of `image`; they may reach beyond it, not lie outside
-    texts : one per face
+    texts : one per face, a line each; what the font lacks of them is written as escapes
 
     Returns
     -------
     uint8 (s h, s w, 3); s is a whole number, above 1 where the long side is less than SMALLEST
+
+    Raises
+    ------
+    MissingPackageError : matplotlib, whose font it is, is not installed
     """
     scale = -(-SMALLEST // max(image.shape[:2]))
     picture = Image.fromarray(image)
@@ -38,7 +43,7 @@ def annotate(image: np.ndarray, faces: Sequence[Face], texts: Sequence[str]) -> 
     for face, text in zip(faces, texts, strict=True):
         box = (face.left * scale, face.top * scale, (face.right + 1) * scale - 1, (face.bottom + 1) * scale - 1)
         _frame(pen, box, round(size / 6))
-        _tag(pen, box, text, size, picture.size)
+        _tag(pen, box, drawable(text), size, picture.size)
     return np.asarray(picture)
 
 
@@ -50,11 +55,16 @@ def contact_sheet(
     Parameters
     ----------
     images : uint8 (h, w, 3) RGB or (h, w) grey, of any size; fitted into the square, not distorted
-    captions : one per image; lines are parted by a newline, and text too wide is drawn smaller
+    captions : one per image; lines are parted by a newline, text too wide is drawn smaller, and what the font lacks
+        is written as escapes
 
     Returns
     -------
     uint8 (height, width, 3); a blank cell where there is no image
+
+    Raises
+    ------
+    MissingPackageError : matplotlib, whose font it is, is not installed
     """
     columns = max(1, min(columns, len(images)))
     lines = max([caption.count("\n") + 1 for caption in captions], default=1)
@@ -67,7 +77,7 @@ def contact_sheet(
         left, top = gap + at % columns * width, gap + at // columns * height
         face = _fitted(image, side)
         sheet.paste(face, (left + (side - face.width) // 2, top + (side - face.height) // 2))
-        for line, words in enumerate(caption.split("\n")):
+        for line, words in enumerate(map(drawable, caption.split("\n"))):
             middle = (left + side / 2, top + side + (line + 0.6) * text * 1.3)
             pen.text(middle, words, INK, _font(words, text, side), anchor="mm")
     return np.asarray(sheet)
@@ -100,8 +110,8 @@ def _tag(
     pen.text((left + pad, top + height / 2), text, INK, font, anchor="lm")
 
 
-def _font(text: str, size: float, width: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font at `size` pixels, smaller where `text` would be wider than `width`."""
-    font = ImageFont.load_default(size)
+def _font(text: str, size: float, width: float) -> ImageFont.FreeTypeFont:
+    """The font at `size` pixels, smaller where `text` would be wider than `width`."""
+    font = ImageFont.truetype(font_file(), size)
     wide = font.getlength(text)
-    return font if wide <= width else ImageFont.load_default(max(1.0, size * width / wide))
+    return font if wide <= width else ImageFont.truetype(font_file(), max(1.0, size * width / wide))

@@ -13,7 +13,7 @@ FER_VGG = Baseline(
     source="trained here; VGG of Simonyan & Zisserman 2015 with batch norm, sized for FER2013",
     fidelity="faithful",
     published="",
-    framing=Framing(size=CROP, mode="L"),
+    framing=Framing(size=CROP, mode="L", margin=0.3, shift=-0.08, equalise=True),  # as its weights' record has it
     view=VIEW,
     build=FerVGG,
     normalise=standardise,
