@@ -1,6 +1,7 @@
 """Photos of faces to emotions: dlib faces, VGG fc7 vectors, a linear SVM, and CNN baselines beside it.
 
 The names below are the public interface; each is loaded when it is first used, so that `import featurepipe` is quick.
+__init__.pyi says to type checkers what they are.
 """
 
 import importlib
@@ -9,6 +10,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CNNClassifier": "featurepipe.models.cnn",
+    "FeaturepipeError": "featurepipe.errors",
     "FeatureTable": "featurepipe.features.table",
     "LinearSVM": "featurepipe.models.linear_svm",
     "LinearSVMCV": "featurepipe.models.svm",

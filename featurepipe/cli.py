@@ -374,7 +374,7 @@ def _weights(commands: Commands) -> None:
     convert.add_argument(
         "file", metavar="FILE", help="VGG_FACE.caffemodel, vgg_face_weights.h5, ...dag.pth, VGG_FACE.t7"
     )
-    convert.add_argument("--layout", choices=LAYOUTS, help="default: told from the file's name and first bytes")
+    convert.add_argument("--layout", choices=LAYOUTS, help="default: told from the file's first bytes")
     convert.add_argument(
         "--out", type=_new_file, metavar="FILE", help="default: the store, under the name bin/extract looks for"
     )

@@ -17,8 +17,8 @@ class ModelError(FeaturepipeError):
     """A model file is unsafe, of an unknown format, or damaged; nothing in it was run."""
 
 
-class RecipeMismatch(FeaturepipeError):
-    """Features were made in another way than the model, or the rest of the table, expects."""
+class RecipeMismatch(FeaturepipeError, ValueError):
+    """Features were made in another way than the model, or the rest of the table, expects; vectors of another width."""
 
 
 class TableError(FeaturepipeError):

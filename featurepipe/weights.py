@@ -7,11 +7,11 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -34,6 +34,24 @@ DEFAULT_SVM = "fer-vgg-svm"
 
 Place = Literal["store", "shipped", "torch-hub", "facenet-pytorch", "face_recognition_models"]
 State = Literal["verified", "unchanged", "changed", "unknown"]
+
+# a zip, or the number that opened torch.save's files before version 1.6
+_PYTORCH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
+
+FIRST_BYTES: dict[str, tuple[bytes, ...]] = {
+    "vgg_face_keras": (b"\x89HDF\r\n\x1a\n",),
+    "vgg_face_mcn": _PYTORCH,
+    # a Torch object (4), the first (1), with a version string of 3 letters
+    "vgg_face_torch7": (b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V ",),
+    # field 1, the name of the net; field 2 or 100, a layer
+    "vgg_face_caffe": (b"\x0a", b"\x12", b"\xa2\x06"),
+    "torchvision": _PYTORCH,
+    "facenet-pytorch": _PYTORCH,
+}
+"""How the files of a layout begin, for every layout that is downloaded."""
+
+_START = 32
+"""Bytes that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +223,8 @@ def fetch(record: WeightsRecord) -> Path:
     """The record's file, downloaded and verified where it is not here yet; silent where it is.
 
     Resumes what an earlier call began. Waits for another process that fetches the same file. Where no hash is
-    published the file is not verified; its sha256 is kept beside it either way, and `verify` compares with that.
+    published no more is looked at than its first bytes, which tell the file from a page that was sent in its place.
+    Its sha256 is kept beside it either way, and `verify` compares with that.
 
     Raises WeightsError where the file cannot be downloaded, or is not the published one: then nothing is left.
     """
@@ -213,6 +232,7 @@ def fetch(record: WeightsRecord) -> Path:
 
     target = path_of(record)
     if target.is_file():
+        _sweep(target)
         return target
     if record.url is None:
         need(record)
@@ -229,26 +249,45 @@ def fetch(record: WeightsRecord) -> Path:
     return target
 
 
+def _part_of(target: Path) -> Path:
+    """Where a file gathers while it is downloaded."""
+    return target.with_name(f".{target.name}.part")
+
+
+def _sweep(target: Path) -> None:
+    """Remove the archive of a call that was killed once the file it took out of it had its name."""
+    if (part := _part_of(target)).exists():
+        from featurepipe.download import Partial
+
+        with suppress(OSError):  # a folder that cannot be written to: the file is here all the same
+            Partial(part).delete()
+
+
 def _download(record: WeightsRecord, target: Path) -> None:
     from featurepipe.download import Partial, download
 
     assert record.url is not None  # the caller has seen it
-    partial = Partial(target.with_name(f".{target.name}.part"))
+    partial = Partial(_part_of(target))
     try:
         download(record.url, partial, record.bytes)
         _install(record, partial, target)
     except WeightsError as error:
         raise WeightsError(f"{record.url}: {error}\n{_by_hand(record, target)}") from error
-    note_hash(target)
 
 
 def _install(record: WeightsRecord, partial: Partial, target: Path) -> None:
-    """Give a whole download its name where its hash is right; it stays only where that could not be done."""
+    """Give a whole download its name where its hash is right; it stays only where that could not be done.
+
+    The hash is noted first: killed in between, a note without a file does no harm, a file without one stays so.
+    """
     try:
         _check(record, partial.path)
         if record.member:
-            _extract(partial.path, record.member, target)
+            _extract(record, partial.path, target)
         else:
+            with partial.path.open("rb") as stream:
+                _check_start(record, stream.read(_START))
+            _note(target, sha256_of(partial.path))
             os.replace(partial.path, target)
     except WeightsError:
         partial.delete()
@@ -277,17 +316,34 @@ def _digest(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def _extract(archive: Path, member: str, target: Path) -> None:
-    """Write the one file `member` of a tar archive to `target`; no other name in the archive is looked at."""
+def _check_start(record: WeightsRecord, start: bytes) -> None:
+    """Raise WeightsError unless a file of the record's layout may begin with `start`."""
+    if not start.startswith(FIRST_BYTES.get(record.layout, (b"",))):
+        raise WeightsError(
+            f"what came is no {record.layout} file (it begins with {start!r}): a login page or a proxy may have "
+            "answered in the server's place. The download was deleted; open the address in a browser, and run the "
+            "command again"
+        )
+
+
+def _extract(record: WeightsRecord, archive: Path, target: Path) -> None:
+    """Write the record's file out of a tar archive to `target`; no other name in the archive is looked at."""
+    name = record.member
     try:
         with tarfile.open(archive) as tar:
-            stream = next((tar.extractfile(entry) for entry in tar if entry.name == member and entry.isfile()), None)
+            stream = next((tar.extractfile(entry) for entry in tar if entry.name == name and entry.isfile()), None)
             if stream is None or tar.fileobj is None:
-                raise WeightsError(f"the archive holds no file {member}")
+                raise WeightsError(f"the archive holds no file {name}")
             with replacing(target) as out:
-                shutil.copyfileobj(stream, out, CHUNK)
+                block, digest = stream.read(_START), hashlib.sha256()
+                _check_start(record, block)
+                while block:
+                    digest.update(block)
+                    out.write(block)
+                    block = stream.read(CHUNK)
                 while tar.fileobj.read(CHUNK):  # a compressed archive has its checksum at its end
                     pass
+                _note(target, digest.hexdigest())
     except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
         raise WeightsError(f"the archive is damaged: {error}") from error
 
@@ -298,10 +354,19 @@ def _noted(path: Path) -> Path:
 
 def note_hash(path: Path) -> str:
     """Write the sha256 of a file beside it, as sha256sum does, and return it."""
-    digest = sha256_of(path)
+    return _note(path, sha256_of(path))
+
+
+def _note(path: Path, digest: str) -> str:
     with replacing(_noted(path)) as stream:
         stream.write(f"{digest}  {path.name}\n".encode())
     return digest
+
+
+def discard(path: Path) -> None:
+    """Delete a file of the store and what is noted of it, so that it can be fetched again."""
+    path.unlink(missing_ok=True)
+    _noted(path).unlink(missing_ok=True)
 
 
 def verify(record: WeightsRecord) -> tuple[State, str]:

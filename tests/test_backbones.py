@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from vgg_formats_helpers import SMALL, seeded_network
 
-from featurepipe.conversion.layout import write_vgg16
+from featurepipe.conversion.layout import fitting_state, write_vgg16
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.features.backbones import REGISTRY, imagenet_input, load_backbone, read_fer_vgg
 from featurepipe.files import sha256_of
@@ -165,6 +165,19 @@ def test_what_is_not_offered_is_listed(small: Path) -> None:
         load_backbone("resnet")
 
 
+@pytest.mark.parametrize("views", [0, True, 2.5, "2"])
+def test_what_is_no_number_of_views_is_refused_and_not_the_default(views: object) -> None:
+    with pytest.raises(InputError, match=f"number of views of fer-vgg: {views!r}; expected one of 1, 2, 10"):
+        load_backbone("fer-vgg", views=views, device="cpu")
+    with pytest.raises(InputError, match="layer of fer-vgg: ''; expected one of fc7"):
+        load_backbone("fer-vgg", layer="", device="cpu")
+
+
+def test_numpys_numbers_of_views_are_written_into_recipes_as_pythons() -> None:
+    views = load_backbone("fer-vgg", views=np.int64(10), device="cpu").recipe()["views"]
+    assert (views, type(views)) == (10, int)
+
+
 def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"bin/weights fetch vgg-face.*bin/weights convert"):
         load_backbone("vgg-face")
@@ -201,6 +214,37 @@ def test_torchvisions_cache_is_read_and_checked(tmp_path: Path) -> None:
     torch.save(state, cached)
     with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth: features\.0\.weight has shape \(4, 3, 3, 3\)"):
         load_backbone("vgg16-imagenet", device="cpu")
+
+
+FIRST = (64, 3, 3, 3)  # shape of features.0.weight
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (torch.zeros(FIRST).to_sparse(), "is sparse, nested or has no values"),
+        (torch.empty(FIRST, device="meta"), "is sparse, nested or has no values"),
+        (torch.zeros(FIRST, dtype=torch.int32), r"is of type torch\.int32; expected floating-point numbers"),
+        (torch.zeros(FIRST, dtype=torch.complex64), r"is of type torch\.complex64"),
+        (torch.full(FIRST, 1e300, dtype=torch.float64), "holds values that are not finite"),
+        (torch.tensor(1.0), r"has shape \(\)"),
+    ],
+    ids=["sparse", "meta", "integers", "complex", "beyond float32", "a number"],
+)
+def test_weights_that_are_no_ordinary_numbers_are_refused(tensor: torch.Tensor, said: str, tmp_path: Path) -> None:
+    torch.save({"features.0.weight": tensor}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=rf"w\.pth: features\.0\.weight {said}"):
+        load_backbone("vgg16-imagenet", weights=tmp_path / "w.pth", device="cpu")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_float_type_become_float32(kind: torch.dtype) -> None:
+    state = {name: torch.nn.Parameter(tensor.to(kind)) for name, tensor in seeded_network().state_dict().items()}
+    fitting = fitting_state(state, VGG16(SMALL).state_dict(), "a file")
+    assert {tensor.dtype for tensor in fitting.values()} == {torch.float32}
+    network = VGG16(SMALL)
+    network.load_state_dict(fitting, assign=True)
+    assert network.fc7(torch.zeros(1, 3, 224, 224)).dtype == torch.float32
 
 
 @pytest.mark.slow
@@ -287,6 +331,28 @@ def test_another_architecture_is_refused(small: Path, fer_network: fer_vgg.FerVG
     damaged.fc7_ = torch.nn.Linear(512, 100, bias=False)
     with pytest.raises(WeightsError, match=r"fc7_\.weight has shape \(100, 512\); expected \(4096, 512\)"):
         read_fer_vgg(save_fer_vgg(tmp_path / "d.safetensors", damaged))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("fc8.weight", torch.tensor(1.0), "no fer-vgg"),
+        ("fc8.weight", torch.zeros(0, 4096), "no fer-vgg"),
+        ("fc8.bias", torch.zeros(3, dtype=torch.int64), r"fc8\.bias is of type torch\.int64"),
+        (
+            "features.norm1_1.num_batches_tracked",
+            torch.tensor(1.5),
+            r"is of type torch\.float32; expected torch\.int64",
+        ),
+    ],
+)
+def test_a_tensor_of_another_kind_is_refused(
+    name: str, tensor: torch.Tensor, said: str, fer_network: fer_vgg.FerVGG, tmp_path: Path
+) -> None:
+    state = {f"network.{key}": value for key, value in fer_network.state_dict().items()}
+    save_file({**state, f"network.{name}": tensor}, tmp_path / "k.safetensors")
+    with pytest.raises(WeightsError, match=said):
+        read_fer_vgg(tmp_path / "k.safetensors")
 
 
 # Networks of other packages ------------------------------------------------------------------------------------

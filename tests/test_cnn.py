@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.utils.validation import check_is_fitted
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from featurepipe import devices
 from featurepipe.cli import main
 from featurepipe.devices import autocast, resolve_device
 from featurepipe.errors import InputError, ModelError
@@ -526,6 +531,116 @@ class TestClassifier:
         assert loaded.training == model.training
 
 
+class TestRefitting:
+    def test_one_that_is_interrupted_leaves_the_model_as_it_was(self, tmp_path):
+        """The classes were new and the network old: wrong labels, in the file too."""
+        (faces, labels), model = faces_of("seed_cnn"), fitted("seed_cnn")
+        expected, training = model.predict(faces), model.training
+
+        def stop(history):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(faces, np.where(labels == "anger", "rage", labels), trained_on=[3], after_epoch=stop)
+        model.save(tmp_path / "m")
+        for own in (model, load_cnn(tmp_path / "m", device="cpu")):
+            np.testing.assert_array_equal(own.predict(faces), expected)
+            assert (own.labels, own.training, own.trained_on.tolist()) == (sorted(set(labels)), training, [])
+
+    def test_one_from_its_own_weights_renews_the_last_layer_for_other_classes(self):
+        (faces, labels), model = faces_of("seed_cnn"), fitted("seed_cnn")
+        before, model.recipe_ = model.network_, small("seed_cnn", epochs=1, lr=1e-9)
+        after = model.fit(faces, np.where(labels == "anger", "rage", labels), initial=model).network_
+        torch.testing.assert_close(after.c1.weight, before.c1.weight)
+        assert not torch.allclose(after.output.weight, before.output.weight)
+        with pytest.raises(NotFittedError, match="call fit first"):
+            model.fit(faces, labels, initial=clone(model))
+
+
+class TestInScikitLearn:
+    def test_a_clone_has_the_very_settings_and_is_not_fitted(self):
+        changes = {"epochs": 1, "batch_size": 8}
+        for recipe in (None, small("seed_cnn"), changes):
+            model = CNNClassifier("seed_cnn", recipe, seed=3, device="cpu", precision="auto")
+            assert model.get_params()["recipe"] is recipe
+            assert clone(model).get_params() == model.get_params()
+        assert model.get_params()["views"] is None
+        model.fit(*faces_of("seed_cnn"))
+        check_is_fitted(model)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(clone(model))
+        assert (repr(model), repr(clone(model))) == (
+            "CNNClassifier('seed_cnn', fitted on 24 faces)",
+            "CNNClassifier('seed_cnn', not fitted)",
+        )
+
+    def test_it_is_cross_validated_searched_scored_and_shown(self):
+        faces, labels = faces_of("seed_cnn")
+        groups = np.arange(24) // 6
+        model = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu")
+        scores = cross_val_score(model, faces, labels, groups=groups, cv=GroupKFold(2), error_score="raise")
+        fold = next(GroupKFold(2).split(faces, labels, groups))
+        alone = clone(model).fit(faces[fold[0]], labels[fold[0]])
+        assert scores[0] == (alone.predict(faces[fold[1]]) == labels[fold[1]]).mean()
+        grid = {"recipe": [{"epochs": 1, "batch_size": 8}, {"epochs": 2, "batch_size": 8}]}
+        search = GridSearchCV(model, grid, cv=GroupKFold(2), error_score="raise").fit(faces, labels, groups=groups)
+        assert len(search.best_estimator_.training["history"]) == search.best_params_["recipe"]["epochs"]
+        shown = ConfusionMatrixDisplay.from_estimator(alone, faces, labels)
+        assert shown.confusion_matrix.trace() == 24 * alone.score(faces, labels)
+
+    def test_other_settings_take_another_fit_or_none(self):
+        faces, model = faces_of("seed_cnn")[0], fitted("seed_cnn")
+        expected = model.predict(faces)
+        for wrong in ({"views": 3}, {"recipe": {"epoch": 3}}, {"arch": "resnet"}, {"lr": 0.1, "seed": 1}):
+            with pytest.raises(InputError):
+                model.set_params(**wrong)
+        assert model.set_params(views=1, precision="fp32") is model
+        np.testing.assert_array_equal(model.predict(faces), expected)
+        with pytest.raises(NotFittedError):
+            model.set_params(recipe={"epochs": 3}).predict(faces)
+        assert model.training_recipe.epochs == 3
+
+
+class TestArguments:
+    def test_a_mapping_as_recipe_is_what_a_file_is(self, tmp_path):
+        (tmp_path / "r.toml").write_text("epochs = 3\n[augmentation]\nflip = 0.25\n[network]\nhead = 'softmax'\n")
+        changes = {"epochs": 3, "augmentation": {"flip": 0.25}, "network": {"head": "softmax"}}
+        model = CNNClassifier("seed_cnn", changes)
+        assert model.training_recipe == read_recipe(tmp_path / "r.toml", get_baseline("seed_cnn").recipe)
+        assert model.training_recipe.loss == "cross-entropy"
+        with pytest.raises(InputError, match="unknown key epoch"):
+            CNNClassifier("seed_cnn", {"epoch": 3})
+        with pytest.raises(InputError, match=r"expected a table of values, got 'r\.toml'"):
+            CNNClassifier("seed_cnn", "r.toml")
+
+    def test_a_checkpoint_is_named_by_text_too(self, tmp_path):
+        faces, labels = faces_of("seed_cnn")
+        fit = CNNClassifier("seed_cnn", small("seed_cnn", epochs=1), device="cpu").fit
+        history = fit(faces, labels, checkpoint=str(tmp_path / "m.ckpt")).training["history"]
+        again = fit(faces, labels, checkpoint=str(tmp_path / "m.ckpt"), resume=True).training["history"]
+        assert again == history  # the seconds too: nothing was trained anew
+
+    def test_faces_may_be_a_list_or_a_tensor(self):
+        faces, labels = faces_of("seed_cnn")
+        model = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu").fit(list(faces), labels.tolist())
+        expected = fitted("seed_cnn").decision_function(faces)
+        for given in (faces, list(faces), torch.from_numpy(faces)):
+            np.testing.assert_array_equal(model.decision_function(given), expected)
+        for wrong in ([*faces[:3], faces[0, :50]], torch.zeros(1, 100, 100, requires_grad=True)):
+            with pytest.raises(InputError, match=r"takes uint8 faces .* no array can be made"):
+                model.predict(wrong)
+
+    @pytest.mark.parametrize(("there", "same"), [(True, "bf16"), (False, "fp32")])
+    def test_precision_auto_is_what_the_device_multiplies_in(self, there, same, tmp_path, monkeypatch):
+        monkeypatch.setattr(devices, "has_bf16", lambda device: there)
+        (faces, labels), recipe = faces_of("seed_cnn"), small("seed_cnn")
+        models = [CNNClassifier("seed_cnn", recipe, device="cpu", precision=word) for word in ("auto", same)]
+        for model in models:
+            model.fit(faces, labels, checkpoint=tmp_path / "m.ckpt", resume=True)
+        auto, named = (model.fit(faces, labels).decision_function(faces) for model in models)
+        np.testing.assert_array_equal(auto, named)
+
+
 class TestDevices:
     def test_fp32_on_cuda_is_not_tf32(self):
         """PyTorch's own default would round fp32 convolutions to 10 bits there; the setting needs no GPU."""
@@ -639,14 +754,16 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda labels: labels[:-1], r"24 faces, labels of shape \(23,\), 0 of them None"),
+            (lambda labels: labels[:-1], r"24 .*faces, labels of shape \(23,\)"),
             (lambda labels: [*labels, "anger"], r"labels of shape \(25,\)"),
             (lambda labels: labels[:, None], r"labels of shape \(24, 1\)"),
-            (lambda labels: np.where(labels == "anger", None, labels.astype(object)), "8 of them None"),
+            (lambda labels: np.where(labels == "anger", None, labels.astype(object)), "8 of them no text"),
+            (lambda labels: [float("nan"), *labels[1:]], "1 of them no text, such as nan"),
+            (lambda labels: np.arange(len(labels)) % 3, "24 of them no text"),
         ],
     )
     def test_labels_that_are_not_one_per_face(self, change, said):
-        """More of them than faces, and None as the name of a class, were trained on without a word."""
+        """More of them than faces, and None, NaN or numbers as names of classes, were trained on without a word."""
         faces, labels = faces_of("seed_cnn")
         model = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu")
         with pytest.raises(InputError, match=said):

@@ -262,7 +262,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 
     for zipped in (True, False):
         torch.save({"conv1_1.weight": Payload()}, tmp_path / "m", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(WeightsError):
+        with pytest.raises(WeightsError, match=r"m is damaged, or holds something other .* nothing in it was run$"):
             convert(tmp_path / "m", tmp_path / "out")
     (tmp_path / "m").write_bytes(pickle.dumps(Payload()))
     with pytest.raises(WeightsError):
@@ -317,6 +317,19 @@ def test_an_h5_that_points_at_other_files_is_not_followed(network: VGG16, tmp_pa
                 file.create_dataset("conv2d_1/conv2d_1/bias:0", shape, "<f4", external=external)
         with pytest.raises(WeightsError, match=r"conv2d_1.*(not a data set of this file|another file)"):
             convert(tmp_path / "m.h5", tmp_path / "out", widths=SMALL)
+
+
+@pytest.mark.parametrize("place", ["conv2d_1", "conv2d_1/conv2d_1", "model_weights"])
+def test_an_h5_whose_group_lies_in_another_file_is_not_followed(place: str, network: VGG16, tmp_path: Path) -> None:
+    write_h5(tmp_path / "other.h5", network)
+    write_h5(tmp_path / "m.h5", network)
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        inside = place if place in file else "/"
+        file.pop(place, None)
+        file[place] = h5py.ExternalLink("other.h5", inside)
+    with pytest.raises(WeightsError, match="not a data set of this file"):
+        convert(tmp_path / "m.h5", tmp_path / "out", widths=SMALL)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_h5_that_declares_a_huge_tensor_is_refused_at_once(network: VGG16, tmp_path: Path) -> None:

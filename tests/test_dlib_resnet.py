@@ -258,6 +258,17 @@ def test_flipped_bits_are_refused_or_harmless_and_never_another_error(dat, tmp_p
             assert len(read(path).convolutions) == 29
 
 
+@pytest.mark.parametrize("exponent", [1500, 1100, 32000, 32002], ids=["beyond a double", "just", "infinity", "NaN"])
+def test_a_mean_that_is_no_finite_number_is_refused(dat, tmp_path, exponent) -> None:
+    data, path = dat.read_bytes(), tmp_path / "mean.dat"
+    place = data.index(b"input_rgb_image_sized") + len(b"input_rgb_image_sized")
+    size = 1 + data[place]  # of the mantissa of the first mean
+    size += 1 + (data[place + size] & 0x0F)
+    path.write_bytes(data[:place] + integer(1) + integer(exponent) + data[place + size :])
+    with pytest.raises(WeightsError, match=r"mean\.dat is not dlib's face descriptor .*: a real "):
+        read(path)
+
+
 def test_huge_sizes_are_refused_at_once(dat, tmp_path) -> None:
     """A tensor that announces 2^40 values takes no memory."""
     data, path = dat.read_bytes(), tmp_path / "huge.dat"

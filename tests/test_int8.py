@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 import torch
 from command_helpers import run
+from extraction_helpers import FACE_HALF, FRAMING, FakeBackbone, FakeFinder, write_photo
 from vgg_formats_helpers import SMALL, seeded_network
 
 from featurepipe.cli import main
 from featurepipe.commands import int8 as command
 from featurepipe.conversion.layout import write_vgg16
-from featurepipe.errors import InputError
+from featurepipe.datasets.source import Source
+from featurepipe.errors import InputError, TableError
 from featurepipe.features.backbones import load_backbone
+from featurepipe.features.extraction import extract as extract_table
 from featurepipe.features.int8 import Int8Backbone, measure_scales
-from featurepipe.features.table import FeatureTable
+from featurepipe.features.pixels import Pixels
+from featurepipe.features.table import FeatureTable, locked
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 
@@ -160,6 +164,47 @@ def test_classify_with_the_svm_that_ships_and_with_one_fitted_on_int8(extract, r
     assert own["recipe"]["features"] == FeatureTable.open(tmp_path / "table").feature_half
     assert main([*map(str, words), "--out", str(tmp_path / "d"), "--precision", "fp32"]) == 2
     assert "int8: None here" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_table_is_noticed_before_any_work_and_stays_as_it_is(
+    rendered, tmp_path, capsys, monkeypatch
+):
+    def work(*arguments):
+        raise AssertionError("photos were looked at first")
+
+    monkeypatch.setattr(command, "_some_crops", work)
+    monkeypatch.setattr(command, "check_int8", lambda backbone: backbone)
+    (tmp_path / "letter.txt").write_text("mine")
+    words = ("extract", rendered, "--table", tmp_path, "--detector", "none", "--device", "cpu", "--precision", "int8")
+    assert main([*map(str, words)]) == 2
+    assert "not a feature table and not empty (it holds letter.txt)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_what_is_found_out_is_kept_under_the_tables_lock(tmp_path):
+    check = command.Check({"backbone": "fer-vgg"}, "judge", {"layer": 0.5}, 1.0, 1.0, 30)
+    with locked(tmp_path / "t"), pytest.raises(TableError, match="another process is writing"):
+        command._keep(check, tmp_path / "t")
+    command._keep(check, tmp_path / "t")
+    assert command._checks(tmp_path / "t") == [check]
+
+
+def test_of_photos_with_many_faces_no_more_are_taken_than_of_others(tmp_path, monkeypatch, capsys):
+    """40 x 3 faces, of which 50 stay: one of the first photo, one of the last, and those between evenly."""
+    faces = [[left, 0, left + 39, 39, 0.5] for left in (0, 50, 100)]
+    samples = [write_photo(tmp_path / f"{number:02d}.jpg", number, faces) for number in range(40)]
+
+    def fill(args, source, table, pixels):
+        half = {**FACE_HALF, "policy": "all"}
+        extract_table(source.samples, table, FakeFinder(policy="all"), pixels, half)
+
+    monkeypatch.setattr(command, "fill_table", fill)
+    monkeypatch.setattr(command, "PHOTOS", 50)
+    source = Source(samples, "folder", "photos")
+    fill(None, source, tmp_path / "all", Pixels(FRAMING))
+    every = matrix(tmp_path / "all")
+    crops = command._some_crops(None, source, FakeBackbone())
+    np.testing.assert_array_equal(crops, every[np.linspace(0, 119, 50).astype(int)])
 
 
 @needs_openvino

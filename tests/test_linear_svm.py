@@ -9,6 +9,7 @@ from threading import get_ident
 import joblib
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
@@ -445,9 +446,23 @@ def test_torch_finds_the_same_optimum(shape, dtype):
     assert torchs.gap_.max() <= 1e-6
 
 
-def test_a_device_without_float64_is_refused():
+def test_a_device_without_float64_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(InputError, match=r"'mps' has no float64.* give None \(the CPU\) or cuda"):
         LinearSVM(device="mps").fit(*deep())
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ValueError, match=f"device '{device}'"):
+        LinearSVM(device=device).fit(*deep())
+
+
+def test_auto_is_numpy_where_no_gpu_has_float64(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    ours, auto = (LinearSVM(device=device).fit(*deep()) for device in (None, "auto"))
+    assert np.array_equal(auto.coef_, ours.coef_)
 
 
 class TestSoftLabels:

@@ -38,7 +38,7 @@ def test_the_wheel_holds_code_and_shipped_weights_and_no_tests(built):
     }
     assert {name.rpartition("/")[2] for name in names if name.startswith("featurepipe/shipped/")} >= wanted
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "featurepipe").rglob("*.py")}
-    assert modules <= set(names)
+    assert modules | {"featurepipe/py.typed", "featurepipe/__init__.pyi"} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "bin/"))]
 
 

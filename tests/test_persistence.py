@@ -156,6 +156,27 @@ def _short(text):
     return bytes([len(text)]) + text.encode()
 
 
+@pytest.mark.parametrize("normaliser", ["l2", "standard"])
+def test_models_save_themselves(normaliser, tmp_path):
+    model, X = fitted(normaliser)
+    model.save(tmp_path / "model.pkl")
+    load_model(tmp_path / "model.pkl").save(str(tmp_path / "again.pkl"))
+    for name in ("model.pkl", "again.pkl"):
+        assert np.array_equal(load_model(tmp_path / name).predict_proba(X), model.predict_proba(X))
+
+
+def test_a_model_dumped_whole_is_told_its_own_way(model, tmp_path):
+    for content in (model, load_saved(model, tmp_path)):
+        joblib.dump(content, tmp_path / "dumped.joblib")
+        with pytest.raises(ModelError, match=r"refused: .* write a model with its own save\(path\)"):
+            load_model(tmp_path / "dumped.joblib")
+
+
+def load_saved(model, folder):
+    save_svm(folder / "m", model)
+    return load_model(folder / "m")
+
+
 def test_a_failed_save_leaves_the_old_model(model, tmp_path):
     save_svm(tmp_path / "model", model)
     before = (tmp_path / "model").read_bytes()

@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from featurepipe.models.cnn import CNNClassifier
+from featurepipe.models.svm import LinearSVMCV
 
 HEAVY = ("sklearn", "scipy", "pandas", "matplotlib", "torchvision", "facenet_pytorch", "cv2", "joblib")
 
@@ -36,3 +40,21 @@ def test_vectors_are_fitted_on_and_exported_without_torch(rendered, tmp_path):
     words = ("fit_svm", table, "--model", tmp_path / "svm.pkl", "--C", 1, "--folds", 2)
     assert loaded_by(*words, names=("torch",)) == "[]"
     assert loaded_by("render", tmp_path / "r", "--subjects", 1, names=("torch", "sklearn")) == "[]"
+
+
+def test_models_are_opened_asked_and_shown_without_scikit_learn(tmp_path):
+    rng = np.random.default_rng(0)
+    labels, X = ["anger", "fear"] * 4, rng.random((8, 5))
+    LinearSVMCV().fit_fixed(X, labels, 1.0).save(tmp_path / "svm")
+    crops = rng.integers(0, 255, (8, 100, 100), np.uint8)
+    CNNClassifier("seed_cnn", {"epochs": 1, "batch_size": 4}, device="cpu").fit(crops, labels).save(tmp_path / "cnn")
+    program = (
+        "import sys, numpy\n"
+        "from featurepipe import load_model\n"
+        "svm, cnn = map(load_model, sys.argv[1:])\n"
+        "svm.predict_proba(numpy.zeros((1, 5))), cnn.predict_proba(numpy.zeros((1, 100, 100), 'u1'))\n"
+        "print(svm, cnn, 'sklearn' in sys.modules)"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "svm"), str(tmp_path / "cnn")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("CNNClassifier('seed_cnn', fitted on 8 faces) False\n")

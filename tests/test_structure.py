@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import featurepipe
-from featurepipe import names
+from featurepipe import errors, names
 from featurepipe.cli import main
 
 PACKAGE = Path(featurepipe.__file__).parent
@@ -146,3 +146,19 @@ def test_the_public_names_load_when_used_and_not_before():
     assert done.returncode == 0, done.stderr
     with pytest.raises(AttributeError, match="nothing"):
         _ = featurepipe.nothing
+
+
+def test_type_checkers_see_every_public_name_in_its_home():
+    """They cannot follow the module's __getattr__: without the stub each name is "object" to them."""
+    tree = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname: (node.module, alias.name) for node in imports for alias in node.names}
+    declared = [node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)]
+    assert seen == {name: (home, name) for name, home in featurepipe._HOMES.items()}
+    assert sorted([*seen, *declared]) == sorted(featurepipe.__all__)
+
+
+def test_each_of_our_errors_is_caught_by_the_public_base():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert all(issubclass(kind, featurepipe.FeaturepipeError) for kind in kinds)
+    assert issubclass(errors.RecipeMismatch, ValueError)  # scikit-learn's contract for a wrong width

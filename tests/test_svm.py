@@ -5,10 +5,12 @@ import warnings
 from functools import partial
 
 import numpy as np
+import pyarrow
 import pytest
 from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import ConfusionMatrixDisplay, get_scorer
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
@@ -277,6 +279,46 @@ def test_works_inside_scikit_learn():
     assert cross_val_score(model, X, y, cv=3).mean() > 0.5
 
 
+def frame_of(X, order=slice(None)):
+    """A data frame with named columns in some order; pyarrow's, which scikit-learn takes as it takes pandas'."""
+    names = [f"f{number}" for number in range(X.shape[1])]
+    return pyarrow.table({name: X[:, names.index(name)] for name in names[order]})
+
+
+@pytest.mark.parametrize("fit", [LinearSVMCV.fit, partial(LinearSVMCV.fit_fixed, C=1.0)])
+def test_columns_of_a_data_frame_in_another_order_are_refused(fit):
+    """They were taken as they came, and the labels were wrong without a word."""
+    X, y = faces()
+    model = fit(LinearSVMCV(**QUICK), frame_of(X), y)
+    assert model.feature_names_in_.tolist() == [f"f{number}" for number in range(12)]
+    assert model.n_features_in_ == 12
+    assert np.array_equal(model.predict(frame_of(X)), fit(LinearSVMCV(**QUICK), X, y).predict(X))
+    for answer in (model.predict, model.predict_proba, model.decision_function):
+        with pytest.raises(ValueError, match="feature names"):
+            answer(frame_of(X, slice(None, None, -1)))
+
+
+def test_validation_columns_in_another_order_are_refused_and_the_model_stays():
+    X, y = faces()
+    model = LinearSVMCV(**QUICK).fit(X, y)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match="feature names"):
+        model.fit(frame_of(X), y, validation=(frame_of(X, slice(None, None, -1)), y))
+    assert not hasattr(model, "feature_names_in_")
+    assert np.array_equal(model.predict_proba(X), before)
+
+
+def test_scorers_and_displays_take_what_was_read_from_a_file(tmp_path):
+    X, y = faces()
+    fitted = LinearSVMCV(**QUICK).fit(X, y)
+    fitted.save(tmp_path / "m")
+    model = load_model(tmp_path / "m")
+    assert model.score(X, y) == fitted.score(X, y) == get_scorer("accuracy")(model, X, y)
+    assert get_scorer("neg_log_loss")(model, X, y) == get_scorer("neg_log_loss")(fitted, X, y)
+    assert ConfusionMatrixDisplay.from_estimator(model, X, y).confusion_matrix.trace() == 160 * model.score(X, y)
+    assert repr(model) == "LinearModel('l2', vectors of 12 numbers, 4 classes)"
+
+
 @pytest.mark.parametrize("normaliser", ["l2", "standard"])
 def test_vectors_of_half_precision_are_computed_in_full(normaliser, tmp_path):
     """In float16 the length of such a vector is infinite, and every answer was the same."""
@@ -309,11 +351,15 @@ def test_long_tables_are_classified_in_pieces_with_the_same_answer(monkeypatch):
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_no_rows_no_answers(classes):
+def test_no_rows_no_answers(classes, tmp_path):
     X, y = faces(classes=classes)
     model = LinearSVMCV(**QUICK).fit(X, y)
-    assert model.predict(X[:0]).shape == (0,)
-    assert model.predict_proba(X[:0]).shape == (0, classes)
+    model.save(tmp_path / "m")
+    for own in (model, load_model(tmp_path / "m")):
+        for none in (X[:0], np.empty((0, 0))):  # no face in any photo: nobody knows the width
+            assert own.predict(none).shape == (0,)
+            assert own.predict_proba(none).shape == (0, classes)
+            assert own.decision_function(none).shape == ((0,) if classes == 2 else (0, classes))
 
 
 def test_folds_are_refused_where_a_class_is_too_small():
@@ -399,17 +445,46 @@ def test_labels_of_a_table_and_a_grid_of_numpy_are_as_good_as_text_and_tuples():
         LinearSVMCV(**QUICK).fit(X, np.where(y == "joy", None, y.astype(object)))
 
 
-def test_nothing_is_predicted_before_it_is_fitted():
+def test_nothing_is_predicted_or_saved_before_it_is_fitted(tmp_path):
     with pytest.raises(NotFittedError, match="not fitted yet"):
         LinearSVMCV().predict(faces()[0])
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        LinearSVMCV().save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_group_without_a_name_is_refused():
+class NotAvailable:
+    """As pandas' NA: equal to nothing, and neither true nor false."""
+
+    def __eq__(self, other):
+        return self
+
+    __hash__ = None
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT"), NotAvailable()])
+def test_a_group_without_a_name_is_refused(nothing):
     X, y = faces()
-    people = np.array([f"s{number // 8}" for number in range(160)], object)
-    people[3] = None
-    with pytest.raises(InputError, match="1 of 160 rows have None for a subject"):
-        LinearSVMCV(**QUICK).fit(X, y, groups=people, grouped_by="subject")
+    people = [f"s{number // 8}" for number in range(160)]
+    people[3] = nothing
+    for groups in (people, np.array(people, object)):
+        with pytest.raises(InputError, match="1 of 160 rows have None or NaN for a subject"):
+            LinearSVMCV(**QUICK).fit(X, y, groups=groups, grouped_by="subject")
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), 3, b"joy", NotAvailable()])
+def test_labels_that_are_no_text_are_refused(nothing):
+    """NumPy would make the class "nan" of a NaN among words; None among validation labels was a TypeError."""
+    X, y = faces()
+    labels = y.tolist()
+    labels[5] = nothing
+    with pytest.raises(InputError, match=r"160 rows, .* 1 of them no text, such as"):
+        LinearSVMCV(**QUICK).fit(X, labels)
+    with pytest.raises(InputError, match=r"160 validation rows, .* 1 of them no text, such as"):
+        LinearSVMCV(**QUICK).fit(X, y, validation=(X, labels))
 
 
 def test_bad_validation_sets_are_refused():
@@ -418,7 +493,7 @@ def test_bad_validation_sets_are_refused():
         LinearSVMCV().fit(X, y, validation=(X[:2], ["contempt", "joy"]))
     with pytest.raises(InputError, match="rows of 12 numbers"):
         LinearSVMCV().fit(X, y, validation=(X[:2, :5], y[:2]))
-    with pytest.raises(InputError, match=r"with labels of shape \(\)"):
+    with pytest.raises(InputError, match=r"1 validation rows, labels of shape \(\)"):
         LinearSVMCV().fit(X, y, validation=(X[:1], "joy"))
 
 

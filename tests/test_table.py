@@ -1,6 +1,7 @@
 """The feature table on disk: its files, its one writer, damage, pruning, reading back and exporting."""
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from extraction_helpers import FACE_HALF, FRAMING, FakeBackbone, FakeFinder, write_photo, write_photos
@@ -22,7 +24,7 @@ from featurepipe.features.export import WRITERS, export
 from featurepipe.features.extraction import extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.stores import CutFace, DamagedPart, FaceStore, Found, VectorStore, make_store
-from featurepipe.features.table import FeatureTable, prune, writing
+from featurepipe.features.table import FeatureTable, check_folder, prune, writing
 from featurepipe.names import EXPORTS
 from featurepipe.recipe import BOX_KEYS, FACE_KEYS, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Framing, Sample, choose
@@ -188,6 +190,32 @@ def test_vectors_that_are_not_there_for_every_photo_are_refused(filled):
         FeatureTable.open(folder / "table").matrix(face_half={**FACE_HALF, "margin": 0.5})
 
 
+@pytest.mark.parametrize("policy", ["Largest", "", "both"])
+def test_an_unknown_policy_is_not_taken_for_all(filled, policy):
+    folder, _ = filled
+    with pytest.raises(InputError, match=f"unknown policy '{policy}': expected one of largest, all"):
+        FeatureTable.open(folder / "table").matrix(policy=policy)
+
+
+def test_some_rows_are_spread_over_all(filled):
+    table = FeatureTable.open(filled[0] / "table")
+    all_rows, some = table.matrix(), table.matrix(most=5)
+    np.testing.assert_array_equal(some.X, all_rows.X[[0, 4, 8, 12, 16]])
+    assert some.path.tolist() == all_rows.path[[0, 4, 8, 12, 16]].tolist()
+    assert some.coverage == all_rows.coverage
+    assert len(table.matrix(most=100)) == 17
+
+
+def test_a_table_and_its_rows_print_as_a_line(filled, monkeypatch):
+    folder, _ = filled
+    monkeypatch.chdir(folder)
+    table = FeatureTable.open("table")
+    assert repr(table) == "FeatureTable('table', 20 photos)"
+    assert repr(table.matrix()) == "Features(17 x 6, fake)"
+    (folder / "table" / "samples.parquet").unlink()
+    assert repr(table) == "FeatureTable('table', unreadable photos)"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -298,6 +326,74 @@ def test_a_damaged_part_is_named_and_the_next_extract_mends_it(filled, store, su
         assert 0 < summary.detections < 20
 
 
+def _stay(folder):
+    return sorted(path for path in (folder / "table").rglob("part-*"))
+
+
+@pytest.mark.parametrize(
+    ("store", "suffix"), [("vectors", ".npy"), ("vectors", ".parquet"), ("faces", ".parquet")], ids="".join
+)
+def test_a_part_that_this_machine_cannot_open_is_kept(filled, store, suffix):
+    """A link to itself stands for rights, open files and shares: what is stored may be whole."""
+    folder, samples = filled
+    before, there = FeatureTable.open(folder / "table").matrix(), _stay(folder)
+    path = part(folder, store, 1, suffix)
+    aside = path.rename(folder / "aside")
+    path.symlink_to(path.name)
+    for use in (
+        lambda: FeatureTable.open(folder / "table").matrix(),
+        lambda: fill(folder, samples),
+        lambda: prune(folder / "table"),
+    ):
+        with pytest.raises(TableError, match=rf"{path.name} cannot be read .*nothing was removed") as caught:
+            use()
+        assert not isinstance(caught.value, DamagedPart)
+    assert _stay(folder) == there
+    aside.rename(path)
+    assert fill(folder, samples).notes == []
+    np.testing.assert_array_equal(FeatureTable.open(folder / "table").matrix().X, before.X)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "error"),
+    [
+        (np, "load", MemoryError()),
+        (np, "load", OSError(errno.EMFILE, "Too many open files")),
+        (np, "load", OSError(errno.ENOMEM, "Cannot allocate memory")),
+        (pq, "ParquetFile", pa.ArrowMemoryError("malloc of size 64 failed")),
+        (pq, "ParquetFile", OSError(errno.EIO, "Input/output error")),
+    ],
+    ids=str,
+)
+def test_too_little_memory_or_a_disk_in_trouble_removes_nothing(filled, monkeypatch, module, name, error):
+    folder, samples = filled
+    there = _stay(folder)
+
+    def refuse(*arguments, **named):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, refuse)
+        with pytest.raises(TableError, match=r"cannot be read .*nothing was removed"):
+            fill(folder, samples)
+    assert _stay(folder) == there
+    assert fill(folder, samples).vectors == 0
+
+
+def test_a_store_that_cannot_be_listed_is_not_taken_for_empty(filled, monkeypatch):
+    folder, _ = filled
+    there = _stay(folder)
+
+    def refuse(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.os, "listdir", refuse)
+        with pytest.raises(TableError, match=r"cannot be read .*Stale file handle"):
+            FeatureTable.open(folder / "table").matrix()
+    assert _stay(folder) == there
+
+
 def test_two_halves_of_different_parts_do_not_pass_for_one(filled):
     folder, _ = filled
     shutil.copy(part(folder, "vectors", 2, ".npy"), part(folder, "vectors", 1, ".npy"))
@@ -356,10 +452,31 @@ def test_damaged_samples_are_told_and_written_anew(filled, checksums):
     assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
 
 
+@pytest.mark.parametrize("name", [b"subject", b"role"])
+def test_samples_whose_columns_have_other_names_are_told(filled, name):
+    """The footer has no checksum: a flipped bit there gives a table that reads well."""
+    folder, samples = filled
+    path = folder / "table" / "samples.parquet"
+    path.write_bytes(path.read_bytes().replace(name, bytes([name[0] ^ 2]) + name[1:]))
+    with pytest.raises(TableError, match=r"samples\.parquet cannot be read .* run extract again"):
+        FeatureTable.open(folder / "table").matrix()
+    assert fill(folder, samples).detections == 0
+    assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
+
+
 def test_a_store_without_its_recipe_is_not_pruned_blindly(filled):
     folder, _ = filled
     (part(folder, "vectors").parent / "recipe.json").write_text("{")
     with pytest.raises(TableError, match=r"recipe\.json cannot be read"):
+        prune(folder / "table")
+
+
+def test_a_recipe_that_cannot_be_read_is_no_reason_to_delete_the_store(filled):
+    folder, _ = filled
+    path = part(folder, "vectors").parent / "recipe.json"
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(TableError, match=r"recipe\.json cannot be read .*See to"):
         prune(folder / "table")
 
 
@@ -399,6 +516,24 @@ def test_a_second_writer_in_the_same_process_is_refused_too(filled):
         fill(folder, samples)
 
 
+def test_a_folder_is_looked_at_before_the_work_and_left_as_it_is(filled):
+    folder, _ = filled
+    check_folder(folder / "table")
+    check_folder(folder / "new" / "table")
+    assert not (folder / "new").exists()
+    for path in (folder, folder / "log", folder / "log" / "table", folder / "caf\udce9"):
+        with pytest.raises(TableError, match=r"give another|give a new folder"):
+            check_folder(path)
+    with (
+        writing(folder / "table", FACE_HALF, FakeBackbone().recipe()),
+        pytest.raises(TableError, match="another process"),
+    ):
+        check_folder(folder / "table")
+    (folder / "table" / "table.json").write_text("{")
+    with pytest.raises(TableError, match=r"table\.json cannot be read"):
+        check_folder(folder / "table")
+
+
 # Pruning
 
 
@@ -414,12 +549,12 @@ def test_prune_drops_what_source_no_longer_uses(filled):
     kept = [*samples[:3], samples[9]]
     fill(folder, kept)
     (folder / "table" / "vectors" / ".DS_Store").touch()  # left by a Mac that looked at the folder
-    assert prune(folder / "table") == {"faces": 16, "vectors": 26}
+    assert prune(folder / "table") == (16, 26, [])
     after = FeatureTable.open(folder / "table").matrix("fake")
     np.testing.assert_array_equal(after.X, before.X[[0, 1, 2, 8]])
     assert sorted(_stored(folder, "faces")) == sorted(after.content)
     assert sorted(_stored(folder, "vectors")) == sorted([*after.content, *after.content])
-    assert prune(folder / "table") == {"faces": 0, "vectors": 0}
+    assert prune(folder / "table") == (0, 0, [])
     summary = fill(folder, samples)
     assert (summary.detections, summary.vectors) == (16, 13)
 
@@ -430,6 +565,65 @@ def test_prune_keeps_what_a_part_was_made_with(tmp_path):
     fill(tmp_path, samples[:1])
     prune(tmp_path / "table")
     assert json.loads(pq.read_schema(part(tmp_path, "vectors")).metadata[b"made_with"]) == {"device": "cpu"}
+
+
+def test_prune_while_photos_cannot_be_reached_drops_nothing(filled):
+    folder, samples = filled
+    fill(folder, samples, FakeBackbone(3, "other"))
+    before = _stay(folder)
+    (folder / "photos").rename(folder / "elsewhere")  # as where a share is not mounted
+    assert fill(folder, samples).statuses == {"missing": 20}
+    with pytest.raises(TableError, match=r"nothing was pruned .* 20 of the 20 photos .*00000\.jpg: No such file"):
+        prune(folder / "table")
+    assert _stay(folder) == before
+    (folder / "elsewhere").rename(folder / "photos")
+    assert (fill(folder, samples).vectors, prune(folder / "table")) == (0, (0, 0, []))
+
+
+@pytest.mark.parametrize("store", ["faces", "vectors"])
+def test_prune_mends_the_stores_of_other_recipes_too(filled, store):
+    """Extract with other settings never opens them, so that it could not."""
+    folder, samples = filled
+    damaged = part(folder, store)
+    fill(folder, samples[:3], FakeBackbone(3, "other"), half={"max_side": 320})
+    _garble(damaged)
+    pruned = prune(folder / "table")
+    assert [str(damaged) in note for note in pruned.notes] == [True]
+    assert FeatureTable.open(folder / "table").matrix().X.shape == (3, 3)
+    assert prune(folder / "table") == (0, 0, [])
+
+
+@pytest.mark.parametrize("listed", [1, 4], ids=["while parts are listed", "while vectors are taken"])
+def test_a_reader_beside_a_prune_reads_what_there_is_then(filled, monkeypatch, listed):
+    folder, samples = filled
+    fill(folder, [samples[0], *samples[12:]])
+    expected = FeatureTable.open(folder / "table").matrix()
+    mapped, asked = stores._mapped, []
+
+    def beside(path):
+        asked.append(path)
+        if len(asked) == listed:
+            prune(folder / "table")
+        return mapped(path)
+
+    monkeypatch.setattr(stores, "_mapped", beside)
+    features = FeatureTable.open(folder / "table").matrix()
+    assert not asked[0].exists()
+    np.testing.assert_array_equal(features.X, expected.X)
+
+
+def test_a_reader_whose_parts_go_again_and_again_says_so(filled, monkeypatch):
+    folder, _ = filled
+    mapped = stores._mapped
+
+    def gone(path):
+        path.unlink(missing_ok=True)
+        path.with_suffix(".npy").unlink(missing_ok=True)
+        return mapped(path)
+
+    monkeypatch.setattr(stores, "_mapped", gone)
+    with pytest.raises(TableError, match=r"part-00002\.parquet has gone while it was read: .*Run the command again"):
+        FeatureTable.open(folder / "table").matrix()
 
 
 class Killed(BaseException):
@@ -460,7 +654,7 @@ def test_prune_may_be_killed_at_any_deletion(filled, monkeypatch):
         features = FeatureTable.open(folder / "table").matrix()
         np.testing.assert_array_equal(features.X, expected.X)
     assert kills >= 2
-    assert prune(folder / "table") == {"faces": 0, "vectors": 0}
+    assert prune(folder / "table") == (0, 0, [])
     assert sorted(_stored(folder, "vectors")) == sorted(expected.content)
     assert len(_stored(folder, "faces")) == len(kept)
 

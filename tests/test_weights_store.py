@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import socket
 import tarfile
 import threading
@@ -19,7 +20,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from vgg_formats_helpers import SMALL, seeded_network, write_caffemodel
+from vgg_formats_helpers import SMALL, seeded_network, write_caffemodel, write_pth
 
 from featurepipe import download as transport
 from featurepipe import weights
@@ -29,7 +30,8 @@ from featurepipe.errors import InputError, WeightsError
 from featurepipe.names import BACKBONES, LAYOUTS
 from featurepipe.weights import WeightsRecord, fetch, find, get_record, path_of, records, store_folder, verify
 
-CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
+CONTENT = (b"PK\x03\x04" + bytes(range(256)) * 2000)[:512_000]
+PAGE = b"<!DOCTYPE html><html><body>Accept our terms to go online</body></html>"
 
 
 class Server(ThreadingHTTPServer):
@@ -226,11 +228,12 @@ def test_a_connection_that_always_breaks_ends_and_the_next_call_goes_on(server: 
 
 def test_a_file_that_changed_on_the_server_is_fetched_whole(server: Server, store: Path) -> None:
     server.cuts, server.cut_at = 1000, 10_000
+    other = CONTENT[:4] + CONTENT[:3:-1]
     with pytest.raises(WeightsError):
         fetch(record_of(server.url, sha256=None))
-    server.cuts, server.content, server.etag = 0, CONTENT[::-1], '"two"'
+    server.cuts, server.content, server.etag = 0, other, '"two"'
     fetch(record_of(server.url, sha256=None))
-    assert (store / "net.bin").read_bytes() == CONTENT[::-1]
+    assert (store / "net.bin").read_bytes() == other
 
 
 def test_a_wrong_file_leaves_nothing_and_says_expected_and_got(server: Server, store: Path) -> None:
@@ -257,6 +260,21 @@ def test_first_digits_of_a_hash_are_compared(server: Server) -> None:
     fetch(record_of(server.url, sha256=digest[:8]))
     with pytest.raises(WeightsError, match="expected 12345678"):
         fetch(record_of(server.url, sha256="12345678", file="other.bin"))
+
+
+def test_a_page_in_the_place_of_a_file_without_a_published_hash_is_not_installed(server: Server, store: Path) -> None:
+    """What a captive portal answers, with status 200, to every address."""
+    record = record_of(server.url, sha256=None, bytes=None)
+    server.content = PAGE
+    with pytest.raises(
+        WeightsError, match=r"is no vgg_face_mcn file \(it begins with b'<!DOCTYPE html>.*run the command"
+    ):
+        fetch(record)
+    with pytest.raises(WeightsError, match="is no vgg_face_mcn file"):
+        fetch(archive_record(server, archive_of({"net/net.bin": PAGE})))
+    assert left_in(store) == set()
+    server.content = CONTENT
+    assert fetch(record).read_bytes() == CONTENT
 
 
 def test_a_missing_page_is_told_at_once(server: Server) -> None:
@@ -355,6 +373,34 @@ def test_a_whole_download_that_could_not_be_installed_stays(
     assert left_in(store) == {"net.bin", "net.bin.sha256"}
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+@pytest.mark.parametrize("archive", [False, True], ids=["a file", "an archive"])
+def test_killed_as_the_file_gets_its_name_nothing_is_left_over_and_its_hash_is_noted(
+    archive: bool, server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = record_of(server.url, sha256=None, bytes=None)
+    if archive:
+        record = replace(archive_record(server, archive_of({"net/net.bin": CONTENT})), md5=None)
+    renamed = os.replace
+
+    def dying(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> None:
+        renamed(old, new)
+        if Path(new).name == "net.bin":
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
+        with pytest.raises(Killed):
+            fetch(record)
+    assert verify(record)[0] == "unchanged"
+    assert fetch(record).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+    assert {name for name in left_in(store) if not name.endswith(".version")} == {"net.bin", "net.bin.sha256"}
+
+
 # Archives ------------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +468,7 @@ def test_the_manifest_is_whole() -> None:
     assert {record.backbone for record in records().values()} <= set(BACKBONES)
     assert set(LAYOUTS) <= set(records())
     assert records()["vgg-face"].made_from[0] == "vgg_face_caffe"
+    assert {record.layout for record in records().values() if record.url} == set(weights.FIRST_BYTES)
     for record in records().values():
         assert set(record.made_from) <= set(records())
         assert record.licence
@@ -517,6 +564,27 @@ def test_fetch_of_a_release_also_converts_it(
         stream.write(b"?")
     assert run("verify", name="vgg-face") == 2
     assert run("fetch", name="vgg-face") == 2
+
+
+@pytest.mark.usefixtures("small_networks")
+@pytest.mark.parametrize("name", ["vgg_face_mcn", "vgg-face"])
+def test_a_release_that_cannot_be_converted_does_not_stay_in_the_way(
+    name: str, server: Server, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = "vgg_face_mcn" if name != "vgg-face" else "vgg_face_caffe"
+    published = replace(get_record("vgg_face_mcn"), name=release, url=server.url)
+    monkeypatch.setitem(records(), release, published)
+    path = path_of(published)
+    with pytest.raises(WeightsError, match=rf"(?s){path.name} was deleted: run the same command again.*vgg_face_keras"):
+        run("fetch", name=name)
+    assert left_in(store) == set()
+    path.write_bytes(CONTENT)  # by hand
+    with pytest.raises(WeightsError, match=rf"(?s)delete {path}, and run the same command again"):
+        run("fetch", name=name)
+    assert path.read_bytes() == CONTENT
+    path.unlink()
+    server.content = write_pth(tmp_path / "m", seeded_network()).read_bytes()
+    assert run("fetch", name=name) == 0
 
 
 @pytest.mark.usefixtures("small_networks")

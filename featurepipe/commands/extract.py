@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from featurepipe.commands.steps import fill_table, samples_of, show, summary_lines
+from featurepipe.commands.steps import fill_table, samples_of, show, summary_lines, tell
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.table import prune
 
@@ -30,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     document = {"table": args.table, "backbone": backbone.name, **dataclasses.asdict(summary)}
     lines = [*summary_lines(summary), f"feature table: {args.table}"]
     if args.prune:
-        document["pruned"] = prune(args.table)
-        lines.append("pruned: {faces} photos' faces, {vectors} vectors".format(**document["pruned"]))
+        pruned = prune(args.table)
+        tell(pruned.notes)
+        document["pruned"] = {"faces": pruned.faces, "vectors": pruned.vectors}
+        lines.append(f"pruned: {pruned.faces} photos' faces, {pruned.vectors} vectors")
     show(args, lines, document)
     return 0

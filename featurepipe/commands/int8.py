@@ -13,19 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from featurepipe.commands.steps import crops_for, fill_table, read_features, tell
+from featurepipe.commands.steps import crops_for, fill_table, tell
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError, TableError
 from featurepipe.features.backbone import Backbone, TorchBackbone
 from featurepipe.features.forwarding import Forwarder
 from featurepipe.features.int8 import Int8Backbone, check_offered, load_openvino, measure_scales
+from featurepipe.features.stores import disk
+from featurepipe.features.table import FeatureTable, check_folder, locked
 from featurepipe.files import digest_of, sha256_of, write_json
 from featurepipe.models.persistence import load_model
 from featurepipe.recipe import differences
 from featurepipe.weights import shipped_svm
 
 PHOTOS = 400
-"""Photos looked at before the run, evenly spread over SOURCE."""
+"""Photos looked at before the run, evenly spread over SOURCE, and faces taken of them, whatever their number."""
 
 MEASURED = 4
 """Every fourth of their faces is measured, the others are held out to check on."""
@@ -83,9 +85,10 @@ def quantised(
     ------
     InputError : int8 is not offered here, there are too few faces, or fewer than 99 % of those held out agree
     MissingPackageError : OpenVINO is not installed
-    TableError : what the table holds about int8 is damaged
+    TableError : `table` cannot be written to, or what it holds about int8 is damaged
     """
     backbone = check_int8(backbone)
+    check_folder(table)
     judge = judge_of(model) if model else _usual_judge(backbone)
     known = [check for check in _checks(Path(table)) if check.features == backbone.recipe()]
     for check in known:
@@ -100,8 +103,7 @@ def quantised(
             f"int8 is refused: {judge.what} in int8 and in fp32 for {_share(check)} of {check.faces} faces, and at "
             f"least {LEAST:.0%} are expected: use --precision fp32"
         )
-    document = asdict(check)
-    write_json(Path(table) / f".int8-{digest_of(document)[:16]}.json", document)
+    _keep(check, Path(table))
     return _told(int8, check, judge, "scales measured on others")
 
 
@@ -168,12 +170,18 @@ def _some_crops(args: argparse.Namespace, source: Source, backbone: Backbone) ->
     pixels = crops_for(backbone.framing)
     with TemporaryDirectory(prefix="featurepipe-") as folder:
         fill_table(args, some, folder, pixels)
-        crops = np.array(read_features(folder, pixels).X)
+        crops = np.array(FeatureTable.open(folder).matrix(pixels.recipe(), most=PHOTOS).X)
     if len(crops) < FEWEST:
         raise InputError(
             f"int8 needs at least {FEWEST} faces to measure and check on, and found {len(crops)}: use --precision fp32"
         )
     return crops
+
+
+def _keep(check: Check, table: Path) -> None:
+    document = asdict(check)
+    with locked(table), disk(table):
+        write_json(table / f".int8-{digest_of(document)[:16]}.json", document)
 
 
 def _checks(table: Path) -> list[Check]:

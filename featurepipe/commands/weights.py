@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from featurepipe.errors import InputError
+from featurepipe.errors import InputError, WeightsError
 from featurepipe.weights import (
     WeightsRecord,
+    discard,
     fetch,
     find,
     get_record,
@@ -76,9 +77,10 @@ def _fetch(args: argparse.Namespace) -> int:
     converted = None
     if not (record.made_from and find(record)):
         release = get_record(record.made_from[0]) if record.made_from else record
+        here = find(release) is not None
         path = fetch(release)
         if release.name in get_record(CONVERTED).made_from:
-            converted = _converted(path, release.layout)
+            converted = _converted(path, release, here)
     row = _checked(record)
     lines = [f"{row['path']}: {STATE_TEXTS[row['state']]}"]
     if converted and record.name != CONVERTED:
@@ -98,11 +100,25 @@ def _exit_code(rows: Sequence[Mapping[str, str]]) -> int:
     return 2 if any(row["state"] == "changed" for row in rows) else 0
 
 
-def _converted(path: Path, layout: str) -> Path:
-    """The file that backbones read, made of a published one unless it is there."""
+def _converted(path: Path, release: WeightsRecord, here: bool) -> Path:
+    """The file that backbones read, made of a published one unless it is there.
+
+    A release that cannot be converted is of no use, and as long as it lies there it is not fetched again: one that was
+    `here` before may be the user's own, and stays; one that was just fetched goes.
+    """
     target = path_of(get_record(CONVERTED))
-    if not target.is_file():
-        _convert_file(path, target, layout)
+    if target.is_file():
+        return target
+    try:
+        _convert_file(path, target, release.layout)
+    except WeightsError as error:
+        if not here:
+            discard(path)
+        others = ", ".join(name for name in get_record(CONVERTED).made_from if name != release.name)
+        gone = f"delete {path}, and" if here else f"{path} was deleted:"
+        raise WeightsError(
+            f"{error}\n{gone} run the same command again, or fetch another release ({others})"
+        ) from error
     return target
 
 

@@ -12,30 +12,24 @@ from featurepipe.conversion.assemble import ChannelOrder, Layers, to_state
 from featurepipe.conversion.layout import write_vgg16
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.networks.vgg16 import FULL, Widths
+from featurepipe.weights import FIRST_BYTES
 
 
 @dataclass(frozen=True)
 class Format:
-    """How one published format is read, and told from others by its first bytes.
-
-    `channels` is the order of the input channels that its authors fed.
-    """
+    """How one published format is read; `channels` is the order of the input channels that its authors fed."""
 
     read: Callable[[Path], Layers]
     channels: ChannelOrder
-    magic: tuple[bytes, ...]
 
 
 FORMATS = {
-    "vgg_face_keras": Format(keras.read, "RGB", (b"\x89HDF\r\n\x1a\n",)),
-    # a zip, or the number that opened torch.save's files before version 1.6
-    "vgg_face_mcn": Format(mcn.read, "RGB", (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")),
-    # a Torch object (4), the first (1), with a version string of 3 letters
-    "vgg_face_torch7": Format(torch7.read, "BGR", (b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V ",)),
-    # field 1, the name of the net; field 2 or 100, a layer
-    "vgg_face_caffe": Format(caffe.read, "BGR", (b"\x0a", b"\x12", b"\xa2\x06")),
+    "vgg_face_keras": Format(keras.read, "RGB"),
+    "vgg_face_mcn": Format(mcn.read, "RGB"),
+    "vgg_face_torch7": Format(torch7.read, "BGR"),
+    "vgg_face_caffe": Format(caffe.read, "BGR"),
 }
-"""By name; mirrored by featurepipe.names.LAYOUTS."""
+"""By name, in the order in which they are tried; mirrored by featurepipe.names.LAYOUTS."""
 
 
 def detect(path: str | os.PathLike[str]) -> str:
@@ -45,8 +39,8 @@ def detect(path: str | os.PathLike[str]) -> str:
             start = stream.read(32)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-    for name, form in FORMATS.items():
-        if start.startswith(form.magic):
+    for name in FORMATS:
+        if start.startswith(FIRST_BYTES[name]):
             return name
     raise WeightsError(f"{path} starts like none of {', '.join(FORMATS)}; name its format with --layout")
 

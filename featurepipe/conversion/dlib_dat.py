@@ -19,8 +19,6 @@ import numpy as np
 
 from featurepipe.errors import WeightsError
 
-_SPECIAL = {32000: math.inf, 32001: -math.inf, 32002: math.nan}
-
 Scaling = tuple[np.ndarray, np.ndarray]
 """Scale and shift of each channel, float32 (channels,)."""
 
@@ -82,13 +80,14 @@ class Stream:
         return -value if control & 0x80 else value
 
     def real(self) -> float:
-        """The next real."""
+        """The next real; it must be finite, as all are in the published files."""
         mantissa, exponent = self.integer(), self.integer()
-        if exponent in _SPECIAL:
-            return _SPECIAL[exponent]
-        if abs(exponent) > 2000:
+        if abs(exponent) > 2000:  # dlib writes infinity and NaN as 32000 and more
             self.fail(f"a real has the exponent {exponent}")
-        return math.ldexp(mantissa, exponent)
+        try:
+            return math.ldexp(mantissa, exponent)
+        except OverflowError:
+            self.fail(f"a real of {mantissa} times 2 to the {exponent} is too large")
 
     def reals(self, count: int) -> tuple[float, ...]:
         """The next `count` reals."""

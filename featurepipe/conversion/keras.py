@@ -32,7 +32,7 @@ def read(path: Path) -> Layers:
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            layers = _layers(file.get("model_weights", file), str(path))
+            layers = _layers(file, str(path))
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is truncated, or no Keras weights file: {error}") from error
     if {name for name, _, _ in layers} >= set(caffe_names()):
@@ -42,7 +42,8 @@ def read(path: Path) -> Layers:
     return {name: (_turned(name, kernel), bias) for name, (kernel, bias) in found.items()}
 
 
-def _layers(root: Any, where: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _layers(file: Any, where: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    root = file.get("model_weights", file)
     if "layer_names" not in root.attrs:
         raise WeightsError(f"{where} has no list of layer names; expected the weights file of a Keras 2 model")
     layers = []
@@ -52,16 +53,17 @@ def _layers(root: Any, where: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
             continue
         if len(tensors) != 2:
             raise WeightsError(f"{where}: layer {name} has {len(tensors)} tensors; expected kernel and bias")
-        kernel, bias = (_values(root[name], tensor, f"{where}: layer {name}") for tensor in tensors)
+        kernel, bias = (_values(file, root[name], tensor, f"{where}: layer {name}") for tensor in tensors)
         layers.append((name, kernel, bias))
     return layers
 
 
-def _values(group: Any, name: str, where: str) -> np.ndarray:
+def _values(file: Any, group: Any, name: str, where: str) -> np.ndarray:
     import h5py
 
     dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.file.filename != group.file.filename:
+    # Of the file that was opened: the group itself may be a link to another.
+    if not isinstance(dataset, h5py.Dataset) or dataset.file.filename != file.filename:
         raise WeightsError(f"{where}: {name} is not a data set of this file")
     if dataset.external or dataset.is_virtual:
         raise WeightsError(f"{where}: {name} keeps its values in another file, which is not followed")

@@ -12,7 +12,6 @@ from featurepipe.errors import WeightsError
 
 # What torch.load raises on damaged files: found by changing bytes of good ones at random.
 _DAMAGE = (
-    pickle.UnpicklingError,
     struct.error,
     ArithmeticError,
     AssertionError,
@@ -34,6 +33,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its text says how to have run what is not run here
+        raise WeightsError(
+            f"{path} is damaged, or holds something other than tensors; nothing in it was run"
+        ) from error
     except _DAMAGE as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{path} is missing, damaged, or no PyTorch file of tensors: {reason}") from error

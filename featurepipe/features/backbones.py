@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from featurepipe.conversion.dlib_resnet import read as read_dlib_resnet
-from featurepipe.conversion.layout import check_state, read_vgg16
+from featurepipe.conversion.layout import fitting_state, read_vgg16
 from featurepipe.conversion.pytorch import read_tensors
 from featurepipe.devices import PRECISIONS, resolve_device, resolve_precision
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
@@ -22,7 +22,7 @@ from featurepipe.files import sha256_of
 from featurepipe.networks import fer_vgg
 from featurepipe.networks.dlib_resnet import DIM, DescriptorNet
 from featurepipe.networks.hog import HOG, SIZE
-from featurepipe.networks.vgg16 import FULL, LAYERS, VGG16, Widths, shapes
+from featurepipe.networks.vgg16 import FULL, LAYERS, VGG16, Widths
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.records import Framing
 from featurepipe.weights import fetch, get_record, need
@@ -72,9 +72,14 @@ def load_backbone(
     name : one of featurepipe.names.BACKBONES
     weights : weights file; None takes the one that ships, lies in the weights folder, or is downloaded by the
         package whose network it is (vgg16-imagenet, facenet-vggface2)
-    layer, preprocessing, views : None takes the backbone's default
+    layer, preprocessing, views : None takes the backbone's default; what else each takes is in REGISTRY
     device : auto, cpu, cuda, cuda:N or mps
     precision : fp32, bf16, or auto: bf16 where the device computes in it, fp32 elsewhere
+
+    Returns
+    -------
+    Called with crops, uint8 (n, *framing.shape), it gives their vectors, float32 (n, d), whatever n and the device.
+    `framing` says how crops are cut, `recipe()` all that decides the vectors.
 
     Raises
     ------
@@ -104,11 +109,11 @@ def load_backbone(
 
 
 def _one_of(what: str, offered: tuple[Name, ...], asked: Name | None, usual: Name | None = None) -> Name:
-    """What is asked for, else the usual, else the first."""
-    chosen = asked or usual or offered[0]
-    if chosen not in offered:
+    """What is asked for, else the usual, else the first; as it is offered, whatever type of number is asked for."""
+    chosen = next(one for one in (asked, usual, offered[0]) if one is not None)
+    if isinstance(chosen, bool) or chosen not in offered:
         raise InputError(f"unknown {what}: {chosen!r}; expected one of {', '.join(map(str, offered))}")
-    return chosen
+    return offered[offered.index(chosen)]
 
 
 # VGG-16 --------------------------------------------------------------------------------------------------------
@@ -135,10 +140,9 @@ def _load_vgg16_imagenet(choice: Choice) -> Backbone:
     # The record names the url and the cache of torchvision's weights API: who has used that has the file already.
     path = choice.weights or fetch(get_record(choice.name))
     state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("classifier.6")}
-    check_state(state, shapes(), str(path))
     with torch.device("meta"):
         network = VGG16()
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict(fitting_state(state, network.state_dict(), str(path)), assign=True)
     return _vgg16(choice, network, FULL, path, imagenet_input)
 
 
@@ -203,20 +207,17 @@ def read_fer_vgg(path: Path) -> fer_vgg.FerVGG:
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a safetensors file ({error})") from error
     state = {
-        name.removeprefix(FER_VGG_PREFIX): tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-        if name.startswith(FER_VGG_PREFIX)
+        name.removeprefix(FER_VGG_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(FER_VGG_PREFIX)
     }
     network = _fer_vgg_like(state, str(path))
-    check_state(state, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, str(path))
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict(fitting_state(state, network.state_dict(), str(path)), assign=True)
     return network
 
 
 def _fer_vgg_like(state: Mapping[str, torch.Tensor], where: str) -> fer_vgg.FerVGG:
     """A network without values, as wide as the first convolution and with as many classes as the last layer."""
     first, last = state.get("features.conv1_1.weight"), state.get("fc8.weight")
-    if first is None or last is None:
+    if first is None or last is None or not all(tensor.ndim and len(tensor) for tensor in (first, last)):
         raise WeightsError(f"{where} is no fer-vgg: make one with `bin/fit_cnn SOURCE --arch fer-vgg`")
     with torch.device("meta"):
         return fer_vgg.FerVGG(len(last), len(first) / fer_vgg.BLOCKS[0][0])
@@ -235,8 +236,7 @@ def _load_facenet(choice: Choice) -> Backbone:
     path = choice.weights or fetch(get_record(choice.name))
     state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("logits.")}
     network = InceptionResnetV1().eval()
-    check_state(state, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, str(path))
-    network.load_state_dict(state)
+    network.load_state_dict(fitting_state(state, network.state_dict(), str(path)))
     return TorchBackbone(
         choice,
         network,

@@ -6,19 +6,21 @@ whole; what a killed writer leaves behind is swept away by the next one (`sweep`
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurepipe.errors import TableError
+from featurepipe.errors import InputError, TableError
 from featurepipe.files import NPY_DAMAGE, digest_of, replacing, write_json
 from featurepipe.records import Face, Policy
 
@@ -47,6 +49,16 @@ class DamagedPart(TableError):
             "computes its faces anew; everything else is kept"
         )
         self.path = path
+
+
+class VanishedPart(TableError):
+    """A part that was listed is no longer there: a writer has pruned or mended the store meanwhile. Read it again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} has gone while it was read: another process prunes or mends this table. Run the command again "
+            "when that is done"
+        )
 
 
 class Found(NamedTuple):
@@ -111,11 +123,13 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
-    TableError : recipe.json is missing or not JSON
+    TableError : recipe.json is missing, cannot be read, or is not JSON
     """
     try:
         recipe: dict[str, Any] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise _unreadable(folder / "recipe.json", error) from error
         raise TableError(
             f"{folder / 'recipe.json'} cannot be read ({error}): without it nobody knows how {folder} was made. "
             "Delete that folder and run extract again"
@@ -137,11 +151,12 @@ def disk(path: Path) -> Iterator[None]:
 
 def sweep(folder: Path) -> None:
     """Remove temporary files, and .npy files whose Parquet never came."""
-    for stray in folder.glob(".*.tmp"):
-        stray.unlink()
-    for vectors in folder.glob("part-*.npy"):
-        if not vectors.with_suffix(".parquet").exists():
-            vectors.unlink()
+    names = _names(folder)  # one listing: a disk that stops answering in between costs nothing
+    for name in sorted(names):
+        stray = name.startswith(".") and name.endswith(".tmp")
+        orphan = name.startswith("part-") and name.endswith(".npy") and f"{name[:-4]}.parquet" not in names
+        if stray or orphan:
+            (folder / name).unlink()
 
 
 class FaceStore:
@@ -178,13 +193,20 @@ class FaceStore:
 
         Raises
         ------
-        DamagedPart : a part cannot be read
+        DamagedPart : what a part holds is damaged
+        VanishedPart : a part went while the store was read
+        TableError : this machine cannot read a part now
         """
         return cls(folder, (_read_faces(path) for path in _parts(folder)))
 
     @classmethod
     def repaired(cls, folder: Path) -> tuple[FaceStore, list[str]]:
-        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock."""
+        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock.
+
+        Raises
+        ------
+        TableError : this machine cannot read a part now; nothing is removed for that
+        """
         notes = [_remove_part(path) for path in _damaged(folder, _read_faces)]
         return cls.open(folder), notes
 
@@ -206,7 +228,14 @@ class FaceStore:
         return [self._answers[row][0] for row in rows.tolist()]
 
     def chosen(self, rows: np.ndarray, policy: Policy) -> ChosenFaces:
-        """The faces that `records.choose` selects of each of the rows (n,); it does so one photo at a time."""
+        """The faces that `records.choose` selects of each of the rows (n,); it does so one photo at a time.
+
+        Raises
+        ------
+        InputError : there is no such policy
+        """
+        if policy not in get_args(Policy):
+            raise InputError(f"unknown policy {policy!r}: expected one of {', '.join(get_args(Policy))}")
         counts = self._ends[rows + 1] - self._ends[rows]
         owner = np.repeat(np.arange(len(rows)), counts)
         face = np.arange(len(owner)) - np.repeat(counts.cumsum() - counts, counts)
@@ -272,13 +301,20 @@ class VectorStore:
 
         Raises
         ------
-        DamagedPart : a part cannot be read, or its two files do not fit together
+        DamagedPart : what a part holds is damaged, or its two files do not fit together
+        VanishedPart : a part went while the store was read
+        TableError : this machine cannot read a part now
         """
         return cls(folder, ((path, _read_vectors(path)) for path in _parts(folder)))
 
     @classmethod
     def repaired(cls, folder: Path) -> tuple[VectorStore, list[str]]:
-        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock."""
+        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock.
+
+        Raises
+        ------
+        TableError : this machine cannot read a part now; nothing is removed for that
+        """
         notes = [_remove_part(path) for path in _damaged(folder, _read_vectors)]
         return cls.open(folder), notes
 
@@ -364,8 +400,18 @@ def _box(face: Face) -> dict[str, float]:
     return {**{side: getattr(face, side) for side in BOX}, "score": face.score, "turn": face.turn}
 
 
+def _names(folder: Path) -> set[str]:
+    """Names in a folder, none where it is absent. Raises TableError where it cannot be listed; glob finds none then."""
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
 def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
+    return sorted(folder / name for name in _names(folder) if name.startswith("part-") and name.endswith(".parquet"))
 
 
 def _next_part(folder: Path) -> Path:
@@ -389,26 +435,49 @@ def _read_vectors(path: Path) -> pa.Table:
     return table
 
 
-def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+def _unreadable(path: Path, error: Exception) -> TableError:
+    return TableError(
+        f"{path} cannot be read ({error or type(error).__name__}); nothing was removed. See to what keeps this machine "
+        "from reading it (rights, limits of open files and memory, a disk or share that does not answer), and run the "
+        "command again. If only this file stays so, delete it: extract computes anew what was in it"
+    )
+
+
+@contextmanager
+def _reading(path: Path, file: Path) -> Iterator[None]:
+    """Tells three cases apart while `file` is read, one of the two of the part whose Parquet file is `path`.
+
+    What it holds is damaged: DamagedPart, and the next writer removes it. The part is gone: VanishedPart. This machine
+    cannot read it now (rights, open files, memory, the disk): TableError, since it may well be whole.
+    """
     try:
+        yield
+    except (pa.ArrowException, *NPY_DAMAGE) as error:
+        if isinstance(error, FileNotFoundError) and (file == path or not path.exists()):
+            raise VanishedPart(path) from error
+        # Arrow's errors about what a file holds are OSErrors as well, without a number.
+        refused = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        if refused or isinstance(error, MemoryError):
+            raise _unreadable(file, error) from error
+        raise DamagedPart(path, str(error) if file == path else f"{file.name}: {error}") from error
+
+
+def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+    with _reading(path, path):
         # Not pq.read_table: it loads pyarrow.dataset first, for folders of files, which takes 0.1 s.
         with pq.ParquetFile(path, memory_map=False, page_checksum_verification=True) as stream:
             table = stream.read(use_threads=False)  # parts are small: threads take half as long again
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are no UTF-8
-        raise DamagedPart(path, str(error)) from error
-    if table.schema.names != schema.names:
-        raise DamagedPart(path, f"its columns are {table.schema.names}, not {schema.names}")
-    return table.replace_schema_metadata(None).cast(schema)
+        if table.schema.names != schema.names:
+            raise DamagedPart(path, f"its columns are {table.schema.names}, not {schema.names}")
+        return table.replace_schema_metadata(None).cast(schema)
 
 
 def _mapped(path: Path) -> np.memmap:
     """The vectors of the part whose Parquet file is `path`, read-only on the disk."""
     vectors = path.with_suffix(".npy")
-    try:
+    with _reading(path, vectors):
         array: np.memmap = np.load(vectors, mmap_mode="r", allow_pickle=False)
-    except NPY_DAMAGE as error:
-        raise DamagedPart(path, f"{vectors.name}: {error}") from error
-    size = vectors.stat().st_size
+        size = vectors.stat().st_size
     if array.ndim < 2 or array.offset + array.nbytes != size:  # a shorter array would be read from the wrong places
         raise DamagedPart(path, f"{vectors.name}: its header says {array.shape}, which {size} bytes do not hold")
     return array
@@ -422,7 +491,8 @@ def _read_rows(path: Path, rows: np.ndarray, into: np.ndarray, places: np.ndarra
     """
     mapped = _mapped(path)
     begins = np.flatnonzero((np.diff(rows, prepend=-2) != 1) | (np.diff(places, prepend=-2) != 1))
-    with open(path.with_suffix(".npy"), "rb") as stream:
+    vectors = path.with_suffix(".npy")
+    with _reading(path, vectors), open(vectors, "rb") as stream:
         for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True):
             run = into[places[begin] : places[begin] + end - begin]
             stream.seek(mapped.offset + int(rows[begin]) * mapped[0].nbytes)
@@ -442,7 +512,7 @@ def _damaged(folder: Path, read: Callable[[Path], pa.Table]) -> list[Path]:
 
 def _remove_part(path: Path) -> str:
     _unlink_part(path)
-    return f"{path} was damaged and is removed; its faces are computed again"
+    return f"{path} was damaged and is removed; its faces are computed again when they are needed"
 
 
 def _shrink(path: Path, table: pa.Table, kept: np.ndarray) -> int:

@@ -12,11 +12,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -26,8 +26,10 @@ import pyarrow.parquet as pq
 from featurepipe.errors import TableError
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.stores import (
+    ChosenFaces,
     CutFace,
     FaceStore,
+    VanishedPart,
     VectorStore,
     disk,
     make_store,
@@ -50,7 +52,10 @@ _SAMPLES_SCHEMA = pa.schema(
 _OF_SAMPLE = ("path", "label", "raw_label", "subject", "split", "sequence", "frame", "role")
 _OF_ROW = ("content", "status", "error")
 _ROW_GROUP = 2048
+_ADDED_LATER = ("role", "extra")
 _SCAN_FAILURES = ("missing", "unreadable", "too_large")
+_READS = 3
+"""How often a reader lists the parts anew where a writer has taken one away meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class SampleRow:
     error: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Features:
     """A matrix of vectors, one row per face in the order of SOURCE, and what belongs to each row.
 
@@ -103,13 +108,28 @@ class Features:
     def __len__(self) -> int:
         return len(self.path)
 
+    def __repr__(self) -> str:
+        return f"Features({' x '.join(map(str, self.X.shape))}, {self.feature_half['backbone']})"
+
 
 class FeatureTable:
-    """A finished feature table, for reading. Needs no lock: parts and files are replaced whole."""
+    """A finished feature table, for reading.
+
+    Needs no lock: parts and files are replaced whole, and where a writer that prunes or mends takes a part away while
+    it is read, the parts are listed once more.
+    """
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
         self.path = path
         self._document = document
+
+    def __repr__(self) -> str:
+        try:
+            with pq.ParquetFile(self.path / "samples.parquet") as stream:
+                count = str(stream.metadata.num_rows)
+        except (pa.ArrowException, OSError):  # to print a table must not fail
+            count = "unreadable"
+        return f"FeatureTable({str(self.path)!r}, {count} photos)"
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> FeatureTable:
@@ -162,6 +182,7 @@ class FeatureTable:
         features: str | Half | None = None,
         face_half: Half | None = None,
         policy: Policy | None = None,
+        most: int | None = None,
     ) -> Features:
         """The vectors of the current SOURCE with row-aligned labels and subjects.
 
@@ -171,16 +192,21 @@ class FeatureTable:
             those of the last extract, passing over crops that a CNN has left there
         face_half : which faces; None: those of the last extract with these features
         policy : `largest` or `all`; None: that of the face half
+        most : read no more faces than that, evenly spread over all; None: all
 
         Raises
         ------
+        InputError : there is no such policy
         TableError : such vectors are not there or not for every photo, the choice is ambiguous, or a part is
-            damaged
+            damaged or cannot be read
         """
         entry = self._document["features"][self._store_named(features)]
         face_half = dict(entry["face_half"] if face_half is None else face_half)
-        face_half["policy"] = policy or face_half["policy"]
-        return _matrix(self.path, self.samples(), entry["feature_half"], face_half)
+        face_half["policy"] = face_half["policy"] if policy is None else policy
+        for _ in range(_READS - 1):
+            with suppress(VanishedPart):
+                return _matrix(self.path, self.samples(), entry["feature_half"], face_half, most)
+        return _matrix(self.path, self.samples(), entry["feature_half"], face_half, most)
 
     def _store_named(self, features: str | Half | None) -> str:
         if features is None:
@@ -250,31 +276,56 @@ def writing(path: str | os.PathLike[str], face_half: Half, feature_half: Half) -
     TableError : another process writes to it, or the folder holds something else than a table
     """
     folder = Path(path)
-    with _locked(folder):
+    with locked(folder):
         if _read_document(folder) is None:
             with disk(folder):
                 write_json(folder / "table.json", _new_document())
         yield TableWriter(folder, face_half, feature_half)
 
 
-def prune(path: str | os.PathLike[str]) -> dict[str, int]:
+class Pruned(NamedTuple):
+    """What `prune` dropped: photos' faces, vectors, and notes on damaged parts that were removed."""
+
+    faces: int
+    vectors: int
+    notes: list[str]
+
+
+def prune(path: str | os.PathLike[str]) -> Pruned:
     """Drop boxes and vectors of contents that the current SOURCE no longer uses, of every recipe.
 
-    Safe to kill at any moment. Returns how many rows went from `faces` and from `vectors`.
+    Safe to kill at any moment.
 
     Raises
     ------
-    TableError : another process writes to the table, or it is not whole
+    TableError : another process writes to the table, it is not whole or cannot be read, or photos of SOURCE could not
+        be read by the last extract: nobody knows then which contents are theirs, and nothing is dropped
     """
     table = FeatureTable.open(path)
-    with _locked(table.path):
-        keep = set(table.samples()["content"].to_pylist())
-        dropped = {"faces": 0, "vectors": 0}
+    dropped, notes = Counter[str](), []
+    with locked(table.path):
+        keep = _contents_in_use(table)
         for kind, store in (("faces", FaceStore), ("vectors", VectorStore)):
             for folder in sorted(path for path in (table.path / kind).iterdir() if path.is_dir()):  # .DS_Store is none
                 make_store(folder, read_recipe(folder))
-                dropped[kind] += store.open(folder).prune(keep)
-    return dropped
+                opened, repairs = store.repaired(folder)
+                dropped[kind] += opened.prune(keep)
+                notes += repairs
+    return Pruned(dropped["faces"], dropped["vectors"], notes)
+
+
+def _contents_in_use(table: FeatureTable) -> set[str]:
+    samples = table.samples()
+    contents, paths, errors = _columns(samples, "content", "path", "error")
+    if unknown := [row for row, content in enumerate(contents) if content is None]:
+        first = unknown[0]
+        raise TableError(
+            f"nothing was pruned from {table.path}: {len(unknown)} of the {len(contents)} photos of SOURCE could not "
+            f"be read (the first is {paths[first]}: {errors[first]}), and nobody knows which faces are theirs. Make "
+            "them readable (is a share not mounted?) or leave them out of SOURCE, and extract with --prune again. All "
+            "else is done: the table is up to date"
+        )
+    return set(contents)
 
 
 def _face_folder(folder: Path, face_half: Half) -> Path:
@@ -285,8 +336,32 @@ def _vector_folder(folder: Path, feature_half: Half) -> Path:
     return store_folder(folder / "vectors", str(feature_half["backbone"]), feature_half)
 
 
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Look whether a folder can be written to as a feature table, before hours of work; none is made for that.
+
+    Raises
+    ------
+    TableError : another process writes to it, or it holds something else, or it cannot be made
+    """
+    folder = Path(path)
+    if folder.exists():
+        with locked(folder):
+            _read_document(folder)
+        return
+    _refuse_odd_names(folder)
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise TableError(f"cannot make {folder} as a feature table ({parent} takes no new folder): give another folder")
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a table's folder as its only writer; it is made where it is absent.
+
+    Raises
+    ------
+    TableError : another process writes to it, or it holds something else than a table
+    """
     _refuse_other_folders(folder)
     lock = filelock.FileLock(folder / ".lock")
     try:
@@ -304,9 +379,13 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _refuse_other_folders(folder: Path) -> None:
+def _refuse_odd_names(folder: Path) -> None:
     if printable(str(folder)) != str(folder):  # pyarrow opens no such path
         raise TableError(f"the name of the folder {printable(str(folder))} is not UTF-8: give another --table")
+
+
+def _refuse_other_folders(folder: Path) -> None:
+    _refuse_odd_names(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = [name for name in os.listdir(folder) if not name.startswith(".")]
@@ -385,18 +464,19 @@ def _read_samples(folder: Path) -> pa.Table:
         with pq.ParquetFile(folder / "samples.parquet", page_checksum_verification=True) as stream:
             table = stream.read()
         table.validate(full=True)  # files from before they had checksums
+        for name in _ADDED_LATER:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+        # The footer, with the names and types of columns, has no checksum.
+        return table.cast(_SAMPLES_SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are no UTF-8
         raise TableError(
             f"{folder / 'samples.parquet'} cannot be read ({error}): run extract again, it writes the file anew and "
             "computes nothing twice"
         ) from error
-    for name in ("role", "extra"):
-        if name not in table.column_names:
-            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
-    return table
 
 
-def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half) -> Features:
+def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half, most: int | None) -> Features:
     vectors = VectorStore.open(_vector_folder(folder, feature_half))
     faces = FaceStore.open(_face_folder(folder, face_half))
     contents, statuses = _columns(samples, "content", "status")
@@ -412,6 +492,9 @@ def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half
             f"(detector {face_half['detector']}, margin {face_half['margin']}, policy {face_half['policy']}) in "
             f"{folder}: run extract with these settings"
         )
+    if most is not None and len(rows) > most:
+        some = np.linspace(0, len(rows) - 1, most).astype(np.int64)
+        chosen, owners, rows = ChosenFaces(*(column[some] for column in chosen)), owners[some], rows[some]
     counts = Counter([*np.array(statuses, object)[~read], *faces.statuses(answers[here])])
     names = ("path", "content", "label", "subject", "split", "sequence", "role")
     picked = samples.select((*names, "frame")).take(pa.array(owners))

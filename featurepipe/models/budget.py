@@ -19,7 +19,7 @@ def fill_minutes(minutes: float, probe: CNNClassifier, faces: np.ndarray, labels
 
     Raises InputError, ModelError as `CNNClassifier.fit`.
     """
-    recipe = probe.recipe_ or probe.baseline.recipe
+    recipe = probe.training_recipe
     probe.recipe_ = replace(recipe, epochs=1)
     seconds = max(probe.fit(faces, labels).training["history"][0]["seconds"], 0.01)
     return replace(recipe, epochs=max(1, int(minutes * 60 / seconds)))

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from safetensors.torch import save
 from scipy.special import expit, softmax
 from torch import nn
 
-from featurepipe.devices import resolve_device
+from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
+from featurepipe.models.checks import checked_labels
 from featurepipe.models.persistence import TRAINED_ON, check_described, load_tensors, save_tensors
+from featurepipe.models.scored import Scored
 from featurepipe.models.training import (
     Checkpoints,
     EpochHook,
@@ -31,7 +33,13 @@ from featurepipe.models.training import (
 )
 from featurepipe.models.training_recipe import TrainingRecipe
 
+if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
 NETWORK = "network."
+SETTINGS = ("arch", "recipe", "seed", "device", "precision", "views")
+"""Arguments of the constructor."""
+
 VIEWS = (1, 2, 10)
 """Numbers of views that can be averaged."""
 
@@ -39,33 +47,43 @@ LARGEST = 65504
 """The largest number of float16."""
 
 
-class CNNClassifier:
+class CNNClassifier(Scored):
     """An end-to-end CNN: fit on face crops, or on sequences of them, predict emotions.
+
+    A classifier as scikit-learn wants it, for its cross-validation, searches, scorers and displays; crops are no
+    vectors, so that what takes rows of numbers alone (scalers, say) does not take them.
 
     Parameters
     ----------
     arch : name of the architecture
-    recipe : how to train; None: the architecture's own
+    recipe : how to train; None: the architecture's own; a mapping: that with these values changed, as a TOML file of
+        `fit_cnn --recipe` does it, {"epochs": 30, "augmentation": {"flip": 0.5}}
     seed : decides everything random
-    device, precision : where, and in what arithmetic
+    device, precision : where, and in what arithmetic: "fp32", "bf16", or "auto": bf16 where the device multiplies in it
     views : views averaged when predicting (1, 2 or 10); None: the architecture's own number
+
+    Raises InputError for an unknown architecture, a mapping with other values than a recipe has, other views.
 
     Attributes
     ----------
     classes_ : str (k,), sorted; set by fit
     network_ : the fitted torch module; set by fit
-    recipe : feature half and face half of the crops, as given to fit
+    recipe_ : the constructor's `recipe` as it was given; `training_recipe` is what it comes to. `get_params` and
+        `set_params` call it recipe
+    recipe : not how to train: feature half and face half of the crops, as given to fit
     training : summary of the fit, JSON-able; `history` has one row per epoch, `kept` is the one of the model's weights,
         `chosen_on` says whether the validation faces decided anything: "validation" or "nothing"
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     """
 
     kind: ClassVar[str] = "cnn"
+    recipe: dict[str, Any]
+    training: dict[str, Any]
 
     def __init__(
         self,
         arch: str,
-        recipe: TrainingRecipe | None = None,
+        recipe: TrainingRecipe | Mapping[str, Any] | None = None,
         *,
         seed: int = 0,
         device: str = "auto",
@@ -73,16 +91,56 @@ class CNNClassifier:
         views: int | None = None,
     ) -> None:
         self.arch, self.seed, self.device, self.precision = arch, seed, device, precision
-        self.recipe_ = recipe
-        self.views = self.baseline.test_views if views is None else views
-        if self.views not in VIEWS:
+        self.recipe_, self.views = recipe, views
+        _ = self.baseline  # refuses what cannot be trained now, not after an hour of reading photos
+        if views is not None and views not in VIEWS:
             raise InputError(f"{views} views cannot be averaged; expected 1, 2 or 10")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name, the very objects that were given; `deep` changes nothing."""
+        return {name: getattr(self, "recipe_" if name == "recipe" else name) for name in SETTINGS}
+
+    def set_params(self, **params: Any) -> CNNClassifier:
+        """Change arguments of the constructor; with another arch, recipe or seed the model must be fitted anew.
+
+        Raises InputError for other names, and as the constructor does; nothing is changed then.
+        """
+        if strange := sorted(params.keys() - set(SETTINGS)):
+            raise InputError(f"CNNClassifier has no setting {', '.join(strange)}; it has {', '.join(SETTINGS)}")
+        CNNClassifier(**{**self.get_params(), **params})
+        for name, value in params.items():
+            setattr(self, "recipe_" if name == "recipe" else name, value)
+        if params.keys() & {"arch", "recipe", "seed"}:
+            vars(self).pop("network_", None)  # is not what the settings say any more
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    def __sklearn_tags__(self) -> Tags:
+        """A classifier of arrays with three dimensions and more."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
+
+    def __repr__(self) -> str:
+        """Architecture, and how many faces it was fitted on."""
+        samples = self.training.get("samples", {}) if self.__sklearn_is_fitted__() else None
+        state = "not fitted" if samples is None else f"fitted on {sum(samples.values())} faces"
+        return f"CNNClassifier({self.arch!r}, {state})"
 
     @property
     def baseline(self) -> Baseline:
         """The record of the architecture, as the recipe sets it."""
-        own = get_baseline(self.arch)
-        return own.configured((self.recipe_ or own.recipe).network)
+        return get_baseline(self.arch).configured(self.training_recipe.network)
+
+    @property
+    def training_recipe(self) -> TrainingRecipe:
+        """How it is trained, every value of it: the recipe that was given, or the architecture's own, changed."""
+        if isinstance(self.recipe_, TrainingRecipe):
+            return self.recipe_
+        changes = {} if self.recipe_ is None else self.recipe_
+        return TrainingRecipe.from_document(changes, get_baseline(self.arch).recipe)
 
     def fit(
         self,
@@ -91,7 +149,7 @@ class CNNClassifier:
         *,
         soft_labels: np.ndarray | None = None,
         validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None = None,
-        checkpoint: Path | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         recipe: Mapping[str, Any] | None = None,
         trained_on: np.ndarray | None = None,
@@ -102,7 +160,7 @@ class CNNClassifier:
 
         Parameters
         ----------
-        faces : uint8 (n, *baseline.shape): crops, or sequences of crops
+        faces : uint8 (n, *baseline.shape): crops, or sequences of crops, or a list of either
         labels : str (n,)
         soft_labels : float (n, k), for each face a distribution over the sorted classes; of what is to be predicted
             it makes up the recipe's `soft_weight`, the label the rest
@@ -117,52 +175,39 @@ class CNNClassifier:
             are others what has weights per class starts anew. The photos it was trained on join `trained_on`
         after_epoch : called after every epoch with the history so far; what it raises ends the training
 
+        A fit that fails or is interrupted leaves what was fitted before.
+
         Raises InputError for faces or soft labels of another shape, soft labels that are no distributions, labels that
-        are not one per face or None, fewer than two classes, a validation label never trained on, or an `initial` of
-        another architecture or width; ModelError for a checkpoint of another run.
+        are not one per face or no text (None, NaN, numbers), fewer than two classes, a validation label never trained
+        on, or an `initial` of another architecture or width; NotFittedError for an `initial` that is not fitted;
+        ModelError for a checkpoint of another run.
         """
-        _check_faces(faces, self.baseline)
-        labels = _checked_labels(labels, len(faces))
-        self.classes_, targets = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"training needs at least two classes, got {', '.join(self.classes_) or 'none'}")
+        faces = _checked_faces(faces, self.baseline)
+        labels = checked_labels(labels, len(faces), "face")
+        classes, targets = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise InputError(f"training needs at least two classes, got {', '.join(classes) or 'none'}")
         if soft_labels is not None:
-            _check_soft_labels(soft_labels, len(faces), len(self.classes_))
-        trainer = Trainer(
-            self.baseline,
-            self.recipe_ or self.baseline.recipe,
-            len(self.classes_),
-            device=resolve_device(self.device),
-            precision=self.precision,
-            seed=self.seed,
-        )
-        start = {} if initial is None else self._start(initial)
+            _check_soft_labels(soft_labels, len(faces), len(classes))
+        trainer = self._trainer(len(classes))
+        start = {} if initial is None else self._start(initial, classes)
         trainer.start_from(start)
-        validated = self._encode(validation)
-        fingerprint = self._fingerprint(faces, labels, start, soft_labels, validated)
-        if resume and checkpoint and checkpoint.exists():
-            trainer.load_checkpoint(checkpoint, fingerprint)
-        keeper = Checkpoints(trainer, checkpoint, fingerprint) if checkpoint else None
+        validated, made, seen = self._encode(validation, classes), dict(recipe or {}), _joined(trained_on, initial)
+        keep = None
+        if checkpoint is not None:
+            fingerprint = self._fingerprint(faces, labels, start, soft_labels, validated)
+            keep = _kept_in(Path(checkpoint), trainer, fingerprint, resume)
 
         def finished(history: History) -> None:
-            if keeper:
-                keeper.after_epoch()
-            if after_epoch:
-                after_epoch(history)
+            for hook in (keep, after_epoch):
+                if hook is not None:
+                    hook(history)
 
         trainer.run(faces, targets, soft=soft_labels, validation=validated, after_epoch=finished)
-        self.network_ = trainer.result.eval()
-        self.recipe = dict(recipe or {})
-        seen = [() if trained_on is None else trained_on, () if initial is None else initial.trained_on]
-        self.trained_on: np.ndarray = np.unique(np.concatenate([np.asarray(codes, np.int64) for codes in seen]))
-        names, counts = np.unique(labels, return_counts=True)
-        self.training: dict[str, Any] = {
-            "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
-            "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
-            "kept": trainer.kept,
-            "chosen_on": "validation" if validated and trainer.recipe.chooses else "nothing",
-            "history": trainer.history,
-        }
+        summary = _summary(trainer, labels, validated is not None)
+        # All of it, and only now: new classes over the network of an earlier fit would give wrong labels.
+        self.classes_, self.network_, self.training = classes, trainer.result.eval(), summary
+        self.recipe, self.trained_on = made, seen
         return self
 
     def decision_function(self, faces: np.ndarray) -> np.ndarray:
@@ -174,18 +219,24 @@ class CNNClassifier:
         NotFittedError : nothing was fitted yet
         """
         self._need_network()
-        _check_faces(faces, self.baseline)
+        baseline = self.baseline
+        faces = _checked_faces(faces, baseline)
         if not len(faces):
             return np.empty((0, len(self.classes_)), np.float32)
-        device = resolve_device(self.device)
+        device, precision = self._place()
+        views = baseline.test_views if self.views is None else self.views
         return predict_scores(
-            self.network_.to(device),
-            self.baseline,
-            faces,
-            device=device,
-            precision=self.precision,
-            views=self.views,
+            self.network_.to(device), baseline, faces, device=device, precision=precision, views=views
         )
+
+    def _place(self) -> tuple[torch.device, str]:
+        device = resolve_device(self.device)
+        return device, resolve_precision(self.precision, device)
+
+    def _trainer(self, classes: int) -> Trainer:
+        device, precision = self._place()
+        recipe = self.training_recipe
+        return Trainer(self.baseline, recipe, classes, device=device, precision=precision, seed=self.seed)
 
     def _need_network(self) -> None:
         if not hasattr(self, "network_"):
@@ -196,8 +247,7 @@ class CNNClassifier:
     def outputs(self, faces: np.ndarray) -> np.ndarray:
         """The network's own outputs float64 (n, k): softmax of its scores, or sigmoids of any sum."""
         scores = self.decision_function(faces).astype(np.float64)
-        recipe = self.recipe_ or self.baseline.recipe
-        sigmoid = recipe.network.get("head", self.baseline.output) == "sigmoid"
+        sigmoid = self.training_recipe.network.get("head", self.baseline.output) == "sigmoid"
         return expit(scores) if sigmoid else softmax(scores, axis=1)
 
     def predict_proba(self, faces: np.ndarray) -> np.ndarray:
@@ -211,20 +261,21 @@ class CNNClassifier:
         return self.classes_[chosen]
 
     def _encode(
-        self, validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None
+        self, validation: tuple[np.ndarray, Sequence[str] | np.ndarray] | None, classes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray] | None:
         if validation is None or not len(validation[0]):
             return None
-        faces, labels = validation[0], _checked_labels(validation[1], len(validation[0]))
-        _check_faces(faces, self.baseline)
-        strange = sorted(set(labels) - set(self.classes_))
+        faces = _checked_faces(validation[0], self.baseline)
+        labels = checked_labels(validation[1], len(faces), "validation face")
+        strange = sorted(set(labels) - set(classes))
         if strange:
             raise InputError(f"validation has classes that training has not: {', '.join(strange)}")
-        return faces, np.searchsorted(self.classes_, labels)
+        return faces, np.searchsorted(classes, labels)
 
-    def _start(self, initial: CNNClassifier) -> dict[str, torch.Tensor]:
+    def _start(self, initial: CNNClassifier, classes: np.ndarray) -> dict[str, torch.Tensor]:
         """The weights to take over from `initial`: all of them, without those per class where these differ."""
-        ours, theirs = (model.recipe_ or model.baseline.recipe for model in (self, initial))
+        initial._need_network()
+        ours, theirs = (model.training_recipe for model in (self, initial))
         sizes = [
             {
                 name: value
@@ -239,14 +290,14 @@ class CNNClassifier:
                 "give a model of the same architecture and network sizes"
             )
         weights = initial.network_.state_dict()
-        if initial.labels == self.labels:
+        if initial.labels == classes.tolist():
             return weights
         renewed = self._per_class()
         return {name: tensor for name, tensor in weights.items() if name not in renewed}
 
     def _per_class(self) -> set[str]:
         """Names of the tensors whose shape depends on the number of classes."""
-        network = (self.recipe_ or self.baseline.recipe).network
+        network = self.training_recipe.network
         two, three = (outlined(self.baseline, count, network).state_dict() for count in (2, 3))
         return {name for name in two if two[name].shape != three[name].shape}
 
@@ -262,9 +313,9 @@ class CNNClassifier:
 
         Validation faces are part of it where something is decided by them.
         """
-        recipe = self.recipe_ or self.baseline.recipe
+        recipe, (_, precision) = self.training_recipe, self._place()
         data = hash_of(faces) if soft is None else hash_of(faces, np.asarray(soft, np.float32))
-        run = [self.arch, recipe.document(), self.seed, self.precision, data, digest_of(labels.tolist())]
+        run = [self.arch, recipe.document(), self.seed, precision, data, digest_of(labels.tolist())]
         if start:
             weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
             run.append(hashlib.sha256(save(weights)).hexdigest())
@@ -300,7 +351,7 @@ class CNNClassifier:
             "arch": self.arch,
             "labels": self.labels,
             "seed": self.seed,
-            "training_recipe": (self.recipe_ or self.baseline.recipe).document(),
+            "training_recipe": self.training_recipe.document(),
             "recipe": self.recipe,
             "training": self.training,
         }
@@ -327,7 +378,7 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
 def _built(model: CNNClassifier, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """The network that a file describes, with its tensors; refused with ValueError before a larger one is built."""
     baseline, classes = model.baseline, len(model.classes_)
-    sizes = (model.recipe_ or baseline.recipe).network
+    sizes = model.training_recipe.network
     expected, found = (
         {name: tuple(tensor.shape) for name, tensor in named.items()}
         for named in (outlined(baseline, classes, sizes).state_dict(), tensors)
@@ -348,23 +399,40 @@ def hash_of(*arrays: np.ndarray) -> str:
     return data.hexdigest()
 
 
-def _check_faces(faces: np.ndarray, baseline: Baseline) -> None:
-    wanted = baseline.shape
-    if faces.dtype != np.uint8 or faces.shape[1:] != wanted:
-        raise InputError(
-            f"{baseline.name} takes uint8 faces of shape (n, {', '.join(map(str, wanted))}), "
-            f"got {faces.dtype} {faces.shape}"
-        )
+def _kept_in(path: Path, trainer: Trainer, fingerprint: str, resume: bool) -> EpochHook:
+    """Go on from the checkpoint where that is wanted and it exists; what is to be called to write it."""
+    if resume and path.exists():
+        trainer.load_checkpoint(path, fingerprint)
+    keeper = Checkpoints(trainer, path, fingerprint)
+    return lambda history: keeper.after_epoch()
 
 
-def _checked_labels(labels: Sequence[str] | np.ndarray, faces: int) -> np.ndarray:
-    names = np.asarray(labels)
-    nameless = sum(label is None for label in names.flat)
-    if names.shape != (faces,) or nameless:
-        raise InputError(
-            f"one label per face is needed: {faces} faces, labels of shape {names.shape}, {nameless} of them None"
-        )
-    return names.astype(str)
+def _joined(trained_on: np.ndarray | None, initial: CNNClassifier | None) -> np.ndarray:
+    """Codes of the photos that the model and the one it began as were fitted on."""
+    seen = [() if trained_on is None else trained_on, () if initial is None else initial.trained_on]
+    return np.unique(np.concatenate([np.asarray(codes, np.int64) for codes in seen]))
+
+
+def _summary(trainer: Trainer, labels: np.ndarray, watched: bool) -> dict[str, Any]:
+    names, counts = np.unique(labels, return_counts=True)
+    return {
+        "samples": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+        "seconds": round(sum(row["seconds"] for row in trainer.history), 1),
+        "kept": trainer.kept,
+        "chosen_on": "validation" if watched and trainer.recipe.chooses else "nothing",
+        "history": trainer.history,
+    }
+
+
+def _checked_faces(faces: Any, baseline: Baseline) -> np.ndarray:
+    wanted = f"{baseline.name} takes uint8 faces of shape (n, {', '.join(map(str, baseline.shape))})"
+    try:
+        array = np.asanyarray(faces)
+    except (TypeError, ValueError, RuntimeError) as error:  # crops of several sizes, a tensor on a GPU or of gradients
+        raise InputError(f"{wanted}, which no array can be made of here: {error}") from error
+    if array.dtype != np.uint8 or array.shape[1:] != baseline.shape:
+        raise InputError(f"{wanted}, got {array.dtype} {array.shape}")
+    return array
 
 
 def _check_soft_labels(soft: np.ndarray, faces: int, classes: int) -> None:

@@ -103,7 +103,7 @@ def _digest(faces: np.ndarray, labels: np.ndarray, contents: np.ndarray, validat
 
 
 def _run(model: CNNClassifier, data: str, asked: np.ndarray) -> str:
-    recipe = (model.recipe_ or model.baseline.recipe).document()
+    recipe = model.training_recipe.document()
     return digest_of([model.arch, recipe, model.seed, model.precision, data, asked.tolist()])[:16]
 
 

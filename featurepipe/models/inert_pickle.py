@@ -38,6 +38,9 @@ ALLOWED = frozenset(
 )
 """The only (module, name) pairs that a model's pickle may mention, compared whole."""
 
+_WITH_SAVE = ("featurepipe.models.svm", "featurepipe.models.linear", "featurepipe.models.cnn")
+"""Homes of the models: a pickle that names one is of somebody who wrote it with joblib.dump."""
+
 MAX_BYTES = 64 << 20
 """A linear SVM on 25,088 numbers with 100 classes has 20 MB; a larger file is not one of ours."""
 
@@ -150,7 +153,8 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
         """A mark for an allowed name; nothing is imported."""
         if (module, name) not in ALLOWED:
             asked = f"{module}.{name}"[:100]
-            raise ModelError(f"it asks for {asked}, which is not on the list of what a model may hold")
+            ours = ": write a model with its own save(path)" if module in _WITH_SAVE else ""
+            raise ModelError(f"it asks for {asked}, which is not on the list of what a model may hold{ours}")
         return Name((module, name))
 
     def new_object(self) -> None:

@@ -6,12 +6,14 @@ it is asked for.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from featurepipe.errors import InputError, RecipeMismatch
+from featurepipe.models.scored import Scored
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -23,8 +25,8 @@ NORMALISER_NAMES = ("l2", "standard")
 CLASS_WEIGHTS = (None, "balanced")
 
 
-class LinearModel:
-    """A linear SVM read from its file.
+class LinearModel(Scored):
+    """A linear SVM read from its file: what `load_model` gives. scikit-learn's scorers and displays take it.
 
     Parameters
     ----------
@@ -75,22 +77,28 @@ class LinearModel:
         """The numbers of the model, as they were given."""
         return dict(self._arrays)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, whole or not at all, as a joblib pickle that `load_model` and `bin/classify` read."""
+        from featurepipe.models.persistence import save_svm  # which builds LinearModels
+
+        save_svm(path, self)
+
+    def __repr__(self) -> str:
+        """Normaliser, width of the vectors, number of classes."""
+        width = self._arrays["coef"].shape[1]
+        return f"LinearModel({self.training['normaliser']!r}, vectors of {width} numbers, {len(self.labels)} classes)"
+
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Signed distances from the planes: (n, k) float64, or (n,) with two classes, as scikit-learn has it.
+        """w x + b, not divided by |w|: (n, k) float64, or (n,) with two classes, as scikit-learn has it.
 
         Raises
         ------
-        RecipeMismatch : `X` is not as wide as the vectors the model was fitted on
+        RecipeMismatch : `X` has rows, and these are not as wide as the vectors the model was fitted on
         InputError : `X` is not a matrix of finite numbers
         """
-        X = checked_matrix(X)
-        expected = self._arrays["coef"].shape[1]
-        if X.shape[1] != expected:
-            raise RecipeMismatch(
-                f"the model was fitted on vectors of {expected} numbers and got vectors of {X.shape[1]}: "
-                "extract with the backbone that its recipe names"
-            )
         coef, intercept = self._arrays["coef"].T, self._arrays["intercept"]
+        X = checked_matrix(X)
+        check_width(X, len(coef))
         decisions = np.empty((len(X), len(intercept)))
         for at in range(0, len(X), CHUNK):
             decisions[at : at + CHUNK] = self._normalised(X[at : at + CHUNK]) @ coef + intercept
@@ -130,6 +138,15 @@ def precise(X: np.ndarray) -> np.ndarray:
     scikit-learn would normalise float16 in float16, whose range the sums of squares of vectors leave.
     """
     return X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
+
+
+def check_width(X: np.ndarray, expected: int) -> None:
+    """Refuse rows of another width with RecipeMismatch; where no photo has a face there are none, of any width."""
+    if len(X) and X.shape[1] != expected:
+        raise RecipeMismatch(
+            f"the model was fitted on vectors of {expected} numbers and got vectors of {X.shape[1]}: "
+            "extract with the backbone that its recipe names"
+        )
 
 
 def checked_matrix(X: np.ndarray) -> np.ndarray:

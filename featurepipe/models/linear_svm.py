@@ -36,7 +36,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     penalise_intercept : whether b^2 / 2 is part of the objective, as in liblinear
     tol : relative duality gap, > 0: the objective of each class is within this share of its minimum
     max_iter : Newton steps at most
-    device : None for NumPy, or a torch device that has float64, such as "cuda"
+    device : None for NumPy, or a torch device that has float64, such as "cuda"; "auto" for a CUDA GPU where there is
+        one, else NumPy
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError : NaN or infinity in `X`, a single class, C or tol that is not positive, an infinite C, a weight of a
-            row or a class that is negative or no finite number, a device without float64
+            row or a class that is negative or no finite number, a device that is not there or has no float64
         """
         if not (0 < self.C < np.inf and self.tol > 0):
             raise ValueError(f"C and tol must be positive, and C finite: C={self.C!r}, tol={self.tol!r}")
@@ -93,9 +94,9 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"This solver needs at least two classes, but the data holds one class: {self.classes_}")
         per_class = class_weights(self.class_weight, self.classes_, codes, weight)
-        columns = one_vs_rest(codes, weight, per_class, soft_labels)
-        with whole_products(self.device):
-            newton = Newton(rows_on(X, columns, self.device), columns, penalise_intercept=self.penalise_intercept)
+        columns, device = one_vs_rest(codes, weight, per_class, soft_labels), available(self.device)
+        with whole_products(device):
+            newton = Newton(rows_on(X, columns, device), columns, penalise_intercept=self.penalise_intercept)
             found = newton.solve(self.C, tol=self.tol, max_iter=self.max_iter)
         self._keep(found)
         return self
@@ -145,6 +146,19 @@ def class_weights(wanted: CLASS_WEIGHT, classes: np.ndarray, codes: np.ndarray, 
     if not np.all((weights >= 0) & (weights < np.inf)):
         raise ValueError(f"class_weight must hold finite numbers of at least 0, not {dict(wanted)!r}")
     return weights
+
+
+def available(name: str | None) -> str | None:
+    """The torch device that `name` asks for, None for NumPy; auto is a CUDA GPU or NumPy.
+
+    Raises InputError where the device is not there.
+    """
+    if name is None:
+        return None
+    from featurepipe.devices import resolve_device
+
+    device = resolve_device(name)
+    return None if name == "auto" and device.type != "cuda" else str(device)
 
 
 def rows_on(X: np.ndarray, columns: Columns, device: str | None) -> Any:

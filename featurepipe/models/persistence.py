@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -68,8 +68,12 @@ class Model(Protocol):
     trained_on: np.ndarray
 
     @property
+    def classes_(self) -> np.ndarray:
+        """(k,) names of the classes, in the order of the columns of `predict_proba`."""
+
+    @property
     def labels(self) -> list[str]:
-        """Names of the classes, in the order of the columns of `predict_proba`."""
+        """The same as plain strings."""
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) labels."""
@@ -79,6 +83,12 @@ class Model(Protocol):
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """(n, k) values whose arg max is the label; (n,) with two classes of an SVM."""
+
+    def score(self, X: np.ndarray, y: Sequence[str] | np.ndarray) -> float:
+        """Share of right answers."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file that `load_model` reads."""
 
 
 def save_svm(path: str | os.PathLike[str], model: LinearSVMCV | LinearModel) -> None:
@@ -98,6 +108,13 @@ def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVMCV | LinearMod
 
 def load_model(path: str | os.PathLike[str]) -> Model:
     """Open a model file of any kind, telling the kind by its content.
+
+    Returns
+    -------
+    A fitted model; `kind` says what it takes, `recipe` how that is made of photos. "svm" (a `LinearModel`, whatever
+    class was saved) takes vectors float (n, d), as `FeatureTable.matrix` gives them for the recipe's backbone; "cnn" (a
+    `CNNClassifier`) takes crops uint8 (n, *model.baseline.shape). `predict(X)` gives labels str (n,),
+    `predict_proba(X)` float64 (n, k) with a column for each of `labels`, `score(X, y)` the accuracy.
 
     Raises
     ------

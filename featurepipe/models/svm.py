@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,16 +14,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, recall_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featurepipe.errors import InputError, RecipeMismatch
-from featurepipe.models.linear import CHUNK, CLASS_WEIGHTS, checked_matrix, precise, two_sided
+from featurepipe.errors import InputError
+from featurepipe.models.checks import checked_labels, unknown
+from featurepipe.models.linear import CHUNK, CLASS_WEIGHTS, check_width, checked_matrix, precise, two_sided
 from featurepipe.models.linear_svm import LinearSVM, class_weights, joined, one_vs_rest, path
 from featurepipe.models.newton import Columns, Solution
 
@@ -78,8 +80,11 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
     pipeline_ : the fitted Pipeline of normaliser and LinearSVM
     temperature_ : float > 0
     recipe : dict, feature half and face half of the vectors that the model was fitted on
-    training : dict, JSON-able summary of the fit
+    training : dict, JSON-able summary of the fit; its "warnings" are sentences on what is worth knowing, and nothing
+        else tells it: a C at the edge of the grid, fits that did not converge, a temperature near a bound
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
+    n_features_in_ : d
+    feature_names_in_ : str (d,), names of the columns; where `X` was a data frame
     """
 
     kind: ClassVar[str] = "svm"
@@ -116,7 +121,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : (n, d) float, finite; what is neither float32 nor float64 is converted to float64
+        X : (n, d) float, finite; what is neither float32 nor float64 is converted to float64; an array, or a data frame
         y : (n,) labels, str
         groups : (n,) names of what must not be on both sides of a fold (subjects, or duplicate contents)
         grouped_by : what the groups are, for messages and the summary: "subject", "content"
@@ -131,7 +136,8 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError : settings that make no sense, fewer than two classes, labels that are no text, a class too small
-            for the folds, a group that is None, rows that are not finite numbers
+            for the folds, a group that is None, NaN or NA, rows that are not finite numbers
+        ValueError : `validation` is a data frame with other columns than `X`, or in another order
         """
         started = time.perf_counter()
         self._check_settings()
@@ -141,10 +147,12 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
             search = self._search_folds(rows, soft_labels, splits, progress)
             chosen_on, grouped_by = f"{len(splits)} folds", grouped_by if groups is not None else "none"
         else:
-            search = self._search_beside(rows, soft_labels, _checked_validation(validation, rows), progress)
+            beside = _checked_validation(validation, rows)
+            validate_data(self._with_columns(X), validation[0], reset=False, skip_check_array=True)
+            search = self._search_beside(rows, soft_labels, beside, progress)
             chosen_on, grouped_by = "validation", "none"
         temperature = fit_temperature(*search.held_out())
-        self._refit(rows, soft_labels, search.chosen)
+        self._refit(X, rows, soft_labels, search.chosen)
         self.temperature_ = temperature.value
         self.recipe = dict(recipe or {})
         self.trained_on: np.ndarray = np.unique(np.asarray([] if trained_on is None else trained_on, np.int64))
@@ -168,7 +176,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         if not isinstance(C, Real) or not 0 < C < np.inf:
             raise InputError(f"C must be a finite number above 0, and is {C!r}")
         C, rows = float(C), _checked_training(X, y)  # a NumPy scalar would need one more callable in the pickle
-        self._refit(rows, None, C)
+        self._refit(X, rows, None, C)
         self.temperature_ = 1.0
         self.recipe, self.trained_on = {}, np.empty(0, np.int64)
         said = self._refit_warnings()
@@ -186,24 +194,21 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         return self.classes_.tolist()
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Signed distances from the planes: (n, k), or (n,) with two classes, as scikit-learn has it.
+        """w x + b, not divided by |w|: (n, k), or (n,) with two classes, as scikit-learn has it.
 
         Raises
         ------
-        RecipeMismatch : `X` is not as wide as the vectors the model was fitted on
+        RecipeMismatch : `X` has rows, and these are not as wide as the vectors the model was fitted on
         InputError : `X` is not a matrix of finite numbers
+        ValueError : `X` is a data frame with other columns than that of fit, or in another order
         NotFittedError : nothing was fitted yet
         """
         check_is_fitted(self, "pipeline_")
-        X = checked_matrix(X)
-        expected = self.pipeline_[-1].coef_.shape[1]
-        if X.shape[1] != expected:
-            raise RecipeMismatch(
-                f"the model was fitted on vectors of {expected} numbers and got vectors of {X.shape[1]}: "
-                "extract with the backbone that its recipe names"
-            )
+        given, X = X, checked_matrix(X)
         if not len(X):  # scikit-learn refuses what is an ordinary answer for a folder without faces
             return np.empty(0) if len(self.labels) == 2 else np.empty((0, len(self.labels)))
+        check_width(X, self.n_features_in_)
+        validate_data(self, given, reset=False, skip_check_array=True)
         parts = [self.pipeline_.decision_function(precise(X[at : at + CHUNK])) for at in range(0, len(X), CHUNK)]
         return np.concatenate(parts)
 
@@ -215,6 +220,16 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         """(n,) labels: arg max of decision, which is arg max of probability."""
         decisions = two_sided(self.decision_function(X))
         return self.classes_[decisions.argmax(axis=1)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model, whole or not at all, as a joblib pickle that `load_model` and `bin/classify` read.
+
+        Raises NotFittedError where nothing was fitted yet.
+        """
+        from featurepipe.models.persistence import save_svm  # which does without this module where it loads
+
+        check_is_fitted(self, "pipeline_")
+        save_svm(path, self)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The numbers of the model, float64.
@@ -245,7 +260,7 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         if model.normaliser == "standard":
             normaliser.mean_, normaliser.scale_ = arrays["mean"], arrays["scale"]
             normaliser.var_, normaliser.n_features_in_ = arrays["scale"] ** 2, len(arrays["mean"])
-        svc.n_features_in_ = arrays["coef"].shape[1]
+        model.n_features_in_ = svc.n_features_in_ = arrays["coef"].shape[1]
         model.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svc)])
         model.temperature_, model.recipe, model.training = temperature, recipe, training
         model.trained_on = np.empty(0, np.int64)
@@ -309,11 +324,19 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         classes = np.arange(codes.max() + 1)
         return one_vs_rest(codes, weight, class_weights(self.class_weight, classes, codes, weight), soft)
 
-    def _refit(self, rows: Rows, soft: np.ndarray | None, C: float) -> None:
+    def _with_columns(self, X: Any) -> LinearSVMCV:
+        """An estimator that knows the columns of `X` and nothing else; this one keeps its own until it is fitted."""
+        bare = clone(self)
+        validate_data(bare, X, skip_check_array=True)
+        return bare
+
+    def _refit(self, given: Any, rows: Rows, soft: np.ndarray | None, C: float) -> None:
+        """Fit on all rows; `given` is `X` as the caller gave it, which may name its columns."""
         normaliser = NORMALISERS[self.normaliser]().fit(rows[0])
         with _quiet():
             svm = LinearSVM(C=C, class_weight=self.class_weight)
             svm.fit(normaliser.transform(rows[0]), rows[1], soft_labels=soft)
+        validate_data(self, given, skip_check_array=True)  # only now: a fit that fails leaves the old columns
         self.pipeline_ = Pipeline([("normalise", normaliser), ("svm", svm)])
         if self.normaliser == "standard":  # a NumPy scalar here would need one more callable in the pickle
             self.pipeline_[0].n_samples_seen_ = len(rows[0])
@@ -383,8 +406,8 @@ def inner_folds(
 
     Raises
     ------
-    InputError : fewer than two folds, a class with fewer rows than folds, fewer groups than folds, or a fold that would
-        have to be trained without one of the classes
+    InputError : fewer than two folds, a class with fewer rows than folds, a group that is None, NaN or NA, fewer groups
+        than folds, or a fold that would have to be trained without one of the classes
     """
     if not isinstance(folds, Integral) or folds < 2:
         raise InputError(f"folds must be a whole number of at least 2, and is {folds!r}")
@@ -396,11 +419,13 @@ def inner_folds(
         )
     if groups is None:
         return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y))
-    groups = np.asarray(groups)
     if len(groups) != len(y):
         raise InputError(f"{len(groups)} groups were given for {len(y)} rows: one per row is needed")
-    if nameless := sum(group is None for group in groups):
-        raise InputError(f"{nameless} of {len(groups)} rows have None for a {grouped_by}: give each a name of its own")
+    if nameless := unknown(np.asarray(groups, dtype=object)):  # else NumPy makes text of a NaN among names
+        raise InputError(
+            f"{nameless} of {len(groups)} rows have None or NaN for a {grouped_by}: give each a name of its own"
+        )
+    groups = np.asarray(groups)
     if len(np.unique(groups)) < folds:
         raise InputError(
             f"{folds} folds need at least {folds} of each {grouped_by}, and there are "
@@ -534,11 +559,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
-    X, labels = precise(checked_matrix(X)), np.asarray(y)
-    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
-        labels = labels.astype(str)  # those of a feature table or a data frame
-    if labels.dtype.kind != "U" or labels.shape != (len(X),):
-        raise InputError(f"one text label per row is needed: {len(X)} rows, labels {labels.dtype} {labels.shape}")
+    X = precise(checked_matrix(X))
+    labels = checked_labels(y, len(X))
     classes = np.unique(labels)
     if len(classes) < 2:
         raise InputError(f"at least two classes are needed to fit an SVM, and there are: {classes.tolist()}")
@@ -546,12 +568,10 @@ def _checked_training(X: np.ndarray, y: Sequence[str] | np.ndarray) -> Rows:
 
 
 def _checked_validation(validation: tuple[np.ndarray, Sequence[str] | np.ndarray], rows: Rows) -> Rows:
-    X, y = precise(checked_matrix(validation[0])), np.asarray(validation[1])
-    if X.shape[1] != rows[0].shape[1] or y.shape != (len(X),) or not len(X):
-        raise InputError(
-            f"the validation set must be rows of {rows[0].shape[1]} numbers with one label each, and is "
-            f"{X.shape} with labels of shape {y.shape}"
-        )
-    if unknown := sorted(set(y.tolist()) - set(rows[1].tolist())):
-        raise InputError(f"the validation set has classes that the training set lacks: {', '.join(unknown)}")
+    X, width = precise(checked_matrix(validation[0])), rows[0].shape[1]
+    if X.shape[1] != width or not len(X):
+        raise InputError(f"the validation set must be rows of {width} numbers, at least one, and is {X.shape}")
+    y = checked_labels(validation[1], len(X), "validation row")
+    if strange := sorted(set(y.tolist()) - set(rows[1].tolist())):
+        raise InputError(f"the validation set has classes that the training set lacks: {', '.join(strange)}")
     return X, y

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ class TrainingRecipe:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_document(cls, document: dict[str, Any], base: TrainingRecipe | None = None) -> TrainingRecipe:
+    def from_document(cls, document: Mapping[str, Any], base: TrainingRecipe | None = None) -> TrainingRecipe:
         """Build a recipe from a dictionary whose missing keys come from `base`; unknown keys raise InputError."""
         values = base.document() if base else {}
         _refuse_unknown(document, {item.name for item in dataclasses.fields(cls)}, "training recipe")
@@ -222,7 +223,7 @@ def _check_argument(name: str, value: Any, own: Any) -> None:
 
 
 def _refuse_unknown(document: Any, known: set[str], what: str) -> None:
-    if not isinstance(document, dict):
+    if not isinstance(document, Mapping):
         raise InputError(f"{what}: expected a table of values, got {document!r}")
     unknown = sorted(set(document) - known)
     if unknown:
