@@ -18,7 +18,6 @@ from featurepipe.faces.detectors import DetectorSpec
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.features.table import FeatureTable
 from featurepipe.models.cnn import CNNClassifier
-from featurepipe.models.persistence import save_svm
 from featurepipe.models.training_recipe import read_recipe
 from featurepipe.records import Sample
 
@@ -290,7 +289,7 @@ def svm(features, small_weights, tmp_path_factory):
     path = tmp_path_factory.mktemp("svm") / "svm.pkl"
     with warnings.catch_warnings(action="ignore"):
         model = featurepipe.fit(featurepipe.LinearSVMCV(Cs=[1.0]), features[0], weights=small_weights)
-    save_svm(path, model)
+    model.save(path)
     return model, path
 
 

@@ -362,7 +362,7 @@ def _fit_cnn(model: CNNClassifier, features: Features, min_per_class: int | None
         raise InputError(f"{type(model).__name__} cannot be fitted here: expected LinearSVMCV or CNNClassifier")
     if differences(features.feature_half, crops_for(model.baseline.framing).recipe()):
         raise InputError(f'these features are not crops for {model.arch}: make them with crops(..., "{model.arch}")')
-    recipe, teachers = model.recipe_ or model.baseline.recipe, Teachers()
+    recipe, teachers = model.training_recipe, Teachers()
     check_soft_weight(recipe, soft_labels=False)
     rows = watched(recipe, features, training_rows(features, None, min_per_class), teachers, model.seed)
     with bar(recipe.epochs * recipe.orders, model.arch, "epoch") as progress:
