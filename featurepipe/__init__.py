@@ -14,10 +14,14 @@ _HOMES = {
     "FeatureTable": "featurepipe.features.table",
     "LinearSVM": "featurepipe.models.linear_svm",
     "LinearSVMCV": "featurepipe.models.svm",
+    "classify": "featurepipe.commands.library",
+    "crops": "featurepipe.commands.library",
     "extract": "featurepipe.features.extraction",
+    "fit": "featurepipe.commands.library",
     "load_backbone": "featurepipe.features.backbones",
     "load_model": "featurepipe.models.persistence",
     "read_source": "featurepipe.datasets.readers",
+    "vectors": "featurepipe.commands.library",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -1,3 +1,7 @@
+from featurepipe.commands.library import classify as classify
+from featurepipe.commands.library import crops as crops
+from featurepipe.commands.library import fit as fit
+from featurepipe.commands.library import vectors as vectors
 from featurepipe.datasets.readers import read_source as read_source
 from featurepipe.errors import FeaturepipeError as FeaturepipeError
 from featurepipe.features.backbones import load_backbone as load_backbone

@@ -61,6 +61,13 @@ def vectors_by_key(features):
     return dict(zip(keys, features.X, strict=True))
 
 
+def test_a_face_half_that_lacks_a_key_is_refused(folder):
+    half = {name: value for name, value in FACE_HALF.items() if name not in ("margin", "policy")}
+    with pytest.raises(InputError, match=r"face_half lacks margin, policy: .* FaceFinder\.recipe"):
+        extract([], folder / "table", FakeFinder(), FakeBackbone(), half)
+    assert not (folder / "table").exists()
+
+
 def test_vectors_stand_beside_the_photos_they_came_from(folder):
     samples = write_photos(folder / "photos", 40)
     summary = run(folder, samples, batch_size=8, part_rows=16)
@@ -82,7 +89,7 @@ def test_second_run_computes_nothing(folder):
     samples = write_photos(folder / "photos", 30)
     first = run(folder, samples)
     again = run(folder, samples)
-    assert (first.detections, first.vectors, first.forwards) == (30, 26, 1)
+    assert (first.detections, first.vectors, first.forwards) == (30, 26, 4)  # of FakeBackbone.batch_size
     assert (again.detections, again.vectors, again.forwards) == (0, 0, 0)
     assert len(detections(folder)) == 30
     assert again.statuses == first.statuses

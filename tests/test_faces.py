@@ -473,6 +473,13 @@ def test_without_a_detector_the_photo_is_the_crop():
     np.testing.assert_array_equal(oblong.crops[0], np.pad(pixels[:, :24], ((0, 0), (12, 12)), mode="edge"))
 
 
+def test_a_finder_says_how_it_finds_and_cuts():
+    finder = FaceFinder(DetectorSpec("hog", 640), Framing(48, "L", margin=2.0), "all")
+    assert finder.recipe() == {**DetectorSpec("hog", 640).recipe(), "margin": 2.0, "policy": "all"}
+    with pytest.raises(InputError, match="give the finder a framing"):
+        FaceFinder(DetectorSpec("hog"), None, "all").recipe()
+
+
 def test_boxes_alone_where_no_framing_is_given(tmp_path):
     result = ask(FaceFinder(DetectorSpec("hog"), None, "all"), saved(tmp_path / "a.png", group()))
     assert len(result.faces) == 3

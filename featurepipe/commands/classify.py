@@ -36,6 +36,7 @@ from featurepipe.faces.images import turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
+from featurepipe.features.extraction import Summary
 from featurepipe.features.table import Features, FeatureTable
 from featurepipe.files import replacing
 from featurepipe.models.persistence import Model, load_model
@@ -61,20 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if args.pictures:
         refuse_inside(_pictures(args.out), args.source)
     model = load_model(args.model) if args.model else load_model(shipped_svm())
-    prior = given_prior(args, model)
     source = read_sequences(args) if timeline_of(model) else samples_of(args)
-    if prior is None:
-        prior = photo_prior(args, model, source)
-    keep_faces_of(args, model, source)
+    prior = prior_of(args, model, source)
     out = Path(args.out)
     check_new_file(out / "predictions.csv")
-    table = table_of(args, out / "table")
-    features_by = features_for(args, model, source, table)
-    summary = fill_table(args, source, table, features_by)
-    samples, photos, features = to_classify(args, model, table, source.samples, read_features(table, features_by))
-    tell(_face_notes(features.face_half, model, features_by.framing.margin))
-    probabilities = probabilities_of(model, features.X, prior)
-    predictions = Predictions(samples, features, model.labels, probabilities)
+    predictions, photos, summary = predict(args, model, source, table_of(args, out / "table"), prior)
+    features = predictions.features
     figures = scores(predictions, seen_by(model, features, args.weights)) if predictions.labelled else None
     document = {
         "model": args.model or "shipped",
@@ -91,6 +84,26 @@ def run(args: argparse.Namespace) -> int:
     unit = "sequences" if timeline_of(model) else "faces"
     show(args, [*summary_lines(summary), *_lines(rows, figures, unit), *_outputs(args, out)], document)
     return 0
+
+
+def predict(
+    args: argparse.Namespace, model: Model, source: Source, table: Path, prior: np.ndarray | None
+) -> tuple[Predictions, list[Sample], Summary]:
+    """Bring `table` up to date with SOURCE, and what the model says of every face (or sequence) where classes are as
+    frequent as in `prior`; with the photo of each row of `Predictions.samples`, and what was done."""
+    keep_faces_of(args, model, source)
+    features_by = features_for(args, model, source, table)
+    summary = fill_table(args, source, table, features_by)
+    samples, photos, features = to_classify(args, model, table, source.samples, read_features(table, features_by))
+    tell(_face_notes(features.face_half, model, features_by.framing.margin))
+    probabilities = probabilities_of(model, features.X, prior)
+    return Predictions(samples, features, model.labels, probabilities), photos, summary
+
+
+def prior_of(args: argparse.Namespace, model: Model, source: Source) -> np.ndarray | None:
+    """How frequent each class is, float64 (k,): by --prior, else in photos of daily life; None: as in training."""
+    prior = given_prior(args, model)
+    return photo_prior(args, model, source) if prior is None else prior
 
 
 def given_prior(args: argparse.Namespace, model: Model) -> np.ndarray | None:
@@ -151,7 +164,7 @@ def keep_faces_of(args: argparse.Namespace, model: Model, source: Source) -> Non
     if source.faces == "crops" or faces.get("detector", "none") == "none":
         return
     args.detector = args.detector or faces["detector"]
-    args.max_side = args.max_side or faces["max_side"]
+    args.max_side = faces["max_side"] if args.max_side is None else args.max_side
     args.margin = faces["margin"] if args.margin is None else args.margin
 
 
@@ -173,7 +186,7 @@ def features_for(args: argparse.Namespace, model: Model, source: Source, table: 
     if missing := set(FEATURE_KEYS) - set(half):
         raise ModelError(
             f"{args.model} does not say of which vectors it is ({', '.join(sorted(missing))} missing from its recipe): "
-            "fit it with bin/fit_svm, which records them"
+            "fit it with bin/fit_svm or featurepipe.fit, which record them"
         )
     fitted = args.precision == "auto" and "int8" in half
     backbone = load_backbone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,11 @@ _SEEN = "were seen by the model of --init in training"
 
 
 @dataclass(frozen=True)
-class _Teachers:
+class Teachers:
     """What is learnt from beside the photos: the model of --init, or None, and the sets of --soft-labels."""
 
-    initial: CNNClassifier | None
-    soft: list[SoftLabels]
+    initial: CNNClassifier | None = None
+    soft: Sequence[SoftLabels] = ()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
     _check(args, recipe, baseline)
     recipe = replace(recipe, **_LEARNT[args.votes])
-    teachers = _Teachers(load_cnn(args.init) if args.init else None, read_soft_labels(args))
+    teachers = Teachers(load_cnn(args.init) if args.init else None, read_soft_labels(args))
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
     source = _source(args, baseline)
@@ -79,30 +80,31 @@ def run(args: argparse.Namespace) -> int:
     check_new_file(args.model)
     tell(summary_lines(fill_table(args, source, table, crops)))
     features = read_input(table, args.source, baseline)
-    fit, watch = _rows(args, recipe, features, table, teachers)
+    rows = training_rows(features, table)
     if args.folds:
-        _fit_folds(args, recipe, features, fit, watch)
+        _fit_folds(args, recipe, features, *rows)
     else:
-        soft = _soft_labels(args, source, teachers, features, fit)
-        _fit_model(args, recipe, features, (fit, watch), teachers, soft)
+        rows = watched(recipe, features, rows, teachers, args.seed)
+        soft = _soft_labels(args, source, teachers, features, rows[0])
+        _fit_model(args, recipe, features, rows, teachers, soft)
     return 0
 
 
-def _rows(
-    args: argparse.Namespace, recipe: TrainingRecipe, features: Features, table: Path, teachers: _Teachers
+def watched(
+    recipe: TrainingRecipe, features: Features, rows: tuple[np.ndarray, np.ndarray], teachers: Teachers, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to fit on and rows to watch. None is watched that the model of --init was trained on.
+    """`rows` to fit on and to watch, but for those that may not be watched: what the model of --init was trained on.
 
     Nor are val photos that the networks of --soft-labels were trained on; of photos to fit on, a tenth of which is held
     out where the best epoch is to be chosen and no val photos are there, they have seen all.
     """
     codes = content_codes(features.content)
     begun_with = np.isin(codes, teachers.initial.trained_on if teachers.initial else ())
-    fit, watch = training_rows(features, table)
+    fit, watch = rows
     watch = leave_out(watch, begun_with[watch], _SEEN)
     watch = leave_out(watch, np.isin(codes[watch], taught_on(teachers.soft)), "were seen by the soft labels' networks")
-    if recipe.patience and not len(watch) and not args.folds:
-        fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, args.seed)
+    if recipe.patience and not len(watch):
+        fit, watch = held_out(fit, features.label, features.content, features.subject, features.sequence, seed)
         tell([f"no val photos: {len(watch)} of those to fit on are held out, to choose the best epoch by"])
         watch = leave_out(watch, begun_with[watch], _SEEN)
     return fit, watch
@@ -114,15 +116,20 @@ def _check(args: argparse.Namespace, recipe: TrainingRecipe, baseline: Baseline)
         raise InputError("--folds makes soft labels from random weights: give it neither --init nor --soft-labels")
     if args.votes != "majority" and (args.folds or args.soft_labels):
         raise InputError(f"--votes {args.votes} gives soft labels itself: leave out --folds and --soft-labels")
-    if bool(args.soft_labels) != (recipe.soft_weight > 0):
-        raise InputError(
-            f"the recipe's soft_weight is {recipe.soft_weight}: it must be more than 0 with --soft-labels, and 0 "
-            "without; set it in a --recipe file"
-        )
+    check_soft_weight(recipe, bool(args.soft_labels))
     refuse_over(args.model, args.source, args.recipe, *(args.soft_labels or ()))
     for path in filter(None, (args.init, *(args.soft_labels or ()))):
         if not Path(path).is_file():
             raise InputError(f"there is no file {path}: name one that fit_cnn wrote")
+
+
+def check_soft_weight(recipe: TrainingRecipe, soft_labels: bool) -> None:
+    """Raises InputError where a recipe asks for soft labels that are not there, or not for those that are."""
+    if soft_labels != (recipe.soft_weight > 0):
+        raise InputError(
+            f"the recipe's soft_weight is {recipe.soft_weight}: it must be more than 0 with --soft-labels, and 0 "
+            "without; set it in a --recipe file"
+        )
 
 
 def _source(args: argparse.Namespace, baseline: Baseline) -> Source:
@@ -137,7 +144,7 @@ def _source(args: argparse.Namespace, baseline: Baseline) -> Source:
 
 
 def _soft_labels(
-    args: argparse.Namespace, source: Source, teachers: _Teachers, features: Features, rows: np.ndarray
+    args: argparse.Namespace, source: Source, teachers: Teachers, features: Features, rows: np.ndarray
 ) -> np.ndarray | None:
     """What is to be learnt beside the labels of some rows, float32 (m, k): of --votes or --soft-labels."""
     if args.votes == "majority":
@@ -163,33 +170,60 @@ def _fit_model(
     recipe: TrainingRecipe,
     features: Features,
     rows: tuple[np.ndarray, np.ndarray],
-    teachers: _Teachers,
+    teachers: Teachers,
     soft: np.ndarray | None,
 ) -> None:
     """A network on the first `rows`, watched on the second, in the file named by --model."""
-    model, (fit, watch) = _classifier(args, recipe), rows
-    labels = features.label[fit].astype(str)
+    model = _classifier(args, recipe)
     with bar(recipe.epochs * recipe.orders, args.arch, "epoch") as progress:
-        model.fit(
-            features.X[fit],
-            labels,
+        fit_crops(
+            model,
+            features,
+            rows,
+            teachers,
+            votes=args.votes,
             soft_labels=soft,
-            validation=(features.X[watch], features.label[watch].astype(str)),
             checkpoint=Path(f"{args.model}.ckpt"),
             resume=args.resume,
-            recipe={"features": features.feature_half, "faces": features.face_half},
-            trained_on=np.concatenate([content_codes(features.content[fit]), taught_on(teachers.soft)]),
-            initial=teachers.initial,
             after_epoch=_watcher(args.model, progress, recipe.epochs),
         )
-    model.training["command"] = _settings(features, args)
     model.save(args.model, half=args.half)
-    if args.half and len(watch):
-        model.training["float16"] = _rounded(model, args.model, features.X[watch])
+    if args.half and len(rows[1]):
+        model.training["float16"] = _rounded(model, args.model, features.X[rows[1]])
         model.save(args.model, half=True)  # the same weights, and what was measured on their file
     write_log(log_of(args.model), model.training["history"])
     Path(f"{args.model}.ckpt").unlink(missing_ok=True)
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
+
+
+def fit_crops(
+    model: CNNClassifier,
+    features: Features,
+    rows: tuple[np.ndarray, np.ndarray],
+    teachers: Teachers,
+    votes: str = "majority",
+    **how: Any,
+) -> None:
+    """Train on the first `rows`, watch the second; the model records of which photos and crops it is.
+
+    `how` are further arguments of CNNClassifier.fit.
+    """
+    fit, watch = rows
+    model.fit(
+        features.X[fit],
+        features.label[fit].astype(str),
+        validation=(features.X[watch], features.label[watch].astype(str)),
+        recipe={"features": features.feature_half, "faces": features.face_half},
+        trained_on=np.concatenate([content_codes(features.content[fit]), taught_on(teachers.soft)]),
+        initial=teachers.initial,
+        **how,
+    )
+    model.training["command"] = {
+        "coverage": features.coverage,
+        "device": model.device,
+        "precision": model.precision,
+        "votes": votes,
+    }
 
 
 def _fit_folds(
@@ -310,15 +344,6 @@ def _watcher(model: str, progress: tqdm[None], epochs: int) -> EpochHook:
             tell([json.dumps({name: round(value, 5) for name, value in row.items()})])
 
     return after_epoch
-
-
-def _settings(features: Features, args: argparse.Namespace) -> dict[str, object]:
-    return {
-        "coverage": features.coverage,
-        "device": args.device,
-        "precision": args.precision,
-        "votes": args.votes,
-    }
 
 
 def _rounded(model: CNNClassifier, path: str, faces: np.ndarray) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     # Not as the last command left it: a classify that shared the table has kept all faces.
     features = read_vectors(args.table, args.backbone, policy="largest")
     check_new_file(args.model)
-    fit, choose = training_rows(features, args.table, args.min_per_class)
+    rows = training_rows(features, args.table, args.min_per_class)
     model = LinearSVMCV(
         normaliser=args.normalise,
         Cs=args.C,
@@ -43,35 +44,48 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         seed=args.seed,
     )
-    recipe = {"features": features.feature_half, "faces": features.face_half}
-    seen = seen_in_training(features, args.weights)
-    choose = leave_out(choose, seen[choose], "were seen by the backbone in training")
-    teachers, codes = read_soft_labels(args), content_codes(features.content)
-    choose = leave_out(choose, np.isin(codes[choose], taught_on(teachers)), "were seen by the soft labels' networks")
-    model.fit(
-        features.X[fit],
-        features.label[fit].astype(str),
-        soft_labels=_blended(args, teachers, features, fit),
-        recipe=recipe,
-        trained_on=np.concatenate([codes[fit], taught_on(teachers)]),
-        **_choosing(features, fit, choose),
-    )
-    model.training["soft_weight"] = args.soft_weight if args.soft_labels else 0.0
-    model.training["identity"] = "known" if all(features.subject[[*fit, *choose]]) else "unknown"
-    model.training["leak"] = bool(seen[choose if len(choose) else fit].any())
+    fit_vectors(model, features, rows, args.weights, read_soft_labels(args), args.soft_weight)
     (save_svm_arrays if args.arrays else save_svm)(args.model, model)
-    tell(_warnings(model))
+    tell(warnings_of(model))
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
     return 0
 
 
+def fit_vectors(
+    model: LinearSVMCV,
+    features: Features,
+    rows: tuple[np.ndarray, np.ndarray],
+    weights: str | os.PathLike[str] | None = None,
+    teachers: Sequence[SoftLabels] = (),
+    soft_weight: float = 0.0,
+) -> None:
+    """Fit on the first `rows`, choose on the second but for those that the backbone, whose weights are in the file
+    `weights`, or the teachers have seen, or else by folds; `model.training` says what its scores are worth."""
+    fit, choose = rows
+    seen, codes = seen_in_training(features, weights), content_codes(features.content)
+    choose = leave_out(choose, seen[choose], "were seen by the backbone in training")
+    choose = leave_out(choose, np.isin(codes[choose], taught_on(teachers)), "were seen by the soft labels' networks")
+    model.fit(
+        features.X[fit],
+        features.label[fit].astype(str),
+        soft_labels=_blended(soft_weight, teachers, features, fit),
+        recipe={"features": features.feature_half, "faces": features.face_half},
+        trained_on=np.concatenate([codes[fit], taught_on(teachers)]),
+        **_choosing(features, fit, choose),
+    )
+    model.training["soft_weight"] = soft_weight if teachers else 0.0
+    model.training["identity"] = "known" if all(features.subject[[*fit, *choose]]) else "unknown"
+    model.training["leak"] = bool(seen[choose if len(choose) else fit].any())
+
+
 def training_rows(
-    features: Features, table: str | Path, min_per_class: int | None = None
+    features: Features, table: str | Path | None = None, min_per_class: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labelled rows of a table to fit on (split train, or none) and to choose on (split val); test rows are never read.
+    """Labelled rows to fit on (split train, or none) and to choose on (split val); test rows are never read.
 
     Classes with fewer than `min_per_class` rows to fit on are left out of both, and copies of photos to fit on (FER2013
-    has them) are left out of those to choose on; both are said. Raises InputError where nothing is left to fit on.
+    has them) are left out of those to choose on; both are said. Raises InputError where nothing is left to fit on, and
+    says where the photos of the `table` went; None: where the rows did.
     """
     rows = labelled(features)
     use = rows_by_use([features.split[row] for row in rows])
@@ -83,14 +97,21 @@ def training_rows(
     kept = [label for label in counts if label not in small]
     fit, choose = fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
     if not len(fit):
-        raise InputError(_nothing_left(table, min_per_class))
+        raise InputError(_nothing_left(_photos_of(features, table), min_per_class))
     copies = np.isin(features.content[choose].astype(str), features.content[fit].astype(str))
     return fit, leave_out(choose, copies, "are copies of training photos")
 
 
-def _nothing_left(table: str | Path, min_per_class: int | None) -> str:
-    """What to say where nothing in a table is left to fit on: where its labelled photos went."""
-    samples = FeatureTable.open(table).samples().select(["label", "status", "split"]).to_pylist()
+def _photos_of(features: Features, table: str | Path | None) -> list[dict[str, Any]]:
+    """Label, status and split of every photo of a table; without one of those that have a row."""
+    if table is not None:
+        return FeatureTable.open(table).samples().select(["label", "status", "split"]).to_pylist()
+    rows = zip(features.label, features.split, strict=True)
+    return [{"label": label, "status": "ok", "split": split} for label, split in rows]
+
+
+def _nothing_left(samples: list[dict[str, Any]], min_per_class: int | None) -> str:
+    """What to say where nothing is left to fit on: where the labelled photos went."""
     last = f"of classes with fewer than {min_per_class} (--min-per-class)" if min_per_class else "in no sequence"
     gone = Counter(_why_not(row["status"], row["split"]) or last for row in samples if row["label"])
     listed = ", ".join(f"{count} {why}" for why, count in gone.items())
@@ -121,15 +142,13 @@ def soft_labels_of(parts: Sequence[SoftLabels], features: Features, rows: np.nda
     return mean_soft_labels(parts, content_codes(features.content[rows]), classes)
 
 
-def _blended(
-    args: argparse.Namespace, teachers: Sequence[SoftLabels], features: Features, fit: np.ndarray
-) -> np.ndarray | None:
-    """Labels and soft labels by --soft-weight, as distributions."""
+def _blended(weight: float, teachers: Sequence[SoftLabels], features: Features, fit: np.ndarray) -> np.ndarray | None:
+    """Labels and, by their weight, soft labels as distributions."""
     soft = soft_labels_of(teachers, features, fit)
     if soft is None:
         return None
     classes, codes = np.unique(features.label[fit].astype(str), return_inverse=True)
-    return (1 - args.soft_weight) * np.eye(len(classes))[codes] + args.soft_weight * soft
+    return (1 - weight) * np.eye(len(classes))[codes] + weight * soft
 
 
 def leave_out(choose: np.ndarray, known: np.ndarray, why: str) -> np.ndarray:
@@ -161,12 +180,13 @@ class _Bar:
             self._bar.close()
 
 
-def _warnings(model: LinearSVMCV) -> list[str]:
+def warnings_of(model: LinearSVMCV) -> list[str]:
+    """What a user should know of a fit."""
     lines = [f"warning: {text}" for text in model.training["warnings"]]
     if model.training["leak"]:
         lines.append(
-            "LEAK: C and temperature were chosen on photos that the backbone was trained on; the scores below are too "
-            "good. Give a SOURCE with a val split of other photos"
+            "LEAK: C and temperature were chosen on photos that the backbone was trained on; the scores of this choice "
+            "are too good. Give a SOURCE with a val split of other photos"
         )
     return lines
 

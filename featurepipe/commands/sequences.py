@@ -27,13 +27,18 @@ def read_sequences(args: argparse.Namespace) -> Source:
     """
     args.frames, args.policy = args.frames or "all", "largest"
     source = samples_of(args)
+    check_sequences(source, args.source)
+    return source
+
+
+def check_sequences(source: Source, name: str) -> None:
+    """Raises InputError where `source`, which is called `name`, holds no sequence."""
     frames = Counter((one.subject, one.sequence) for one in source.samples if one.sequence and one.frame is not None)
     if max(frames.values(), default=0) < 2:
         raise InputError(
-            f"{args.source} holds no sequences of two frames or more, and a network of sequences is asked for: give a "
+            f"{name} holds no sequences of two frames or more, and a network of sequences is asked for: give a "
             "CSV with the columns sequence and frame, or a database of sequences; or choose a network of single faces"
         )
-    return source
 
 
 def whole_sequences(taken: Source, source: Source, protocol: Protocol) -> Source:

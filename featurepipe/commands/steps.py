@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,10 @@ if TYPE_CHECKING:  # its module loads torch
     from featurepipe.features.backbone import Backbone
 
 
+LARGEST_MARGIN = 10
+"""Of --margin: a crop then takes in eleven faces' width."""
+
+
 def samples_of(args: argparse.Namespace) -> Source:
     """Read SOURCE and tell on stderr what its reader noticed."""
     source = read_source(args.source, args.dataset, args.frames or "apex")
@@ -49,17 +56,19 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     from featurepipe.devices import resolve_device  # loads torch, which export, render and fit_svm do without
 
     device = str(resolve_device(args.device))
-    spec = DetectorSpec(detector_for(args, source, device), args.max_side or DEFAULT_MAX_SIDE, device=device)
+    max_side = DEFAULT_MAX_SIDE if args.max_side is None else args.max_side
+    spec = DetectorSpec(detector_for(args, source, device), max_side, device=device)
     framing = framing_for(args, source, spec, backbone.framing)
-    face_half = {**spec.recipe(), "margin": framing.margin, "policy": args.policy}
-    batch_size = getattr(args, "batch_size", None) or backbone.batch_size
+    asked = getattr(args, "batch_size", None)
+    batch_size = backbone.batch_size if asked is None else asked
     with shared(spec) as detect:
+        finder = FaceFinder(spec, framing, args.policy, detect=detect)
         summary = extract(
             source.samples,
             table,
-            FaceFinder(spec, framing, args.policy, detect=detect),
+            finder,
             backbone,
-            face_half,
+            finder.recipe(),
             workers=args.workers,
             batch_size=batch_size,
             made_with=made_with(backbone, batch_size),
@@ -67,6 +76,27 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     tell(summary.notes)
     tell(hints(source, spec, summary))
     return summary
+
+
+def backbone_for(args: argparse.Namespace, source: Source) -> Backbone:
+    """The backbone that the arguments ask for; in int8 once it was checked on faces of SOURCE, as `quantised` does."""
+    from featurepipe.features.backbones import load_backbone  # loads torch
+
+    int8 = args.precision == "int8"
+    backbone = load_backbone(
+        args.backbone,
+        weights=args.weights,
+        layer=args.layer,
+        preprocessing=args.preprocessing,
+        views=args.views,
+        device=args.device,
+        precision="fp32" if int8 else args.precision,
+    )
+    if not int8:
+        return backbone
+    from featurepipe.commands.int8 import quantised
+
+    return quantised(args, source, args.table, backbone, None)
 
 
 def check_new_file(path: str | Path) -> None:
@@ -91,7 +121,12 @@ def detector_for(args: argparse.Namespace, source: Source, device: str) -> str:
 
 
 def framing_for(args: argparse.Namespace, source: Source, spec: DetectorSpec, framing: Framing) -> Framing:
-    """The backbone's framing with the margin asked for; without any where all photos themselves are the crops."""
+    """The backbone's framing with the margin asked for; without any where all photos themselves are the crops.
+
+    Raises InputError for a margin out of range.
+    """
+    if args.margin is not None and not -1 < args.margin <= LARGEST_MARGIN:
+        raise InputError(f"margin is {args.margin}: expected above -1 and at most {LARGEST_MARGIN}, shares of the box")
     if spec.name == "none" and all(sample.box is None for sample in source.samples):
         return dataclasses.replace(framing, margin=0.0, shift=0.0, equalise=False)
     return framing if args.margin is None else dataclasses.replace(framing, margin=args.margin)
@@ -122,7 +157,7 @@ def hints(source: Source, spec: DetectorSpec, summary: Summary) -> list[str]:
     ]
 
 
-def seen_in_training(features: Features, weights: str | None) -> np.ndarray:
+def seen_in_training(features: Features, weights: str | os.PathLike[str] | None) -> np.ndarray:
     """Which rows' photos the backbone was trained on, bool (n,); all False where its weights do not say.
 
     Where the weights that made the features are not here it cannot be told, and is said so on stderr.
@@ -222,10 +257,27 @@ def summary_lines(summary: Summary) -> list[str]:
     ]
 
 
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+_say: ContextVar[Callable[[str], None]] = ContextVar("say", default=_on_stderr)
+
+
 def tell(lines: Iterable[str]) -> None:
-    """Notes for people, on stderr."""
+    """Notes for people, on stderr; inside `telling` as is said there."""
     for line in lines:
-        print(line, file=sys.stderr)
+        _say.get()(line)
+
+
+@contextmanager
+def telling(say: Callable[[str], None]) -> Iterator[None]:
+    """Within, notes go to `say` instead of stderr."""
+    before = _say.set(say)
+    try:
+        yield
+    finally:
+        _say.reset(before)
 
 
 def show(args: argparse.Namespace, lines: Iterable[str], document: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from featurepipe.errors import InputError
 from featurepipe.faces.crops import crop_face, crop_square
 from featurepipe.faces.detectors import Detect, DetectorSpec, find_faces
 from featurepipe.faces.images import PIXEL_LIMIT, PhotoError, UnreadablePhotoError, turned
@@ -89,6 +90,16 @@ class FaceFinder:
         status = "ok" if faces else "no_face"
         error_text = "" if faces else f"detector {self.spec.name} found no face"
         return FaceResult(task.content, status, error_text, faces, chosen, crops, seconds)
+
+    def recipe(self) -> dict[str, Any]:
+        """The face half of the recipe: how this finder finds, chooses and cuts faces. It needs a framing.
+
+        >>> FaceFinder(DetectorSpec("none"), Framing(48, "L", margin=0.3), "largest").recipe()
+        {'detector': 'none', 'detector_weights': None, 'max_side': None, 'margin': 0.3, 'policy': 'largest'}
+        """
+        if self.framing is None:
+            raise InputError("boxes alone have no face half: give the finder a framing")
+        return {**self.spec.recipe(), "margin": self.framing.margin, "policy": self.policy}
 
     def _faces(self, task: FaceTask, image: np.ndarray) -> tuple[Face, ...]:
         if task.known is not None:

@@ -16,7 +16,7 @@ import stat
 import struct
 import warnings
 import zlib
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from io import BytesIO
 from typing import BinaryIO, ClassVar
 
@@ -154,12 +154,13 @@ def reading_error(path: str, error: OSError | ValueError) -> PhotoError:
     return UnreadablePhotoError(f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def decode(source: bytes | np.ndarray, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
+def decode(source: bytes | np.ndarray | Image.Image, pixel_limit: int = PIXEL_LIMIT) -> np.ndarray:
     """The upright photo as uint8 RGB (height, width, 3), C-contiguous.
 
     Parameters
     ----------
-    source : a file's bytes, or pixels: uint8 (height, width) grey or (height, width, 3) RGB
+    source : a file's bytes; pixels: uint8 (height, width) grey or (height, width, 3) RGB; or a picture that Pillow has
+        opened or made, which stays open
     pixel_limit : most pixels (width times height); compared with the header before anything is decoded
 
     EXIF orientation is applied; EXIF that cannot be parsed is ignored. Transparent pixels are laid over white,
@@ -228,11 +229,13 @@ def _decode_pixels(pixels: np.ndarray, pixel_limit: int) -> np.ndarray:
     return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, axis=2) if grey else pixels)
 
 
-def _opened(data: bytes) -> ImageFile.ImageFile:
+def _opened(data: bytes | Image.Image) -> AbstractContextManager[Image.Image]:
     """The photo with its header read and no pixel decoded.
 
     Not Image.open: that compares with Image.MAX_IMAGE_PIXELS, which belongs to the importing program, and warns.
     """
+    if isinstance(data, Image.Image):
+        return nullcontext(data)
     if not data:
         raise UnreadablePhotoError("an empty file", of_content=True)
     for signature, plugin in _SIGNATURES:

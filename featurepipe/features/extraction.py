@@ -29,7 +29,7 @@ from featurepipe.features.table import SampleRow, TableWriter, writing
 from featurepipe.features.workers import Find, Workers, worth_starting
 from featurepipe.files import sha256_of, sha256_once
 from featurepipe.progress import bar
-from featurepipe.recipe import Half
+from featurepipe.recipe import FACE_KEYS, Half
 from featurepipe.records import STATUSES, FaceResult, FaceTask, Sample
 from featurepipe.video import FRAME_LACKING
 
@@ -111,7 +111,7 @@ def extract(
     *,
     scan: Scan = content_of,
     workers: int | None = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     part_rows: int = PART_ROWS,
     made_with: Mapping[str, Any] | None = None,
 ) -> Summary:
@@ -126,20 +126,25 @@ def extract(
     table : the table's folder, made where it is absent
     find : the face stage; must pickle where `workers` > 0
     backbone : called with full batches only, the last one padded
-    face_half : detector, detector_weights, max_side, margin and policy, as `find` applies them
+    face_half : detector, detector_weights, max_side, margin and policy, as `find` applies them: what
+        `featurepipe.faces.finder.FaceFinder.recipe` says of itself
     scan : content key of a sample; its OSError gives the sample the status missing or unreadable
     workers : processes that decode and detect; 0: this one; None: one per core, and fewer for few photos
-    batch_size : crops per forward pass
+    batch_size : crops per forward pass; None: as many as suit the backbone
     part_rows : largest number of vectors per part; rounded down to whole batches
     made_with : device, precision, versions: recorded with each part, not compared
 
     Raises
     ------
     TableError : the table is being written by another process, is no table, or the disk is full
-    InputError : a number is out of range
+    InputError : a number is out of range, or the face half lacks a key
     """
+    if batch_size is None:
+        batch_size = backbone.batch_size
     if batch_size < 1 or part_rows < 1 or (workers or 0) < 0:
         raise InputError("batch_size and part_rows must be at least 1, and workers at least 0")
+    if lacking := [key for key in FACE_KEYS if key not in face_half]:
+        raise InputError(f"face_half lacks {', '.join(lacking)}: give what FaceFinder.recipe() says of the finder")
     with _interrupts() as interrupted, writing(table, face_half, backbone.recipe()) as writer:
         run = _Run(writer, backbone, scan, batch_size, part_rows, made_with or {})
         with run.clock("wall"):
