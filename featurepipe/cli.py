@@ -153,13 +153,7 @@ def _fit_svm(commands: Commands) -> None:
         metavar="FILE",
         help="what fit_cnn --folds wrote: learn them too; best where the backbone did",
     )
-    parser.add_argument(
-        "--soft-weight",
-        type=_share,
-        default=0.5,
-        metavar="SHARE",
-        help="how far; default: %(default)s, the rest is labels",
-    )
+    parser.add_argument("--soft-weight", type=_share, metavar="SHARE", help="how far; default: 0.5, the rest is labels")
     parser.add_argument("--folds", type=_folds, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")

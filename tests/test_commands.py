@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_helpers import WORDS
+from PIL import Image
 
 from featurepipe.cli import build_parser, main
 from featurepipe.datasets.synthetic import write_faces
@@ -298,13 +299,26 @@ class TestFitAndClassify:
         out = tmp_path / "o"
         words = ("--model", weights, "--out", out, "--workers", 0, "--pictures")
         assert run("classify", rendered / "subject-000", *words) == 0
-        (out / "pictures" / "mine.png").touch()
+        mine = "20190101-holiday.png"  # begins as ours do
+        Image.new("RGB", (8, 8)).save(out / "pictures" / mine)
         assert run("classify", rendered / "subject-001" / "fear-0.jpg", *words) == 0
-        assert sorted(path.name for path in (out / "pictures").iterdir()) == ["00000-fear-0.png", "mine.png"]
+        assert sorted(path.name for path in (out / "pictures").iterdir()) == ["00000-fear-0.png", mine]
         assert run("classify", out / "pictures" / "00000-fear-0.png", *words) == 0
         assert (out / "pictures" / "00000-fear-0.png").exists()
         assert run("classify", out / "pictures", *words) == 2
         assert "give another --out" in capsys.readouterr().err
+
+    def test_predictions_stand_beside_no_pictures_of_others(self, rendered, weights, tmp_path, capsys):
+        out = tmp_path / "o"
+        words = ("--model", weights, "--out", out, "--workers", 0)
+        assert run("classify", rendered / "subject-000" / "fear-0.jpg", *words, "--pictures") == 0
+        assert f"pictures: {out / 'pictures'}" in capsys.readouterr().out
+        assert run("classify", rendered / "subject-001" / "fear-0.jpg", *words) == 0
+        assert list(out.rglob("*.png")) == []
+        Image.new("RGB", (64, 64)).save(tmp_path / "nobody.png")
+        capsys.readouterr()
+        assert run("classify", tmp_path / "nobody.png", *words, "--pictures") == 0
+        assert "pictures:" not in capsys.readouterr().out
 
     def test_a_model_of_face_crops_says_nothing_of_photos_cut_as_it_asks(self, rendered, weights, tmp_path, capsys):
         own, model = tmp_path / "t", tmp_path / "svm.pkl"
@@ -726,6 +740,62 @@ class TestErrors:
             run(*words, tmp_path / "pipe")
         assert "a device or a pipe, a file is wanted" in capsys.readouterr().err
         assert (tmp_path / "pipe").is_fifo()
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("--soft-weight", 0.9), "--soft-weight is of soft labels"),
+            (("--soft-labels", "nowhere"), "there is no file nowhere: name one that fit_cnn --folds wrote"),
+            (("--weights", "nowhere"), "there is no weights file nowhere"),
+        ],
+    )
+    def test_what_fit_svm_would_pass_over_is_refused(self, table, words, said, tmp_path, capsys):
+        assert run("fit_svm", table, "--folds", 4, "--C", 1, "--model", tmp_path / "m", *words) == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "m").exists()
+
+    def test_what_a_cnn_would_pass_over_is_refused(self, rendered, weights, tmp_path, capsys):
+        samples, model = rendered / "samples.csv", tmp_path / "m"
+        words = ("classify", samples, "--model", weights, "--weights", "nowhere", "--out", tmp_path / "o")
+        assert run(*words, "--workers", 0) == 2
+        assert "--weights is of an SVM's backbone" in capsys.readouterr().err
+        assert run("fit_cnn", samples, "--arch", "ednn", "--model", model, "--folds", 2, "--half") == 2
+        assert "--half is of a model's file" in capsys.readouterr().err
+        assert run("compare", samples, "--methods", "svm:hog", "--epochs", 3, "--out", tmp_path / "o") == 2
+        assert "none is among the methods" in capsys.readouterr().err
+
+    def test_what_crops_leave_without_effect_is_said(self, rendered, tmp_path, capsys):
+        words = ("extract", rendered / "subject-000", "--backbone", "hog", "--detector", "none", "--workers", 0)
+        for idle, said in (
+            ((), ""),
+            (("--margin", 0.9, "--max-side", 10), "note: --max-side and --margin change nothing"),
+        ):
+            assert run(*words, "--table", tmp_path / "t", *idle) == 0
+            assert said in (told := capsys.readouterr().err)
+            assert ("change nothing" in told) == bool(idle)
+
+    def test_val_photos_of_classes_that_are_not_fitted_on_are_counted(self, rendered, tmp_path, capsys):
+        rows = [f"{rendered}/subject-00{s}/{label}-0.jpg,{label},train" for s in range(4) for label in ("anger", "joy")]
+        rows = [row.replace("joy-0", "happiness-0") for row in rows]
+        rows += [f"{rendered}/subject-005/{label}-0.jpg,{label},val" for label in ("anger", "fear", "sadness")]
+        (tmp_path / "s.csv").write_text("\n".join(["path,label,split", *rows]))
+        words = ("extract", tmp_path / "s.csv", "--backbone", "hog", "--detector", "none", "--workers", 0)
+        assert run(*words, "--table", tmp_path / "t") == 0
+        assert run("fit_svm", tmp_path / "t", "--C", 1, "--model", tmp_path / "m") == 0
+        assert "2 of 3 val photos are of classes that are not fitted on: left out" in capsys.readouterr().err
+
+    def test_a_checkpoint_is_not_written_over(self, rendered, tmp_path, capsys):
+        model, recipe = tmp_path / "m", tmp_path / "r.toml"
+        recipe.write_text("epochs = 1\nbatch_size = 4\n")
+        words = ("fit_cnn", rendered / "samples.csv", "--arch", "seed_cnn", "--model", model, "--recipe", recipe)
+        words = (*words, "--detector", "none", "--workers", 0)
+        (tmp_path / "m.ckpt").write_text("hours of work")
+        assert run(*words) == 2
+        assert f"{model}.ckpt is of a run that was stopped: go on from it with --resume" in capsys.readouterr().err
+        assert (tmp_path / "m.ckpt").read_text() == "hours of work"
+        (tmp_path / "m.ckpt").unlink()
+        assert run(*words, "--resume") == 0
+        assert f"nothing to resume, as there is no {model}.ckpt" in capsys.readouterr().err
 
     def test_too_little_memory_is_no_traceback(self, table, tmp_path, capsys, monkeypatch):
         def fit(*given, **named):

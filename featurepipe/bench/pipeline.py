@@ -115,11 +115,9 @@ class Run:
 
     def into(self, table: Path) -> None:
         """Bring a feature table up to date."""
-        spec, backbone = self.spec, self.backbone
-        half = {**spec.recipe(), "margin": backbone.framing.margin, "policy": "largest"}
-        with shared(spec) as detect:
+        with shared(self.spec) as detect:
             finder = self.finder(detect)
-            extract(self.samples, table, finder, backbone, half, workers=None, batch_size=backbone.batch_size)
+            extract(self.samples, table, finder, self.backbone, finder.recipe(), workers=None)
 
     def seconds(self, folder: Path, *, boxes_known: bool = False) -> float:
         """Seconds by the clock to a feature table that was not there, or that has the boxes and no vectors."""

@@ -38,12 +38,12 @@ from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.extraction import Summary
 from featurepipe.features.table import Features, FeatureTable
-from featurepipe.files import replacing
 from featurepipe.models.persistence import Model, load_model
 from featurepipe.models.prior import full_prior, trained_shares, with_prior
 from featurepipe.names import DATABASES, TRAINED
 from featurepipe.recipe import FEATURE_KEYS, Half, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Sample
+from featurepipe.report.own import remove_own, write_png
 from featurepipe.timelines import Timeline
 from featurepipe.weights import DEFAULT_SVM, get_record, shipped_svm
 
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     }
     rows = predictions.rows()
     write_predictions(out, rows, predictions.columns(), document)
+    _remove_earlier(out, photos)
     if args.pictures:
         write_pictures(out, photos, predictions)
     unit = "sequences" if timeline_of(model) else "faces"
@@ -161,7 +162,7 @@ def to_classify(
 def keep_faces_of(args: argparse.Namespace, model: Model, source: Source) -> None:
     """Find and cut faces as for the model's training photos, where the user does not say otherwise."""
     faces = model.recipe.get("faces", {})
-    if source.faces == "crops" or faces.get("detector", "none") == "none":
+    if "none" in (args.detector, faces.get("detector", "none")) or source.faces == "crops":
         return
     args.detector = args.detector or faces["detector"]
     args.max_side = faces["max_side"] if args.max_side is None else args.max_side
@@ -180,6 +181,8 @@ def features_for(args: argparse.Namespace, model: Model, source: Source, table: 
     if _is_cnn(model):
         if args.precision == "int8":
             raise InputError("int8 is offered for SVMs, and the model is a CNN: use --precision fp32 or bf16")
+        if args.weights:
+            raise InputError("--weights is of an SVM's backbone, and the model is a CNN: leave it out")
         model.device, model.precision = args.device, resolve_precision(args.precision, resolve_device(args.device))
         return crops_for(model.baseline.framing)
     half = model.recipe.get("features", {})
@@ -270,8 +273,7 @@ def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
 
 
 def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -> None:
-    """Annotated photos under OUT/pictures, in the place of an earlier run's, and OUT/sheet.png with the first faces and
-    their labels."""
+    """Annotated photos under OUT/pictures, and OUT/sheet.png with the first faces and their labels."""
     from featurepipe.report.pictures import annotate, contact_sheet
 
     by_photo: dict[int, list[int]] = {}
@@ -279,18 +281,17 @@ def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -
         by_photo.setdefault(photo, []).append(row)
     cut: list[np.ndarray] = []
     captions: list[str] = []
-    _remove_earlier(out, samples)
     reader = SampleReader()
     for photo, rows in by_photo.items():
         image = turned(reader.read(samples[photo]), int(predictions.features.turn[rows[0]]))
         faces = [Face(*predictions.features.box[row].tolist()) for row in rows]
         texts = [_caption(predictions, row) for row in rows]
-        _write_png(_picture_path(out, photo, samples[photo]), annotate(image, faces, texts))
+        write_png(_picture_path(out, photo, samples[photo]), annotate(image, faces, texts))
         if len(cut) < SHEET_FACES:
             cut.append(_small(image))
             captions.append(_sheet_caption(predictions, samples[photo], rows[0]))
     if cut:
-        _write_png(out / "sheet.png", contact_sheet(cut, captions))
+        write_png(out / "sheet.png", contact_sheet(cut, captions))
 
 
 def _pictures(out: str | Path) -> Path:
@@ -303,11 +304,12 @@ def _picture_path(out: Path, photo: int, sample: Sample) -> Path:
 
 
 def _remove_earlier(out: Path, samples: list[Sample]) -> None:
-    """Pictures that an earlier run left, but those that are photos of SOURCE now."""
+    """Pictures that an earlier run left, which would pass for those of this one; not those that are photos of SOURCE
+    now, or that others made."""
     keep = {Path(sample.path).resolve() for sample in samples}
     for path in (out / "sheet.png", *_pictures(out).glob("[0-9][0-9][0-9][0-9][0-9]*-*.png")):
         if path.resolve() not in keep:
-            path.unlink(missing_ok=True)
+            remove_own(path)
 
 
 def _small(image: np.ndarray) -> np.ndarray:
@@ -325,11 +327,6 @@ def _caption(predictions: Predictions, row: int) -> str:
 def _sheet_caption(predictions: Predictions, sample: Sample, row: int) -> str:
     caption = _caption(predictions, row)
     return caption if sample.label is None else f"{caption}\n(true: {sample.label})"
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    with replacing(path) as stream:
-        Image.fromarray(image).save(stream, format="PNG")
 
 
 def _lines(rows: list[dict[str, Any]], figures: dict[str, Any] | None, unit: str) -> list[str]:
@@ -370,4 +367,5 @@ def _scored(what: str, part: dict[str, Any]) -> str:
 
 def _outputs(args: argparse.Namespace, out: Path) -> list[str]:
     lines = [f"predictions: {out / 'predictions.csv'}, {out / 'predictions.json'}"]
-    return [*lines, f"pictures: {_pictures(out)}, {out / 'sheet.png'}"] if args.pictures else lines
+    drawn = args.pictures and (out / "sheet.png").exists()
+    return [*lines, f"pictures: {_pictures(out)}, {out / 'sheet.png'}"] if drawn else lines

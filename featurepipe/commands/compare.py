@@ -107,6 +107,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"seed {max(seeds)} is too large; expected at most {MAX_SEED}: give a smaller --seed")
     if args.weights and not learnt_backbones(args):
         raise InputError("--weights is of a backbone, and none of the methods has one with weights: leave it out")
+    if (args.epochs or args.minutes) and not set(args.methods) & set(BASELINES):
+        raise InputError("--epochs and --minutes are for CNNs, and none is among the methods: leave them out")
     _check_protocol(args)
     misplaced = [name for name in (ALONE if args.train else CROSS) if getattr(args, name) is not None]
     if misplaced:

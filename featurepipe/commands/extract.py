@@ -5,27 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from featurepipe.commands.steps import fill_table, samples_of, show, summary_lines, tell
-from featurepipe.features.backbones import load_backbone
+from featurepipe.commands.steps import backbone_for, fill_table, samples_of, show, summary_lines, tell
 from featurepipe.features.table import prune
 
 
 def run(args: argparse.Namespace) -> int:
     """Fill the table and print what was done."""
     source = samples_of(args)
-    backbone = load_backbone(
-        args.backbone,
-        weights=args.weights,
-        layer=args.layer,
-        preprocessing=args.preprocessing,
-        views=args.views,
-        device=args.device,
-        precision="fp32" if args.precision == "int8" else args.precision,
-    )
-    if args.precision == "int8":
-        from featurepipe.commands.int8 import quantised
-
-        backbone = quantised(args, source, args.table, backbone, None)
+    backbone = backbone_for(args, source)
     summary = fill_table(args, source, args.table, backbone)
     document = {"table": args.table, "backbone": backbone.name, **dataclasses.asdict(summary)}
     lines = [*summary_lines(summary), f"feature table: {args.table}"]

@@ -117,10 +117,23 @@ def _check(args: argparse.Namespace, recipe: TrainingRecipe, baseline: Baseline)
     if args.votes != "majority" and (args.folds or args.soft_labels):
         raise InputError(f"--votes {args.votes} gives soft labels itself: leave out --folds and --soft-labels")
     check_soft_weight(recipe, bool(args.soft_labels))
+    if args.folds and args.half:
+        raise InputError("--half is of a model's file, and --folds writes soft labels: leave it out")
     refuse_over(args.model, args.source, args.recipe, *(args.soft_labels or ()))
-    for path in filter(None, (args.init, *(args.soft_labels or ()))):
-        if not Path(path).is_file():
-            raise InputError(f"there is no file {path}: name one that fit_cnn wrote")
+    if args.init and not Path(args.init).is_file():
+        raise InputError(f"there is no file {args.init}: name one that fit_cnn wrote")
+    _check_resuming(args)
+
+
+def _check_resuming(args: argparse.Namespace) -> None:
+    """Raises InputError where training anew would write over the checkpoint of a run that was stopped."""
+    begun = Path(f"{args.model}.folds" if args.folds else f"{args.model}.ckpt")
+    if begun.exists() and not args.resume:
+        raise InputError(
+            f"{begun} is of a run that was stopped: go on from it with --resume, or delete it to train anew"
+        )
+    if args.resume and not begun.exists():
+        tell([f"nothing to resume, as there is no {begun}: training begins"])
 
 
 def check_soft_weight(recipe: TrainingRecipe, soft_labels: bool) -> None:

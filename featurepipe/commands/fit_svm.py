@@ -16,6 +16,7 @@ from featurepipe.commands.steps import (
     content_codes,
     labelled,
     read_vectors,
+    refuse_over,
     seen_in_training,
     show,
     tell,
@@ -28,11 +29,17 @@ from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels, taught_
 from featurepipe.models.svm import LinearSVMCV
 from featurepipe.progress import bar
 
+SOFT_WEIGHT = 0.5
+"""How far soft labels count where it is not said: half, as what ships was fitted."""
+
 _GONE = {"no_face": "without a face", "missing": "missing", "unreadable": "unreadable", "too_large": "too large"}
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit on the table's training photos, choose C on its val photos or by folds, save, print the summary."""
+    if args.soft_weight is not None and not args.soft_labels:
+        raise InputError("--soft-weight is of soft labels, and there are none: name them with --soft-labels")
+    refuse_over(args.model, *(args.soft_labels or ()))
     # Not as the last command left it: a classify that shared the table has kept all faces.
     features = read_vectors(args.table, args.backbone, policy="largest")
     check_new_file(args.model)
@@ -44,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         seed=args.seed,
     )
-    fit_vectors(model, features, rows, args.weights, read_soft_labels(args), args.soft_weight)
+    weight = SOFT_WEIGHT if args.soft_weight is None else args.soft_weight
+    fit_vectors(model, features, rows, args.weights, read_soft_labels(args), weight)
     (save_svm_arrays if args.arrays else save_svm)(args.model, model)
     tell(warnings_of(model))
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
@@ -94,6 +102,7 @@ def training_rows(
     small = sorted(label for label, count in counts.items() if count < (min_per_class or 0))
     if small:
         tell([f"left out: {', '.join(f'{label} ({counts[label]} photos)' for label in small)}"])
+    choose = leave_out(choose, ~np.isin(features.label[choose], list(counts)), "are of classes that are not fitted on")
     kept = [label for label in counts if label not in small]
     fit, choose = fit[np.isin(features.label[fit], kept)], choose[np.isin(features.label[choose], kept)]
     if not len(fit):
@@ -130,7 +139,11 @@ def _why_not(status: str, split: str | None) -> str | None:
 
 
 def read_soft_labels(args: argparse.Namespace) -> list[SoftLabels]:
-    """The sets named by --soft-labels. Raises ModelError where a file is something else."""
+    """The sets named by --soft-labels. Raises InputError where there is no such file, ModelError where it is something
+    else."""
+    for path in args.soft_labels or ():
+        if not Path(path).is_file():
+            raise InputError(f"there is no file {path}: name one that fit_cnn --folds wrote")
     return [SoftLabels.load(path) for path in args.soft_labels or ()]
 
 

@@ -59,6 +59,7 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
     max_side = DEFAULT_MAX_SIDE if args.max_side is None else args.max_side
     spec = DetectorSpec(detector_for(args, source, device), max_side, device=device)
     framing = framing_for(args, source, spec, backbone.framing)
+    tell(_without_effect(args, spec, source))
     asked = getattr(args, "batch_size", None)
     batch_size = backbone.batch_size if asked is None else asked
     with shared(spec) as detect:
@@ -132,6 +133,16 @@ def framing_for(args: argparse.Namespace, source: Source, spec: DetectorSpec, fr
     return framing if args.margin is None else dataclasses.replace(framing, margin=args.margin)
 
 
+def _without_effect(args: argparse.Namespace, spec: DetectorSpec, source: Source) -> list[str]:
+    """Which of the options of finding and cutting faces change nothing where a photo is the face itself."""
+    if spec.name != "none":
+        return []
+    cut = any(sample.box is not None for sample in source.samples)
+    given = {"--max-side": args.max_side, "--margin": None if cut else args.margin}
+    idle = [name for name, value in given.items() if value is not None]
+    return [f"note: {' and '.join(idle)} change nothing: no face is looked for where photos are faces"] if idle else []
+
+
 def made_with(backbone: Backbone, batch_size: int) -> dict[str, Any]:
     """What vectors depend on in their last bits alone: recorded, never compared."""
     import torch  # as above
@@ -163,11 +174,13 @@ def seen_in_training(features: Features, weights: str | os.PathLike[str] | None)
     Where the weights that made the features are not here it cannot be told, and is said so on stderr.
     """
     half = features.feature_half
+    if weights and not Path(weights).is_file():
+        raise InputError(f"there is no weights file {weights}")
+    if weights and half["weights"] == NO_WEIGHTS:
+        raise InputError(f"{half['backbone']} has no weights: leave out --weights")
     if half["weights"] == NO_WEIGHTS:
         return np.zeros(len(features), bool)
     path = Path(weights) if weights else weights_file(half["backbone"])
-    if weights and not Path(weights).is_file():
-        raise InputError(f"there is no weights file {weights}")
     if path is None or sha256_of(path) != half["weights"]:
         tell(
             [
