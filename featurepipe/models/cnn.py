@@ -311,7 +311,8 @@ class CNNClassifier(Scored):
     ) -> str:
         """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights.
 
-        Validation faces are part of it where something is decided by them.
+        Validation faces are part of it where something is decided by them, and the version of the architecture's input
+        from the second on: checkpoints of before there was one go on.
         """
         recipe, (_, precision) = self.training_recipe, self._place()
         data = hash_of(faces) if soft is None else hash_of(faces, np.asarray(soft, np.float32))
@@ -321,6 +322,8 @@ class CNNClassifier(Scored):
             run.append(hashlib.sha256(save(weights)).hexdigest())
         if validated and recipe.chooses:
             run.append(hash_of(*validated))
+        if (inputs := self.baseline.inputs) > 1:
+            run.append(inputs)
         return digest_of(run)
 
     @property
@@ -349,6 +352,7 @@ class CNNClassifier(Scored):
         document = {
             "kind": self.kind,
             "arch": self.arch,
+            "inputs": self.baseline.inputs,
             "labels": self.labels,
             "seed": self.seed,
             "training_recipe": self.training_recipe.document(),
@@ -359,12 +363,17 @@ class CNNClassifier(Scored):
 
 
 def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: str = "fp32") -> CNNClassifier:
-    """Read what `CNNClassifier.save` wrote. Raises ModelError where it is not the architecture it claims to be."""
+    """Read what `CNNClassifier.save` wrote.
+
+    Raises ModelError where it is not the architecture it claims to be, or was fitted when that was handed another input
+    for the same faces.
+    """
     tensors, document = load_tensors(path, "pt")
     try:
         check_described(document)
         recipe = TrainingRecipe.from_document(document["training_recipe"])
         model = CNNClassifier(document["arch"], recipe, seed=document["seed"], device=device, precision=precision)
+        _check_inputs(path, document, model.baseline)
         model.classes_ = np.asarray(document["labels"], dtype=str)
         model.recipe, model.training = document["recipe"], document["training"]
         model.trained_on = tensors.pop(TRAINED_ON).numpy()
@@ -373,6 +382,15 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
         raise ModelError(f"{path} is not a whole CNN model: {error!r}; fit or fetch it again") from error
     model.network_ = channels_last(network.eval())  # as it was trained: equal to the last bit
     return model
+
+
+def _check_inputs(path: str | os.PathLike[str], document: Mapping[str, Any], baseline: Baseline) -> None:
+    """Refuse weights of another input: they fit, and are wrong. Files that do not name its version are of the first."""
+    if document.get("inputs", 1) != baseline.inputs:
+        raise ModelError(
+            f"{path} was fitted for another input than {baseline.name} is given by this version of featurepipe: fit it "
+            "again"
+        )
 
 
 def _built(model: CNNClassifier, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
