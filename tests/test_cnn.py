@@ -5,6 +5,7 @@ import json
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -393,6 +394,47 @@ class TestRecipes:
 
 STILLS = [name for name, baseline in BASELINES.items() if baseline.timeline is None]
 """Those of sequences are in test_sequences.py."""
+
+
+class TestMemory:
+    """Where it runs out torch raises a RuntimeError; ours is a MemoryError, whatever was being done."""
+
+    SAID = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+
+    @pytest.fixture
+    def none_left(self, monkeypatch):
+        return lambda where, name: monkeypatch.setattr(where, name, Mock(side_effect=RuntimeError(self.SAID)))
+
+    def test_building(self, none_left):
+        none_left(SeedCNN, "to")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            fitted("seed_cnn")
+
+    def test_training_and_predicting(self, none_left):
+        model = fitted("seed_cnn", epochs=1)
+        none_left(SeedCNN, "forward")
+        for use in (model.fit, model.score):
+            with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+                use(*faces_of("seed_cnn"))
+
+    def test_moving_to_the_device(self, none_left):
+        model = fitted("seed_cnn", epochs=1)
+        none_left(SeedCNN, "to")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            model.predict(faces_of("seed_cnn")[0])
+
+    def test_opening_a_file_is_no_fault_of_the_file(self, none_left, tmp_path):
+        fitted("seed_cnn", epochs=1).save(tmp_path / "m")
+        none_left(SeedCNN, "load_state_dict")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            load_cnn(tmp_path / "m", device="cpu")
+
+    def test_going_on_is_no_fault_of_the_checkpoint(self, none_left, tmp_path):
+        model, given = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu"), faces_of("seed_cnn")
+        model.fit(*given, checkpoint=tmp_path / "c")
+        none_left(torch, "load")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            model.fit(*given, checkpoint=tmp_path / "c", resume=True)
 
 
 @pytest.mark.parametrize("name", STILLS)

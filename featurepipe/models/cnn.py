@@ -14,7 +14,7 @@ from safetensors.torch import save
 from scipy.special import expit, softmax
 from torch import nn
 
-from featurepipe.devices import resolve_device, resolve_precision
+from featurepipe.devices import memory_errors, resolve_device, resolve_precision
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
@@ -180,7 +180,7 @@ class CNNClassifier(Scored):
         Raises InputError for faces or soft labels of another shape, soft labels that are no distributions, labels that
         are not one per face or no text (None, NaN, numbers), fewer than two classes, a validation label never trained
         on, or an `initial` of another architecture or width; NotFittedError for an `initial` that is not fitted;
-        ModelError for a checkpoint of another run.
+        ModelError for a checkpoint of another run; MemoryError.
         """
         faces = _checked_faces(faces, self.baseline)
         labels = checked_labels(labels, len(faces), "face")
@@ -217,6 +217,7 @@ class CNNClassifier(Scored):
         ------
         InputError : faces of another shape or type
         NotFittedError : nothing was fitted yet
+        MemoryError : memory runs out, the device's or this process's
         """
         self._need_network()
         baseline = self.baseline
@@ -225,9 +226,7 @@ class CNNClassifier(Scored):
             return np.empty((0, len(self.classes_)), np.float32)
         device, precision = self._place()
         views = baseline.test_views if self.views is None else self.views
-        return predict_scores(
-            self.network_.to(device), baseline, faces, device=device, precision=precision, views=views
-        )
+        return predict_scores(self.network_, baseline, faces, device=device, precision=precision, views=views)
 
     def _place(self) -> tuple[torch.device, str]:
         device = resolve_device(self.device)
@@ -366,7 +365,7 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
     """Read what `CNNClassifier.save` wrote.
 
     Raises ModelError where it is not the architecture it claims to be, or was fitted when that was handed another input
-    for the same faces.
+    for the same faces; MemoryError.
     """
     tensors, document = load_tensors(path, "pt")
     try:
@@ -393,6 +392,7 @@ def _check_inputs(path: str | os.PathLike[str], document: Mapping[str, Any], bas
         )
 
 
+@memory_errors()  # is no fault of the file
 def _built(model: CNNClassifier, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """The network that a file describes, with its tensors; refused with ValueError before a larger one is built."""
     baseline, classes = model.baseline, len(model.classes_)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from featurepipe.devices import autocast, widest_float
+from featurepipe.devices import autocast, memory_errors, widest_float
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import drawn, mix
@@ -82,8 +82,11 @@ class Trainer:
     classes : number of classes
     device, precision : where, and in what arithmetic ("fp32" or "bf16")
     seed : decides initial weights, order, augmentation and dropout
+
+    Raises InputError as `check_recipe` does, MemoryError where the network does not fit into memory.
     """
 
+    @memory_errors()
     def __init__(
         self,
         baseline: Baseline,
@@ -130,6 +133,7 @@ class Trainer:
             return self.history[-1]
         return max(self.history, key=lambda row: row["val_accuracy"])
 
+    @memory_errors()
     def run(
         self,
         faces: np.ndarray,
@@ -150,8 +154,9 @@ class Trainer:
         soft : float (n, classes), each row a distribution; blended with the targets by the recipe's soft_weight
         validation : faces and targets of their own, scored after every epoch with one view
 
-        Raises InputError where there are fewer faces than one batch. After KeyboardInterrupt the run can go on
-        from the last checkpoint: an epoch that was not finished leaves no trace there.
+        Raises InputError where there are fewer faces than one batch, MemoryError where memory runs out, the device's or
+        this process's. After that and KeyboardInterrupt the run can go on from the last checkpoint: an epoch that was
+        not finished leaves no trace there.
         """
         if len(faces) < self.recipe.batch_size:
             raise InputError(
@@ -311,9 +316,10 @@ class Trainer:
             stream.write(buffer.getbuffer())
 
     def load_checkpoint(self, path: Path, fingerprint: str) -> None:
-        """Go on from where `path` was written. Raises ModelError where it is damaged or of another run."""
+        """Go on from where `path` was written. Raises ModelError where it is damaged or of another run, MemoryError."""
         try:
-            state: Any = torch.load(path, map_location=self.device, weights_only=True)
+            with memory_errors():
+                state: Any = torch.load(path, map_location=self.device, weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise ModelError(f"could not read the checkpoint {path}: {error}; delete it to start anew") from error
         if not isinstance(state, dict):
@@ -430,6 +436,7 @@ def _unit(faces: torch.Tensor) -> torch.Tensor:
     return faces.to(torch.float32).div_(255)
 
 
+@memory_errors()
 def predict_scores(
     network: nn.Module,
     baseline: Baseline,
@@ -444,14 +451,19 @@ def predict_scores(
 
     Parameters
     ----------
+    network : moved to `device` where it is elsewhere
     faces : uint8 (n, *baseline.shape)
     batch_size : inputs at once, where they have up to CROP_AREA pixels, and fewer of larger ones
 
     Returns
     -------
     float32 (n, classes), before softmax or sigmoid
+
+    Raises
+    ------
+    MemoryError : memory runs out, the device's or this process's
     """
-    network.eval()
+    network.eval().to(device)
     rows: list[np.ndarray] = []
     with torch.inference_mode():
         step = max(1, min(batch_size, batch_size * CROP_AREA // (baseline.frames * baseline.framing.size**2)))
