@@ -873,11 +873,37 @@ class TestRefusals:
             ("seed_cnn", {"norm_l1": 1e-4}, "no batch norm of maps"),
             ("dlsvm", {"norm_l1": 1e-4}, "no batch norm of maps"),
             ("seed_cnn", {"augmentation": Augmentation(eyes=0.1)}, "does not align faces"),
+            ("pacnn", {"mixup": 0.5}, "pacnn takes landmarks too, which mixup cannot blend"),
+            ("gacnn", {"mixup": 0.5}, "gacnn takes landmarks too, which mixup cannot blend"),
+            (
+                "seed_cnn",
+                {"label_smoothing": 0.1},
+                "label_smoothing = 0.1 has no effect but with loss = 'cross-entropy'",
+            ),
+            ("ednn", {"momentum": 0.9}, "momentum = 0.9 has no effect but with optimiser = 'sgd'"),
+            ("ednn", {"early_momentum": 0.0}, "early_momentum = 0.0 has no effect but with optimiser"),
+            ("ednn", {"nesterov": False}, "nesterov = False has no effect but with optimiser"),
         ],
     )
     def test_recipes_that_do_not_fit_their_architecture(self, name, changes, said):
         with pytest.raises(InputError, match=said):
+            check_recipe(small(name, **changes), get_baseline(name))
+        with pytest.raises(InputError, match=said):
             fitted(name, **changes)
+
+    def test_models_fitted_with_values_without_effect_open(self, tmp_path):
+        fitted("seed_cnn", epochs=1).save(tmp_path / "m")
+        tensors, document = load_tensors(tmp_path / "m", "pt")
+        document["training_recipe"]["label_smoothing"] = 0.1
+        save_tensors(tmp_path / "m", tensors, document)
+        assert load_cnn(tmp_path / "m").training_recipe.label_smoothing == 0.1
+
+    @pytest.mark.parametrize("name", BASELINES)
+    def test_mixup_is_refused_where_the_network_takes_more_than_pixels(self, name):
+        baseline = get_baseline(name)
+        faces = torch.zeros(2, 3 if baseline.framing.mode == "RGB" else baseline.frames, *baseline.framing.shape[:2])
+        inputs = baseline.training_inputs(faces, Augmentation(), torch.Generator())
+        assert baseline.blends is isinstance(inputs, torch.Tensor)
 
     def test_such_recipes_are_refused_before_source_is_read(self, tmp_path, capsys):
         (tmp_path / "r.toml").write_text("[network]\ndropout = 7\n")
@@ -888,6 +914,13 @@ class TestRefusals:
     @pytest.mark.parametrize("name", BASELINES)
     def test_every_architectures_own_recipe_fits_it(self, name):
         check_recipe(get_baseline(name).recipe, get_baseline(name))
+
+    @pytest.mark.parametrize(
+        "path", sorted((Path(__file__).parent.parent / "weights").glob("*.toml")), ids=lambda path: path.name
+    )
+    def test_every_recipe_that_ships_fits_its_architecture(self, path):
+        baseline = get_baseline("fer-vgg")
+        check_recipe(read_recipe(path, baseline.recipe), baseline)
 
     @pytest.mark.parametrize(("width", "classes", "said"), [(2, 3, "fc6.weight is"), (0.125, 9000, "fc8.bias is")])
     def test_a_network_of_another_size_is_not_built(self, width, classes, said, tmp_path, monkeypatch):

@@ -47,8 +47,7 @@ EARLY = 0.1
 
 def check_recipe(recipe: TrainingRecipe, baseline: Baseline) -> None:
     """Raise InputError where an architecture cannot be trained so, before faces are looked for; no weights are made."""
-    if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
-        raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
+    _check_settings(recipe, baseline)
     try:
         network = outlined(baseline, 2, recipe.network)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
@@ -62,6 +61,20 @@ def check_recipe(recipe: TrainingRecipe, baseline: Baseline) -> None:
         raise InputError(
             f"training recipe: norm_l1 = {recipe.norm_l1}, and {baseline.name} has no batch norm of maps with scales; "
             "set it to 0"
+        )
+
+
+def _check_settings(recipe: TrainingRecipe, baseline: Baseline) -> None:
+    """Refuse what would change nothing, or cannot be done to this architecture's faces."""
+    if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
+        raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
+    if recipe.mixup and not baseline.blends:
+        raise InputError(
+            f"training recipe: {baseline.name} takes landmarks too, which mixup cannot blend; set mixup = 0"
+        )
+    for name, needed in recipe.without_effect.items():
+        raise InputError(
+            f"training recipe: {name} = {getattr(recipe, name)!r} has no effect but with {needed}; leave it out"
         )
 
 
@@ -242,7 +255,7 @@ class Trainer:
         """From indices of a batch to its mean loss and number of right answers, gradients left in the network."""
 
         def gradients(chosen: torch.Tensor) -> torch.Tensor:
-            inputs = self._training_inputs(source[chosen])
+            inputs = self.baseline.training_inputs(source[chosen], self.recipe.augmentation, self._generator)
             distribution = wanted.distribution[chosen]
             if self.recipe.draw_labels:
                 distribution = drawn(distribution, self._generator)
@@ -269,14 +282,6 @@ class Trainer:
         self.optimiser.step()
         if self.recipe.average:
             _move_towards(self._pairs, self._decay())
-
-    def _training_inputs(self, faces: torch.Tensor) -> Any:
-        inputs = self.baseline.training_inputs(faces, self.recipe.augmentation, self._generator)
-        if self.recipe.mixup and not isinstance(inputs, torch.Tensor):
-            raise InputError(
-                f"training recipe: {self.baseline.name} takes landmarks too, which mixup cannot blend; set mixup = 0"
-            )
-        return inputs
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
