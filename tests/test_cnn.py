@@ -5,6 +5,7 @@ import json
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -393,6 +394,47 @@ class TestRecipes:
 
 STILLS = [name for name, baseline in BASELINES.items() if baseline.timeline is None]
 """Those of sequences are in test_sequences.py."""
+
+
+class TestMemory:
+    """Where it runs out torch raises a RuntimeError; ours is a MemoryError, whatever was being done."""
+
+    SAID = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+
+    @pytest.fixture
+    def none_left(self, monkeypatch):
+        return lambda where, name: monkeypatch.setattr(where, name, Mock(side_effect=RuntimeError(self.SAID)))
+
+    def test_building(self, none_left):
+        none_left(SeedCNN, "to")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            fitted("seed_cnn")
+
+    def test_training_and_predicting(self, none_left):
+        model = fitted("seed_cnn", epochs=1)
+        none_left(SeedCNN, "forward")
+        for use in (model.fit, model.score):
+            with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+                use(*faces_of("seed_cnn"))
+
+    def test_moving_to_the_device(self, none_left):
+        model = fitted("seed_cnn", epochs=1)
+        none_left(SeedCNN, "to")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            model.predict(faces_of("seed_cnn")[0])
+
+    def test_opening_a_file_is_no_fault_of_the_file(self, none_left, tmp_path):
+        fitted("seed_cnn", epochs=1).save(tmp_path / "m")
+        none_left(SeedCNN, "load_state_dict")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            load_cnn(tmp_path / "m", device="cpu")
+
+    def test_going_on_is_no_fault_of_the_checkpoint(self, none_left, tmp_path):
+        model, given = CNNClassifier("seed_cnn", small("seed_cnn"), device="cpu"), faces_of("seed_cnn")
+        model.fit(*given, checkpoint=tmp_path / "c")
+        none_left(torch, "load")
+        with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+            model.fit(*given, checkpoint=tmp_path / "c", resume=True)
 
 
 @pytest.mark.parametrize("name", STILLS)
@@ -831,11 +873,37 @@ class TestRefusals:
             ("seed_cnn", {"norm_l1": 1e-4}, "no batch norm of maps"),
             ("dlsvm", {"norm_l1": 1e-4}, "no batch norm of maps"),
             ("seed_cnn", {"augmentation": Augmentation(eyes=0.1)}, "does not align faces"),
+            ("pacnn", {"mixup": 0.5}, "pacnn takes landmarks too, which mixup cannot blend"),
+            ("gacnn", {"mixup": 0.5}, "gacnn takes landmarks too, which mixup cannot blend"),
+            (
+                "seed_cnn",
+                {"label_smoothing": 0.1},
+                "label_smoothing = 0.1 has no effect but with loss = 'cross-entropy'",
+            ),
+            ("ednn", {"momentum": 0.9}, "momentum = 0.9 has no effect but with optimiser = 'sgd'"),
+            ("ednn", {"early_momentum": 0.0}, "early_momentum = 0.0 has no effect but with optimiser"),
+            ("ednn", {"nesterov": False}, "nesterov = False has no effect but with optimiser"),
         ],
     )
     def test_recipes_that_do_not_fit_their_architecture(self, name, changes, said):
         with pytest.raises(InputError, match=said):
+            check_recipe(small(name, **changes), get_baseline(name))
+        with pytest.raises(InputError, match=said):
             fitted(name, **changes)
+
+    def test_models_fitted_with_values_without_effect_open(self, tmp_path):
+        fitted("seed_cnn", epochs=1).save(tmp_path / "m")
+        tensors, document = load_tensors(tmp_path / "m", "pt")
+        document["training_recipe"]["label_smoothing"] = 0.1
+        save_tensors(tmp_path / "m", tensors, document)
+        assert load_cnn(tmp_path / "m").training_recipe.label_smoothing == 0.1
+
+    @pytest.mark.parametrize("name", BASELINES)
+    def test_mixup_is_refused_where_the_network_takes_more_than_pixels(self, name):
+        baseline = get_baseline(name)
+        faces = torch.zeros(2, 3 if baseline.framing.mode == "RGB" else baseline.frames, *baseline.framing.shape[:2])
+        inputs = baseline.training_inputs(faces, Augmentation(), torch.Generator())
+        assert baseline.blends is isinstance(inputs, torch.Tensor)
 
     def test_such_recipes_are_refused_before_source_is_read(self, tmp_path, capsys):
         (tmp_path / "r.toml").write_text("[network]\ndropout = 7\n")
@@ -846,6 +914,13 @@ class TestRefusals:
     @pytest.mark.parametrize("name", BASELINES)
     def test_every_architectures_own_recipe_fits_it(self, name):
         check_recipe(get_baseline(name).recipe, get_baseline(name))
+
+    @pytest.mark.parametrize(
+        "path", sorted((Path(__file__).parent.parent / "weights").glob("*.toml")), ids=lambda path: path.name
+    )
+    def test_every_recipe_that_ships_fits_its_architecture(self, path):
+        baseline = get_baseline("fer-vgg")
+        check_recipe(read_recipe(path, baseline.recipe), baseline)
 
     @pytest.mark.parametrize(("width", "classes", "said"), [(2, 3, "fc6.weight is"), (0.125, 9000, "fc8.bias is")])
     def test_a_network_of_another_size_is_not_built(self, width, classes, said, tmp_path, monkeypatch):

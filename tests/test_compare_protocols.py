@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from featurepipe.models.budget import fill_minutes
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.svm import LinearSVMCV
 from featurepipe.models.training_recipe import TrainingRecipe
+from featurepipe.networks.seed_cnn import SeedCNN
 from featurepipe.report.published import CONFIDENCE, anchor_of, published, undertrained
 from featurepipe.report.runs import score, spread
 
@@ -648,6 +650,16 @@ def test_a_backbone_that_knows_the_test_photos_stops_no_other_method(rendered, c
     assert list(document["methods"]) == ["svm:hog"]
     assert "LEAK: the backbone of svm was trained on 1 of" in document["failed"]["svm"]
     assert "svm failed: LEAK" in said
+
+
+def test_a_network_that_memory_is_too_small_for_stops_no_other_method(rendered, compare, tmp_path, monkeypatch):
+    a = manifest(tmp_path / "a.csv", rendered, WORDS)
+    allocator = Mock(side_effect=RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"))
+    monkeypatch.setattr(SeedCNN, "forward", allocator)
+    code, document, said = compare(a, methods=("seed_cnn", "svm:hog"))
+    assert code == 0, said
+    assert list(document["methods"]) == ["svm:hog"]
+    assert document["failed"]["seed_cnn"].startswith("too little memory: DefaultCPUAllocator: can't allocate memory")
 
 
 def test_photos_without_a_face_to_fit_on_stop_no_other_method(compare, tmp_path):

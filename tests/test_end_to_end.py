@@ -123,7 +123,7 @@ def overlap(one, other):
 
 
 def test_extract_loads_nothing_that_it_does_not_use():
-    code = "import sys, featurepipe.commands.extract; print(*sys.modules)"
+    code = "import sys, featurepipe.commands.extract, featurepipe.features.backbones; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded
     assert not {"sklearn", "scipy", "pandas", "torchvision", "matplotlib", "dlib", "h5py"} & set(loaded)

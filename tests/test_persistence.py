@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 from sklearn.exceptions import InconsistentVersionWarning
@@ -196,6 +197,24 @@ def test_tensors_and_their_document_come_back(tmp_path):
     assert torch.equal(tensors["w.t"], weights.T)
     assert tensors["half"].dtype == torch.bfloat16
     assert read == document | {"format": 1} == read_metadata(tmp_path / "net")
+
+
+@pytest.mark.parametrize("framework", ["np", "pt"])
+def test_a_file_put_in_its_place_meanwhile_does_not_mix_with_the_old_one(framework, tmp_path, monkeypatch):
+    """The old document would name the classes of the new weights in another order."""
+    for name, number in (("net", 1), ("newer", 2)):
+        save_tensors(tmp_path / name, {"w": np.full(3, number)}, {"kind": "cnn", "number": number})
+
+    def opened(path, framework):
+        stream = safe_open(path, framework)
+        if (tmp_path / "newer").exists():
+            (tmp_path / "newer").replace(path)
+        return stream
+
+    monkeypatch.setattr("featurepipe.models.persistence.safe_open", opened)
+    for expected in (1, 2):
+        tensors, document = load_tensors(tmp_path / "net", framework)
+        assert (int(tensors["w"][0]), document["number"]) == (expected, expected)
 
 
 def test_load_model_hands_a_cnn_to_its_module(tmp_path, monkeypatch):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from featurepipe.errors import InputError
 from featurepipe.models.baselines.registry import get_baseline
 from featurepipe.models.cnn import CNNClassifier
-from featurepipe.models.training import SHARES, Trainer
+from featurepipe.models.training import SHARES, Trainer, check_recipe
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.views import cut_views
 
@@ -63,6 +64,26 @@ def test_momentum_of_the_first_tenth():
         after_epoch=lambda history: seen.append(trainer.optimiser.param_groups[0]["momentum"]),
     )
     assert seen == [0.5] * 2 + [0.9] * 18
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_momentum_goes_with_the_optimiser_that_has_it(optimiser):
+    """TOML has no word for none: a file that changes the optimiser could not take early_momentum away."""
+    baseline = get_baseline("dlsvm")
+    recipe = TrainingRecipe.from_document({"optimiser": optimiser}, baseline.recipe)
+    check_recipe(recipe, baseline)
+    expected = {"adam": (0.0, None, True), "sgd": (0.9, 0.5, False)}[optimiser]
+    assert (recipe.momentum, recipe.early_momentum, recipe.nesterov) == expected
+    named = TrainingRecipe.from_document({"optimiser": "adam", "momentum": 0.9}, baseline.recipe)
+    with pytest.raises(InputError, match="has no effect but with optimiser"):
+        check_recipe(named, baseline)
+
+
+def test_label_smoothing_goes_with_the_cross_entropy():
+    baseline = get_baseline("fer-vgg")
+    recipe = TrainingRecipe.from_document({"loss": "squared-hinge"}, baseline.recipe)
+    check_recipe(recipe, baseline)
+    assert (recipe.label_smoothing, baseline.recipe.label_smoothing) == (0.0, 0.1)
 
 
 def test_the_rate_follows_its_schedule_within_an_epoch(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -306,9 +307,9 @@ def _picture_path(out: Path, photo: int, sample: Sample) -> Path:
 def _remove_earlier(out: Path, samples: list[Sample]) -> None:
     """Pictures that an earlier run left, which would pass for those of this one; not those that are photos of SOURCE
     now, or that others made."""
-    keep = {Path(sample.path).resolve() for sample in samples}
+    keep = {os.path.realpath(sample.path) for sample in samples}  # a circle of links ends there as well
     for path in (out / "sheet.png", *_pictures(out).glob("[0-9][0-9][0-9][0-9][0-9]*-*.png")):
-        if path.resolve() not in keep:
+        if os.path.realpath(path) not in keep:
             remove_own(path)
 
 

@@ -98,7 +98,7 @@ def fit_and_test(args: argparse.Namespace, name: str, plan: Plan, train: Feature
 def _method(args: argparse.Namespace, name: str) -> list[Any]:
     if name not in BASELINES:
         return [name]
-    return [name, precision_of(args), recipe_of(args, name).document(), args.minutes]
+    return [name, get_baseline(name).inputs, precision_of(args), recipe_of(args, name).document(), args.minutes]
 
 
 def recipe_of(args: argparse.Namespace, name: str) -> TrainingRecipe:

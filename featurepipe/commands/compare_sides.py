@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from featurepipe.commands.sequences import read_sequences, sequences_of, whole_sequences
 from featurepipe.commands.steps import (
@@ -27,6 +26,7 @@ from featurepipe.commands.steps import (
 from featurepipe.cost import Cost
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.source import Source
+from featurepipe.devices import memory_errors
 from featurepipe.errors import FeaturepipeError, InputError, ModelError
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import REGISTRY, load_backbone
@@ -126,11 +126,10 @@ def read_sources(args: argparse.Namespace) -> list[tuple[argparse.Namespace, Sou
 def failing_alone(failed: dict[str, FeaturepipeError], name: str) -> Iterator[None]:
     """What a user can mend, and too little memory, fails this method alone: told, and put in `failed`."""
     try:
-        yield
+        with memory_errors():
+            yield
     except FeaturepipeError as error:
         failed[name] = error
-    except torch.OutOfMemoryError as error:
-        failed[name] = ModelError(f"the GPU has too little memory: {error}")
     except MemoryError as error:
         failed[name] = ModelError(f"too little memory: {error}")
     if name in failed:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from scipy.special import expit, softmax
 from torch import nn
 
-from featurepipe.devices import resolve_device, resolve_precision
+from featurepipe.devices import memory_errors, resolve_device, resolve_precision
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
@@ -180,7 +180,7 @@ class CNNClassifier(Scored):
         Raises InputError for faces or soft labels of another shape, soft labels that are no distributions, labels that
         are not one per face or no text (None, NaN, numbers), fewer than two classes, a validation label never trained
         on, or an `initial` of another architecture or width; NotFittedError for an `initial` that is not fitted;
-        ModelError for a checkpoint of another run.
+        ModelError for a checkpoint of another run; MemoryError.
         """
         faces = _checked_faces(faces, self.baseline)
         labels = checked_labels(labels, len(faces), "face")
@@ -217,6 +217,7 @@ class CNNClassifier(Scored):
         ------
         InputError : faces of another shape or type
         NotFittedError : nothing was fitted yet
+        MemoryError : memory runs out, the device's or this process's
         """
         self._need_network()
         baseline = self.baseline
@@ -225,9 +226,7 @@ class CNNClassifier(Scored):
             return np.empty((0, len(self.classes_)), np.float32)
         device, precision = self._place()
         views = baseline.test_views if self.views is None else self.views
-        return predict_scores(
-            self.network_.to(device), baseline, faces, device=device, precision=precision, views=views
-        )
+        return predict_scores(self.network_, baseline, faces, device=device, precision=precision, views=views)
 
     def _place(self) -> tuple[torch.device, str]:
         device = resolve_device(self.device)
@@ -311,7 +310,8 @@ class CNNClassifier(Scored):
     ) -> str:
         """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights.
 
-        Validation faces are part of it where something is decided by them.
+        Validation faces are part of it where something is decided by them, and the version of the architecture's input
+        from the second on: checkpoints of before there was one go on.
         """
         recipe, (_, precision) = self.training_recipe, self._place()
         data = hash_of(faces) if soft is None else hash_of(faces, np.asarray(soft, np.float32))
@@ -321,6 +321,8 @@ class CNNClassifier(Scored):
             run.append(hashlib.sha256(save(weights)).hexdigest())
         if validated and recipe.chooses:
             run.append(hash_of(*validated))
+        if (inputs := self.baseline.inputs) > 1:
+            run.append(inputs)
         return digest_of(run)
 
     @property
@@ -349,6 +351,7 @@ class CNNClassifier(Scored):
         document = {
             "kind": self.kind,
             "arch": self.arch,
+            "inputs": self.baseline.inputs,
             "labels": self.labels,
             "seed": self.seed,
             "training_recipe": self.training_recipe.document(),
@@ -359,12 +362,17 @@ class CNNClassifier(Scored):
 
 
 def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: str = "fp32") -> CNNClassifier:
-    """Read what `CNNClassifier.save` wrote. Raises ModelError where it is not the architecture it claims to be."""
+    """Read what `CNNClassifier.save` wrote.
+
+    Raises ModelError where it is not the architecture it claims to be, or was fitted when that was handed another input
+    for the same faces; MemoryError.
+    """
     tensors, document = load_tensors(path, "pt")
     try:
         check_described(document)
         recipe = TrainingRecipe.from_document(document["training_recipe"])
         model = CNNClassifier(document["arch"], recipe, seed=document["seed"], device=device, precision=precision)
+        _check_inputs(path, document, model.baseline)
         model.classes_ = np.asarray(document["labels"], dtype=str)
         model.recipe, model.training = document["recipe"], document["training"]
         model.trained_on = tensors.pop(TRAINED_ON).numpy()
@@ -375,6 +383,16 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
     return model
 
 
+def _check_inputs(path: str | os.PathLike[str], document: Mapping[str, Any], baseline: Baseline) -> None:
+    """Refuse weights of another input: they fit, and are wrong. Files that do not name its version are of the first."""
+    if document.get("inputs", 1) != baseline.inputs:
+        raise ModelError(
+            f"{path} was fitted for another input than {baseline.name} is given by this version of featurepipe: fit it "
+            "again"
+        )
+
+
+@memory_errors()  # is no fault of the file
 def _built(model: CNNClassifier, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """The network that a file describes, with its tensors; refused with ValueError before a larger one is built."""
     baseline, classes = model.baseline, len(model.classes_)

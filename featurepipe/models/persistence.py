@@ -169,12 +169,14 @@ def load_tensors(
     ------
     ModelError : as `read_metadata`, or numbers of a kind that `framework` does not know
     """
-    document = read_metadata(path)
-    try:
-        with safe_open(path, framework) as stream:
+    with _opened(path, framework) as stream:  # once: of a file put in its place labels and weights would not agree
+        document = _document(path, stream)
+        try:
             return {name: stream.get_tensor(name) for name in stream.keys()}, document  # noqa: SIM118
-    except (SafetensorError, AttributeError, TypeError, ValueError) as error:  # NumPy has no bfloat16
-        raise ModelError(f"{path} holds numbers that cannot be read ({error}): fit or fetch the model again") from error
+        except (SafetensorError, AttributeError, TypeError, ValueError) as error:  # NumPy has no bfloat16
+            raise ModelError(
+                f"{path} holds numbers that cannot be read ({error}): fit or fetch the model again"
+            ) from error
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -184,11 +186,22 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     ModelError : not safetensors, damaged, without our document, or of a newer format
     """
+    with _opened(path, "np") as stream:
+        return _document(path, stream)
+
+
+def _opened(path: str | os.PathLike[str], framework: Literal["np", "pt"]) -> safe_open:
     if not _is_safetensors(path):
         raise ModelError(f"{path} is not a safetensors file")
     try:
-        with safe_open(path, "np") as stream:
-            document = json.loads((stream.metadata() or {})[_KEY])
+        return safe_open(path, framework)
+    except (SafetensorError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error}): fit or fetch the model again") from error
+
+
+def _document(path: str | os.PathLike[str], stream: safe_open) -> dict[str, Any]:
+    try:
+        document = json.loads((stream.metadata() or {})[_KEY])
     except KeyError:
         raise ModelError(f"{path} is a safetensors file, but not a model of featurepipe") from None
     except (SafetensorError, ValueError, RecursionError) as error:

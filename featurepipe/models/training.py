@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from featurepipe.devices import autocast, widest_float
+from featurepipe.devices import autocast, memory_errors, widest_float
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import drawn, mix
@@ -47,8 +47,7 @@ EARLY = 0.1
 
 def check_recipe(recipe: TrainingRecipe, baseline: Baseline) -> None:
     """Raise InputError where an architecture cannot be trained so, before faces are looked for; no weights are made."""
-    if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
-        raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
+    _check_settings(recipe, baseline)
     try:
         network = outlined(baseline, 2, recipe.network)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
@@ -62,6 +61,20 @@ def check_recipe(recipe: TrainingRecipe, baseline: Baseline) -> None:
         raise InputError(
             f"training recipe: norm_l1 = {recipe.norm_l1}, and {baseline.name} has no batch norm of maps with scales; "
             "set it to 0"
+        )
+
+
+def _check_settings(recipe: TrainingRecipe, baseline: Baseline) -> None:
+    """Refuse what would change nothing, or cannot be done to this architecture's faces."""
+    if recipe.augmentation.eyes and not baseline.recipe.augmentation.eyes:
+        raise InputError(f"training recipe, augmentation: {baseline.name} does not align faces by eyes to be moved")
+    if recipe.mixup and not baseline.blends:
+        raise InputError(
+            f"training recipe: {baseline.name} takes landmarks too, which mixup cannot blend; set mixup = 0"
+        )
+    for name, needed in recipe.without_effect.items():
+        raise InputError(
+            f"training recipe: {name} = {getattr(recipe, name)!r} has no effect but with {needed}; leave it out"
         )
 
 
@@ -82,8 +95,11 @@ class Trainer:
     classes : number of classes
     device, precision : where, and in what arithmetic ("fp32" or "bf16")
     seed : decides initial weights, order, augmentation and dropout
+
+    Raises InputError as `check_recipe` does, MemoryError where the network does not fit into memory.
     """
 
+    @memory_errors()
     def __init__(
         self,
         baseline: Baseline,
@@ -130,6 +146,7 @@ class Trainer:
             return self.history[-1]
         return max(self.history, key=lambda row: row["val_accuracy"])
 
+    @memory_errors()
     def run(
         self,
         faces: np.ndarray,
@@ -150,8 +167,9 @@ class Trainer:
         soft : float (n, classes), each row a distribution; blended with the targets by the recipe's soft_weight
         validation : faces and targets of their own, scored after every epoch with one view
 
-        Raises InputError where there are fewer faces than one batch. After KeyboardInterrupt the run can go on
-        from the last checkpoint: an epoch that was not finished leaves no trace there.
+        Raises InputError where there are fewer faces than one batch, MemoryError where memory runs out, the device's or
+        this process's. After that and KeyboardInterrupt the run can go on from the last checkpoint: an epoch that was
+        not finished leaves no trace there.
         """
         if len(faces) < self.recipe.batch_size:
             raise InputError(
@@ -237,7 +255,7 @@ class Trainer:
         """From indices of a batch to its mean loss and number of right answers, gradients left in the network."""
 
         def gradients(chosen: torch.Tensor) -> torch.Tensor:
-            inputs = self._training_inputs(source[chosen])
+            inputs = self.baseline.training_inputs(source[chosen], self.recipe.augmentation, self._generator)
             distribution = wanted.distribution[chosen]
             if self.recipe.draw_labels:
                 distribution = drawn(distribution, self._generator)
@@ -264,14 +282,6 @@ class Trainer:
         self.optimiser.step()
         if self.recipe.average:
             _move_towards(self._pairs, self._decay())
-
-    def _training_inputs(self, faces: torch.Tensor) -> Any:
-        inputs = self.baseline.training_inputs(faces, self.recipe.augmentation, self._generator)
-        if self.recipe.mixup and not isinstance(inputs, torch.Tensor):
-            raise InputError(
-                f"training recipe: {self.baseline.name} takes landmarks too, which mixup cannot blend; set mixup = 0"
-            )
-        return inputs
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
@@ -311,9 +321,10 @@ class Trainer:
             stream.write(buffer.getbuffer())
 
     def load_checkpoint(self, path: Path, fingerprint: str) -> None:
-        """Go on from where `path` was written. Raises ModelError where it is damaged or of another run."""
+        """Go on from where `path` was written. Raises ModelError where it is damaged or of another run, MemoryError."""
         try:
-            state: Any = torch.load(path, map_location=self.device, weights_only=True)
+            with memory_errors():
+                state: Any = torch.load(path, map_location=self.device, weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
             raise ModelError(f"could not read the checkpoint {path}: {error}; delete it to start anew") from error
         if not isinstance(state, dict):
@@ -430,6 +441,7 @@ def _unit(faces: torch.Tensor) -> torch.Tensor:
     return faces.to(torch.float32).div_(255)
 
 
+@memory_errors()
 def predict_scores(
     network: nn.Module,
     baseline: Baseline,
@@ -444,14 +456,19 @@ def predict_scores(
 
     Parameters
     ----------
+    network : moved to `device` where it is elsewhere
     faces : uint8 (n, *baseline.shape)
     batch_size : inputs at once, where they have up to CROP_AREA pixels, and fewer of larger ones
 
     Returns
     -------
     float32 (n, classes), before softmax or sigmoid
+
+    Raises
+    ------
+    MemoryError : memory runs out, the device's or this process's
     """
-    network.eval()
+    network.eval().to(device)
     rows: list[np.ndarray] = []
     with torch.inference_mode():
         step = max(1, min(batch_size, batch_size * CROP_AREA // (baseline.frames * baseline.framing.size**2)))

@@ -55,6 +55,13 @@ SCHEDULES = ("constant", "one-cycle", "polynomial", "step", "staircase", "invers
 LOSSES = ("cross-entropy", "half-squared-error", "squared-hinge", "multi-target")
 HEADS = {"sigmoid": "half-squared-error", "softmax": "cross-entropy", "svm": "squared-hinge"}
 """The loss that goes with each head, for architectures that leave a choice."""
+ONLY_WITH = {
+    "label_smoothing": ("loss", "cross-entropy"),
+    "momentum": ("optimiser", "sgd"),
+    "early_momentum": ("optimiser", "sgd"),
+    "nesterov": ("optimiser", "sgd"),
+}
+"""What has an effect with one value of another key alone."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,9 @@ class TrainingRecipe:
     augmentation : of the training faces
     network : arguments of the architecture; "head", where it has one, goes with its loss (HEADS), which a file that
         changes the head alone need not name
+
+    What has no effect with the loss or optimiser (ONLY_WITH) is refused where a network is trained and not here: models
+    of before open.
     """
 
     epochs: int
@@ -159,13 +169,26 @@ class TrainingRecipe:
         """Whether validation faces decide something: which epoch's weights are kept, or the learning rate."""
         return self.patience > 0 or self.schedule == "plateau"
 
+    @property
+    def without_effect(self) -> dict[str, str]:
+        """Values that differ from their defaults and change nothing, by name: the setting that they go with."""
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        return {
+            name: f"{key} = {wanted!r}"
+            for name, (key, wanted) in ONLY_WITH.items()
+            if getattr(self, key) != wanted and getattr(self, name) != defaults[name]
+        }
+
     def document(self) -> dict[str, Any]:
         """As a JSON-able dictionary; `from_document` reads it back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], base: TrainingRecipe | None = None) -> TrainingRecipe:
-        """Build a recipe from a dictionary whose missing keys come from `base`; unknown keys raise InputError."""
+        """Build a recipe from a dictionary whose missing keys come from `base`; unknown keys raise InputError.
+
+        What goes with the loss or optimiser of `base` alone (ONLY_WITH) does not come along to another.
+        """
         values = base.document() if base else {}
         _refuse_unknown(document, {item.name for item in dataclasses.fields(cls)}, "training recipe")
         augmentation = document.get("augmentation", {})
@@ -179,6 +202,9 @@ class TrainingRecipe:
             _check_argument(name, value, (base.network if base else network)[name])
         if "head" in network and "loss" not in document:
             merged["loss"] = HEADS.get(network["head"], merged.get("loss"))
+        for name, (key, wanted) in ONLY_WITH.items():
+            if name not in document and merged.get(key, wanted) != wanted:
+                merged.pop(name, None)
         merged["network"] = {**values.get("network", {}), **network}
         return cls(**merged)
 

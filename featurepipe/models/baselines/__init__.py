@@ -47,6 +47,9 @@ class Baseline:
     timeline : for a network of sequences: which of a sequence's frames it takes, as its c channels; their framing is
         grey. None: it takes single faces
     recordable : whether a GPU does the same for every batch, without a look from or at the CPU (`Recorded`)
+    blends : whether its network takes a tensor of pixels alone, which mixup can blend
+    inputs : version of what the network is handed; raised whenever equal faces would be handed to it otherwise
+        (normalise, views, size or mode of framing), so that models and checkpoints of before are refused
     """
 
     name: str
@@ -64,6 +67,8 @@ class Baseline:
     test_views: int = 1
     timeline: Timeline | None = None
     recordable: bool = True
+    blends: bool = True
+    inputs: int = 1
 
     @property
     def frames(self) -> int:

@@ -247,6 +247,7 @@ def _baseline(name: str, size: int, whole: bool, published: str) -> Baseline:
         differs="first weights are random, not ImageNet's; trained on one database at a time, without occluded copies; "
         "biases learn at the rate of weights, not at twice that",
         recordable=False,
+        blends=False,
     )
 
 

@@ -62,6 +62,7 @@ def _baseline(name: str, kernel: int, filters: int, published: str) -> Baseline:
         views=standardised_and_mirrored,
         output="softmax",
         recipe=TrainingRecipe(epochs=100, batch_size=128, lr=3e-4, optimiser="adam"),
+        inputs=2,  # 1: grey values as they are
     )
 
 

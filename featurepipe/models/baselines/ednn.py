@@ -99,4 +99,5 @@ EDNN_BASELINE = Baseline(
         augmentation=Augmentation(flip=0.5, shift=4.0),
         network={"dropout": 0.2, "linear": False},
     ),
+    inputs=2,  # 1: grey values as they are
 )
