@@ -30,3 +30,4 @@ def test_a_program_without_stderr_has_no_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     with bar(4, "faces") as progress:
         progress.update()
+        assert progress.disable
