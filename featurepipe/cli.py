@@ -24,6 +24,7 @@ from featurepipe.names import (
     DETECTORS,
     EXPORTS,
     FRAMES,
+    LARGEST_MARGIN,
     LAYOUTS,
     METHODS,
     PROTOCOLS,
@@ -672,8 +673,10 @@ def _share(text: str) -> float:
 
 def _margin(text: str) -> float:
     value = _number(text)
-    if not -1 < value <= 10:
-        raise argparse.ArgumentTypeError(f"expected a share of the box above -1 and at most 10, got {text!r}")
+    if not -1 < value <= LARGEST_MARGIN:
+        raise argparse.ArgumentTypeError(
+            f"expected a share of the box above -1 and at most {LARGEST_MARGIN}, got {text!r}"
+        )
     return value
 
 

@@ -307,8 +307,11 @@ def _picture_path(out: Path, photo: int, sample: Sample) -> Path:
 def _remove_earlier(out: Path, samples: list[Sample]) -> None:
     """Pictures that an earlier run left, which would pass for those of this one; not those that are photos of SOURCE
     now, or that others made."""
+    earlier = [out / "sheet.png", *_pictures(out).glob("[0-9][0-9][0-9][0-9][0-9]*-*.png")]
+    if not any(path.exists() for path in earlier):
+        return  # SOURCE may have many thousand paths to follow
     keep = {os.path.realpath(sample.path) for sample in samples}  # a circle of links ends there as well
-    for path in (out / "sheet.png", *_pictures(out).glob("[0-9][0-9][0-9][0-9][0-9]*-*.png")):
+    for path in earlier:
         if os.path.realpath(path) not in keep:
             remove_own(path)
 

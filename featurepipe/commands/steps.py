@@ -32,16 +32,13 @@ from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable, holds_crops
 from featurepipe.files import printable, sha256_of
 from featurepipe.models.persistence import read_trained_on
+from featurepipe.names import LARGEST_MARGIN
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.records import Framing, Policy
 from featurepipe.weights import weights_file
 
 if TYPE_CHECKING:  # its module loads torch
     from featurepipe.features.backbone import Backbone
-
-
-LARGEST_MARGIN = 10
-"""Of --margin: a crop then takes in eleven faces' width."""
 
 
 def samples_of(args: argparse.Namespace) -> Source:
