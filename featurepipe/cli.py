@@ -261,7 +261,7 @@ def _compare(commands: Commands) -> None:
         action=_Listed,
         default=["svm", "seed_cnn"],
         metavar="METHOD",
-        help=f"any of {', '.join(METHODS)}; default: svm seed_cnn",
+        help=f"any of {', '.join(METHODS)}, and CNN@VARIANT, trained by a --recipe of its own; default: svm seed_cnn",
     )
     parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="where folds, JSON and plots go")
     parser.add_argument("--table", type=_path, metavar="DIR", help="feature table to use; default: OUT/table")

@@ -47,3 +47,8 @@ BENCHMARKS = (
     *("vgg16-int8", "users-loop-int8"),
     *("vgg16-rate", "pipeline-stored-boxes", "mmod-gpu", "linear-svm-gpu"),
 )
+
+
+def architecture_of(method: str) -> str:
+    """The one of METHODS that a method of `compare` is or, as ARCHITECTURE@VARIANT, is a variant of."""
+    return method.partition("@")[0]

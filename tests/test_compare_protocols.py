@@ -342,6 +342,47 @@ def test_a_kept_result_with_a_damaged_header_counts_as_none(tmp_path):
     assert kept(tmp_path, "svm:hog", "k" * 64, lambda checkpoint: again) is again
 
 
+def test_variants_of_a_cnn_stand_beside_it_and_share_what_is_kept(compare, fits, tmp_path):
+    (tmp_path / "s.toml").write_text("[network]\nhead = 'softmax'\n")
+    words = (crops(tmp_path / "fer.npz"), *FER, "--epochs", 2, "--published")
+    variant = ("--recipe", f"seed_cnn@softmax={tmp_path / 's.toml'}")
+    code, document, said = compare(*words, *variant, methods=("seed_cnn", "seed_cnn@softmax"), drawn=True)
+    assert code == 0, said
+    heads = {name: row["recipe"]["training"]["network"]["head"] for name, row in document["methods"].items()}
+    assert heads == {"seed_cnn": "sigmoid", "seed_cnn@softmax": "softmax"}
+    assert list(document["mcnemar"]) == ["seed_cnn / seed_cnn@softmax"]
+    assert (tmp_path / "out/training-seed_cnn@softmax.png").exists() and len(fits) == 2
+    assert fits[0] != fits[1]
+    code, renamed, _ = compare(*words, *variant[:1], variant[1].replace("@softmax", "@s"), methods=["seed_cnn@s"], drawn=True)
+    assert code == 0 and len(fits) == 2
+    row = renamed["methods"]["seed_cnn@s"]
+    assert row["all"] == document["methods"]["seed_cnn@softmax"]["all"]
+    assert not (tmp_path / "out/training-seed_cnn@softmax.png").exists()
+
+
+def test_a_variant_is_held_against_what_is_published_of_its_architecture():
+    assert undertrained({"dlsvm@softmax": 0.5}, "fer2013_standard").keys() == {"dlsvm@softmax"}
+    assert anchor_of("dlsvm@softmax", "fer2013_standard") == anchor_of("dlsvm", "fer2013_standard")
+
+
+@pytest.mark.parametrize(
+    ("names", "recipe", "said"),
+    [
+        (("seed_cnn", "seed_cnn@b"), "seed_cnn", "would be seed_cnn once more"),
+        (("svm@b",), "svm@b", "variants are of CNNs"),
+        (("seed_cnn@",), "seed_cnn@", "after the @"),
+        (("seed_cnn@a/b",), "seed_cnn@a/b", "after the @"),
+        (("magic@a",), "magic@a", "unknown method magic@a"),
+        (("seed_cnn",), "seed_cnn@a", "seed_cnn@a is no CNN among the methods"),
+    ],
+)
+def test_a_variant_needs_an_architecture_a_name_and_a_recipe(names, recipe, said, compare, tmp_path):
+    (tmp_path / "r.toml").write_text("epochs = 1")
+    words = (crops(tmp_path / "fer.npz"), *FER, "--recipe", f"{recipe}={tmp_path / 'r.toml'}")
+    code, _, told = compare(*words, methods=names)
+    assert code == 2 and said in told
+
+
 def test_minutes_become_the_epochs_that_fill_them(compare, tmp_path, monkeypatch):
     """An epoch of 2.5 s: 24 of them in a minute; at least one however short the budget."""
     trained = []

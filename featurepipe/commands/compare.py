@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import torch
 
 import featurepipe
 from featurepipe.commands.compare_figures import Results, figures_of, size_of
-from featurepipe.commands.compare_fit import Result, fit_and_test, recipe_of
+from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_lines import budget_of, chance_of, head_of, lines_of
+from featurepipe.commands.compare_methods import check_methods
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
 from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, learnt_backbones, read_sources
@@ -22,9 +22,6 @@ from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.files import write_json
 from featurepipe.machine import processor
-from featurepipe.models.baselines.registry import BASELINES, get_baseline
-from featurepipe.models.training import check_recipe
-from featurepipe.names import METHODS
 from featurepipe.report.table import write_table
 
 ALONE = ("dataset", "table", "folds")
@@ -89,15 +86,7 @@ def seeds_of(args: argparse.Namespace) -> list[int]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    unknown = [name for name in args.methods if name not in METHODS]
-    if unknown:
-        raise InputError(f"unknown method {', '.join(unknown)}; known are {', '.join(METHODS)}")
-    if twice := [name for name, count in Counter(name for name, _ in args.recipe).items() if count > 1]:
-        raise InputError(f"--recipe names {', '.join(twice)} more than once: a method has one recipe")
-    for name, _ in args.recipe:
-        if name not in BASELINES or name not in args.methods:
-            raise InputError(f"--recipe {name}=...: {name} is no CNN among the methods to compare")
-        check_recipe(recipe_of(args, name), get_baseline(name))  # a mistake is said before faces are looked for
+    check_methods(args)
     if bool(args.train) != bool(args.test) or bool(args.source) == bool(args.train):
         raise InputError("give one SOURCE, or --train A and --test B to fit on one and test on another")
     seeds = seeds_of(args)
@@ -107,8 +96,6 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"seed {max(seeds)} is too large; expected at most {MAX_SEED}: give a smaller --seed")
     if args.weights and not learnt_backbones(args):
         raise InputError("--weights is of a backbone, and none of the methods has one with weights: leave it out")
-    if (args.epochs or args.minutes) and not set(args.methods) & set(BASELINES):
-        raise InputError("--epochs and --minutes are for CNNs, and none is among the methods: leave them out")
     _check_protocol(args)
     misplaced = [name for name in (ALONE if args.train else CROSS) if getattr(args, name) is not None]
     if misplaced:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from featurepipe.commands.compare_fit import Result, recipe_of
+from featurepipe.commands.compare_fit import Result
 from featurepipe.commands.compare_leaks import leaks_of
+from featurepipe.commands.compare_methods import cnn_of, recipe_of
 from featurepipe.commands.compare_plan import Plan, groups_in
 from featurepipe.commands.compare_sides import Side, of_sequences, takes_sequences
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.sequences import APEX_FRAMES
 from featurepipe.datasets.splits import GROUPS, grouped_by, resampled_by
-from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
 from featurepipe.report.published import beside, ranks, undertrained
@@ -186,10 +186,9 @@ def _runs(plan: Plan, seed: int, result: Result) -> list[dict[str, Any]]:
 
 def _cost(args: argparse.Namespace, name: str, plan: Plan, side: Side) -> dict[str, int] | None:
     """Parameters and multiply-adds for one face; of an SVM those of its backbone and its planes together."""
-    if name in BASELINES:
+    if cnn := cnn_of(name):
         recipe = recipe_of(args, name)
-        baseline = get_baseline(name).configured(recipe.network)
-        return asdict(replace(baseline, recipe=recipe).cost(len(plan.classes)))
+        return asdict(replace(cnn.configured(recipe.network), recipe=recipe).cost(len(plan.classes)))
     cost, width = side.costs[name], side.features[name].X.shape[1]
     if cost is None:
         return None
@@ -206,8 +205,8 @@ def _recipe(args: argparse.Namespace, name: str, sides: list[Side]) -> dict[str,
     train, test = sides[0].features[name], sides[-1].features[name]
     faces = train.face_half if len(sides) == 1 else {"train": train.face_half, "test": test.face_half}
     trained: dict[str, Any] = {}
-    if name in BASELINES:
-        trained = {"training": recipe_of(args, name).document(), "test_views": get_baseline(name).test_views}
+    if cnn := cnn_of(name):
+        trained = {"training": recipe_of(args, name).document(), "test_views": cnn.test_views}
     else:
         trained = {"trained_on": _backbone_saw(train.feature_half["weights"])}
     return {"features": train.feature_half, "faces": faces, **trained}

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import featurepipe
+from featurepipe.commands.compare_methods import cnn_of, recipe_of
 from featurepipe.commands.compare_plan import Part, Plan
 from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos, face_of
@@ -22,12 +23,12 @@ from featurepipe.datasets.splits import grouped_by, groups_of
 from featurepipe.errors import InputError
 from featurepipe.features.table import Features
 from featurepipe.files import digest_of
-from featurepipe.models.baselines.registry import BASELINES, get_baseline
+from featurepipe.models.baselines import Baseline
 from featurepipe.models.budget import fill_minutes
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.persistence import Model
 from featurepipe.models.svm import LinearSVMCV
-from featurepipe.models.training_recipe import TrainingRecipe, read_recipe
+from featurepipe.names import architecture_of
 from featurepipe.progress import bar, move_to
 
 
@@ -81,39 +82,26 @@ def fit_and_test(args: argparse.Namespace, name: str, plan: Plan, train: Feature
     count, classes = len(plan.test), len(plan.classes)
     result = Result(np.full(count, None, object), np.zeros((count, classes)), np.zeros((count, classes)))
     settings = [FORMAT, featurepipe.__version__, _method(args, name), _halves(train), _halves(test)]
-    folder = Path(args.out) / "results"
+    folder, cnn = Path(args.out) / "results", cnn_of(name)
     with bar(len(plan.parts), name, "fit") as progress:
         for part in plan.parts:
             own = _with_faces(part, plan, name, known, asked)
             free = not plan.seen[name][own.fit].any() or len(own.choose) > 0
             # An SVM that chooses on held-out photos, or not at all, draws nothing: it is fitted once for all seeds.
-            drawn = seed if name in BASELINES or (free and not len(own.choose)) else 0
+            drawn = seed if cnn or (free and not len(own.choose)) else 0
             key = digest_of([settings, drawn, free, _data(plan, own)])
             fit = partial(_fit, args, name, plan.train, known, own, drawn, free=free)
-            _enter(result, plan, own, kept(folder, name, key, partial(_outcome, fit, asked[own.test])))
+            compute = partial(_outcome, fit, asked[own.test])
+            _enter(result, plan, own, kept(folder, architecture_of(name), key, compute))
             progress.update()
     return result
 
 
 def _method(args: argparse.Namespace, name: str) -> list[Any]:
-    if name not in BASELINES:
+    """What decides a fit besides the photos; what a variant is called does not."""
+    if (cnn := cnn_of(name)) is None:
         return [name]
-    return [name, get_baseline(name).inputs, precision_of(args), recipe_of(args, name).document(), args.minutes]
-
-
-def recipe_of(args: argparse.Namespace, name: str) -> TrainingRecipe:
-    """How the CNN is trained: its own recipe, or --recipe's; with a budget for its epochs, and in one order.
-
-    Raises InputError for a file that is no recipe of it, or asks for soft labels, which compare has none of.
-    """
-    recipe = get_baseline(name).recipe
-    if path := dict(args.recipe).get(name):
-        recipe = read_recipe(path, recipe)
-    if recipe.soft_weight:
-        raise InputError(f"{path}: soft_weight is {recipe.soft_weight}, and compare has no soft labels; set it to 0")
-    if args.epochs or args.minutes:
-        recipe = replace(recipe, epochs=args.epochs or recipe.epochs, orders=1)
-    return recipe
+    return [cnn.name, cnn.inputs, precision_of(args), recipe_of(args, name).document(), args.minutes]
 
 
 def _halves(features: Features) -> list[Any]:
@@ -188,8 +176,8 @@ def _fit(
     """
     if not len(part.fit):
         raise InputError("no photo to fit on shows a face; where photos are face crops already, give --detector none")
-    if name in BASELINES:
-        return _fit_cnn(args, name, photos, faces, part, seed, checkpoint)
+    if cnn := cnn_of(name):
+        return _fit_cnn(args, name, cnn, photos, faces, part, seed, checkpoint)
     labels, validation = photos.label[part.fit].astype(str), _watched(photos, faces, part.choose)
     if not free:
         return LinearSVMCV(seed=seed).fit_fixed(faces[part.fit], labels, FIXED_C)
@@ -200,7 +188,14 @@ def _fit(
 
 
 def _fit_cnn(
-    args: argparse.Namespace, name: str, photos: Photos, faces: _Faces, part: Part, seed: int, checkpoint: Path
+    args: argparse.Namespace,
+    name: str,
+    cnn: Baseline,
+    photos: Photos,
+    faces: _Faces,
+    part: Part,
+    seed: int,
+    checkpoint: Path,
 ) -> CNNClassifier:
     """Where its recipe has patience and no photos are there to choose on, a tenth of those to fit on is held out."""
     fit, choose, recipe = part.fit, part.choose, recipe_of(args, name)
@@ -210,9 +205,9 @@ def _fit_cnn(
     labels, given = photos.label[fit].astype(str), faces[fit]
     settings: dict[str, Any] = {"seed": seed, "device": args.device, "precision": precision_of(args)}
     if args.minutes:
-        recipe = fill_minutes(args.minutes, CNNClassifier(name, recipe, **settings), given, labels)
+        recipe = fill_minutes(args.minutes, CNNClassifier(cnn.name, recipe, **settings), given, labels)
     with bar(recipe.epochs * recipe.orders, name, "epoch") as progress:
-        model = CNNClassifier(name, recipe, **settings).fit(
+        model = CNNClassifier(cnn.name, recipe, **settings).fit(
             given,
             labels,
             validation=_watched(photos, faces, choose),

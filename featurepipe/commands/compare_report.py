@@ -19,7 +19,6 @@ from featurepipe.faces.crops import crop_face
 from featurepipe.faces.images import PhotoError, turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.table import Features
-from featurepipe.names import METHODS
 from featurepipe.records import Face, Framing, Sample
 from featurepipe.report.own import remove_own
 from featurepipe.report.page import Mistake, write_page
@@ -49,9 +48,9 @@ def write_report(
 
 def _remove_plots(out: Path) -> None:
     """Those of an earlier comparison in the same folder would pass for this one's."""
-    kinds = [f"{kind}-{name}" for name in METHODS for kind in ("confusion", "training")]
-    for name in (*kinds, "accuracy", "sizes"):
-        remove_own(_plot_file(out, name))
+    for kind in ("confusion-*", "training-*", "accuracy", "sizes"):
+        for file in sorted(out.glob(f"{kind}.png")):
+            remove_own(file)
 
 
 def _plot_file(out: Path, name: str) -> Path:

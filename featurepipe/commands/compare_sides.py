@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from featurepipe.commands.compare_methods import cnn_of
 from featurepipe.commands.sequences import read_sequences, sequences_of, whole_sequences
 from featurepipe.commands.steps import (
     crops_for,
@@ -31,7 +32,6 @@ from featurepipe.errors import FeaturepipeError, InputError, ModelError
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import REGISTRY, load_backbone
 from featurepipe.features.table import Features, FeatureTable
-from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.recipe import face_half_notes
 from featurepipe.records import Sample
 
@@ -93,7 +93,7 @@ class Side:
         seen = {}
         for name, features in self.features.items():
             own = self.weights[name]
-            known = np.zeros(len(features), bool) if name in BASELINES else seen_in_training(features, own)
+            known = np.zeros(len(features), bool) if cnn_of(name) else seen_in_training(features, own)
             seen[name] = np.append(known, False)[face_of(features, photos)]  # face -1 reads the appended False
         return seen
 
@@ -206,7 +206,7 @@ def of_sequences(args: argparse.Namespace) -> bool:
 
 def takes_sequences(name: str) -> bool:
     """Whether a method is a network of sequences."""
-    return name in BASELINES and get_baseline(name).timeline is not None
+    return (cnn := cnn_of(name)) is not None and cnn.timeline is not None
 
 
 def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[Photos, int, dict[str, Features]]:
@@ -217,8 +217,8 @@ def _compared(own: argparse.Namespace, features: dict[str, Features]) -> tuple[P
     sequences = sequences_of(own.table, own.source)
     whole = dict(features)
     for name in features:
-        if name in BASELINES and (timeline := get_baseline(name).timeline):
-            taken = sequences.features(features[name], timeline)
+        if (cnn := cnn_of(name)) and cnn.timeline:
+            taken = sequences.features(features[name], cnn.timeline)
             whole[name] = dataclasses.replace(taken, sample=sequences.peak[taken.sample])
     return *_photos(sequences.samples, sequences.peak, own.source), whole
 
@@ -251,8 +251,8 @@ def _with_source(args: argparse.Namespace) -> tuple[argparse.Namespace, Source]:
 
 def _input_of(args: argparse.Namespace, name: str) -> Backbone:
     """What makes the method's input: the backbone of an SVM, or the crops themselves for a CNN."""
-    if name in BASELINES:
-        return crops_for(get_baseline(name).framing)
+    if cnn := cnn_of(name):
+        return crops_for(cnn.framing)
     return load_backbone(
         _backbone_of(name), weights=_weights_of(args, name), device=args.device, precision=args.precision
     )
@@ -265,12 +265,12 @@ def _backbone_of(name: str) -> str:
 def _weights_of(args: argparse.Namespace, name: str) -> str | None:
     """--weights, for the first backbone of the comparison that has weights; the others take their own."""
     first = learnt_backbones(args)[:1]
-    return args.weights if name not in BASELINES and first == [_backbone_of(name)] else None
+    return args.weights if cnn_of(name) is None and first == [_backbone_of(name)] else None
 
 
 def learnt_backbones(args: argparse.Namespace) -> list[str]:
     """The backbones of the methods that have weights, in the order of --methods."""
-    backbones = [_backbone_of(name) for name in args.methods if name not in BASELINES]
+    backbones = [_backbone_of(name) for name in args.methods if cnn_of(name) is None]
     return [name for name in backbones if REGISTRY[name].learnt]
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from featurepipe.names import architecture_of
+
 MARGIN = 0.03
 """A run so far below the published figure of the same system and protocol is undertrained."""
 
@@ -58,8 +60,9 @@ def beside(databases: Collection[str]) -> list[Published]:
 
 
 def anchor_of(method: str, protocol: str | None) -> Published | None:
-    """What a run of `method` by `protocol` is held against: the highest figure; None where there is none."""
-    own = [one for one in published() if protocol and (one.method, one.protocol) == (method, protocol)]
+    """What a run of `method`, or of a variant, by `protocol` is held against: the highest figure; None without one."""
+    system = (architecture_of(method), protocol)
+    own = [one for one in published() if protocol and (one.method, one.protocol) == system]
     return max(own, key=lambda one: one.figure, default=None)
 
 
