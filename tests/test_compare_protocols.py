@@ -19,11 +19,11 @@ from trees_sequences import ckplus_sequence
 from featurepipe.commands.compare_figures import _held_against
 from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_lines import lines_of
-from featurepipe.commands.compare_plan import Part, Plan, _smaller
+from featurepipe.commands.compare_plan import Part, Plan, _folds, _smaller
 from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos
 from featurepipe.commands.steps import content_codes
-from featurepipe.datasets.protocols import PROTOCOLS
+from featurepipe.datasets.protocols import PROTOCOLS, get_protocol
 from featurepipe.datasets.splits import Folds, sample_keys
 from featurepipe.features.table import Features
 from featurepipe.models.baselines.registry import BASELINES
@@ -351,10 +351,13 @@ def test_variants_of_a_cnn_stand_beside_it_and_share_what_is_kept(compare, fits,
     heads = {name: row["recipe"]["training"]["network"]["head"] for name, row in document["methods"].items()}
     assert heads == {"seed_cnn": "sigmoid", "seed_cnn@softmax": "softmax"}
     assert list(document["mcnemar"]) == ["seed_cnn / seed_cnn@softmax"]
-    assert (tmp_path / "out/training-seed_cnn@softmax.png").exists() and len(fits) == 2
+    assert (tmp_path / "out/training-seed_cnn@softmax.png").exists()
+    assert len(fits) == 2
     assert fits[0] != fits[1]
-    code, renamed, _ = compare(*words, *variant[:1], variant[1].replace("@softmax", "@s"), methods=["seed_cnn@s"], drawn=True)
-    assert code == 0 and len(fits) == 2
+    other = (variant[0], variant[1].replace("@softmax", "@s"))
+    code, renamed, _ = compare(*words, *other, methods=["seed_cnn@s"], drawn=True)
+    assert code == 0
+    assert len(fits) == 2
     row = renamed["methods"]["seed_cnn@s"]
     assert row["all"] == document["methods"]["seed_cnn@softmax"]["all"]
     assert not (tmp_path / "out/training-seed_cnn@softmax.png").exists()
@@ -380,7 +383,8 @@ def test_a_variant_needs_an_architecture_a_name_and_a_recipe(names, recipe, said
     (tmp_path / "r.toml").write_text("epochs = 1")
     words = (crops(tmp_path / "fer.npz"), *FER, "--recipe", f"{recipe}={tmp_path / 'r.toml'}")
     code, _, told = compare(*words, methods=names)
-    assert code == 2 and said in told
+    assert code == 2
+    assert said in told
 
 
 def test_minutes_become_the_epochs_that_fill_them(compare, tmp_path, monkeypatch):
@@ -528,6 +532,21 @@ def test_lopes_chooses_on_the_next_group(compare, fits, tmp_path):
     assert code == 0, said
     assert [chosen["chosen_on"] for chosen in document["methods"]["svm:hog"]["folds"]] == ["validation"] * 8
     assert (document["photos"], len(fits)) == (48, 8)
+    assert (document["leaks"]["people"], document["shared"]) == ([], 0)
+
+
+def test_each_group_is_fitted_on_chosen_on_or_tested_on(tmp_path):
+    """Who is in which part of ck_si8_lopes, by hand: person n is tested on in part n, the next one is chosen on."""
+    people = np.repeat([f"S{number}" for number in range(8)], 3)
+    photos = faked_photos(np.array(["anger", "fear", "disgust"] * 8), people, np.random.default_rng(0))
+    args = argparse.Namespace(out=tmp_path, protocol="ck_si8_lopes", folds=None, seed=0, min_per_class=None)
+    _, parts, _ = _folds(args, photos, get_protocol("ck_si8_lopes"))
+    for number, part in enumerate(parts):
+        chosen, tested = f"S{(number + 1) % 8}", f"S{number}"
+        assert set(photos.subject[part.test]) == {tested}
+        assert set(photos.subject[part.choose]) == {chosen}
+        assert set(photos.subject[part.fit]) == set(people) - {chosen, tested}
+    assert sorted(np.concatenate([part.test for part in parts])) == list(range(24))
 
 
 @pytest.mark.parametrize(
@@ -538,6 +557,7 @@ def test_lopes_chooses_on_the_next_group(compare, fits, tmp_path):
         (("a.csv", "--protocol", "fer2013_standard"), "is of FER2013, and a.csv was read as csv"),
         (("a.csv", "--protocol", "jaffe_loso", "--folds", "3"), "jaffe_loso says itself how photos are parted"),
         (("a.csv", "--protocol", "kdef_si", "--min-per-class", "3"), "kdef_si says itself which classes there are"),
+        (("a.csv", "--protocol", "casme2_loso", "--min-per-class", "3"), "casme2_loso says itself which classes"),
         (("a.csv", "--protocol", "ck_si10_7", "--labels", "basic7"), "ck_si10_7 is of label set ck7, not basic7"),
         (("--train", "a.csv", "--test", "a.csv", "--protocol", "fedro_cross"), "is of FED-RO"),
         (("split.csv", "--folds", "3"), "split.csv says itself which photos are to be tested on"),
@@ -612,6 +632,15 @@ def test_single_frames_of_sequences_and_shuffled_labels_are_held_against_nothing
     assert anchor_of("stc_nlstm", "ck_si10_7").figure == pytest.approx(0.998)
     args.shuffle_labels = True
     assert _held_against(args, "stc_nlstm", plan) is None
+
+
+@pytest.mark.parametrize(("clips", "held"), [(90, None), (246, "casme2_loso")])
+def test_casme2_counts_one_frame_of_a_clip(clips, held):
+    photos = faked_photos(np.array(["disgust"] * clips), np.array(["S1"] * clips), np.random.default_rng(0))
+    nobody = np.empty(0, np.int64)
+    plan = Plan(photos, photos, [Part(nobody, nobody, np.arange(clips))], {}, {})
+    args = argparse.Namespace(protocol="casme2_loso", shuffle_labels=False, methods=["kim_cnn_lstm"])
+    assert _held_against(args, "kim_cnn_lstm", plan) == held
 
 
 # Leaks
@@ -745,6 +774,7 @@ def test_frozen_folds_do_not_part_sequences_that_are_named_later(rendered, compa
     code, _, said = compare(a, methods=("svm:hog",))
     assert code == 2
     assert "sequences are in more than one fold" in said
+    assert f"(delete {tmp_path / 'out' / 'folds.json'}, or give another --out)" in said
 
 
 def test_frozen_folds_are_of_the_same_bytes_wherever_these_lie(rendered, compare, tmp_path):

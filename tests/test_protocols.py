@@ -1,6 +1,7 @@
 """The protocols of the literature: which samples of fake copies take part, in which parts, and what is refused."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,6 +176,13 @@ def test_protocols_of_people_are_refused_where_people_are_unknown():
     with pytest.raises(InputError, match="the subject of 2 of 2 photos of x is unknown: FER2013 does not say"):
         get_protocol("kfold_subject").apply(source, "x")
     assert len(get_protocol("holdout").apply(source, "x").samples) == 2
+
+
+def test_photos_without_a_label_take_no_part_and_their_people_need_not_be_known():
+    named = [replace(sample, subject="S1") for sample in grey([("anger", None), ("fear", None)])]
+    source = Source([*named, *grey([(None, None)])], "csv", "photos")
+    for name in ("kfold_subject", "holdout"):
+        assert get_protocol(name).apply(source, "x").samples == named
 
 
 def test_unknown_names_list_the_known_ones():

@@ -117,7 +117,7 @@ def _check_protocol(args: argparse.Namespace) -> None:
         raise InputError(f"protocol {protocol.name} is of {wanted}: {protocol.title}")
     if args.learning_curve and protocol.scheme == "frames":
         raise InputError(f"protocol {protocol.name} has training sizes of its own: leave out --learning-curve")
-    if args.min_per_class and protocol.labels:
+    if args.min_per_class and (protocol.labels or protocol.scheme == "dealt"):
         raise InputError(f"protocol {protocol.name} says itself which classes there are: leave out --min-per-class")
     if args.folds and (protocol.n_folds is not None or protocol.scheme in ("official", "frames")):
         raise InputError(f"protocol {protocol.name} says itself how photos are parted: leave out --folds")

@@ -16,7 +16,6 @@ from featurepipe.commands.compare_methods import cnn_of, recipe_of
 from featurepipe.commands.compare_plan import Plan, groups_in
 from featurepipe.commands.compare_sides import Side, of_sequences, takes_sequences
 from featurepipe.datasets.protocols import get_protocol
-from featurepipe.datasets.sequences import APEX_FRAMES
 from featurepipe.datasets.splits import GROUPS, grouped_by, resampled_by
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
@@ -74,9 +73,9 @@ def _held_against(args: argparse.Namespace, name: str, plan: Plan) -> str | None
     sequences = of_sequences(args)
     if not args.protocol or args.shuffle_labels or (sequences and not takes_sequences(name)):
         return None
-    photos = get_protocol(args.protocol).photos
-    each = APEX_FRAMES if sequences else 1  # such protocols count the apex frames of a sequence
-    return args.protocol if photos is None or len(plan.tested) * each >= WHOLE * photos else None
+    protocol = get_protocol(args.protocol)
+    tested = len(plan.tested) * (protocol.each if sequences else 1)
+    return args.protocol if protocol.photos is None or tested >= WHOLE * protocol.photos else None
 
 
 def _databases(args: argparse.Namespace, sides: list[Side]) -> Sequence[str]:

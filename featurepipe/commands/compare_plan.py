@@ -295,6 +295,7 @@ def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds
     try:
         folds.check_samples(photos.content.tolist())
         folds.check_labels(photos.label.tolist())
+        folds.check(photos.subject.tolist(), photos.sequence.tolist())
     except InputError as error:
         raise InputError(f"{path}: {error} (delete {path}, or give another --out)") from error
     if args.folds not in (None, folds.n_folds):
@@ -303,7 +304,6 @@ def _frozen_folds(args: argparse.Namespace, photos: Photos, path: Path) -> Folds
             "another --out"
         )
     _check_dropped(args, photos, folds, path)
-    folds.check(photos.subject.tolist(), photos.sequence.tolist())
     return folds
 
 

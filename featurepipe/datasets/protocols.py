@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from featurepipe.datasets.registry import DATABASES
+from featurepipe.datasets.sequences import APEX_FRAMES
 from featurepipe.datasets.source import Source
 from featurepipe.errors import InputError
 from featurepipe.labels import LABEL_SETS
@@ -45,6 +46,7 @@ class Protocol:
     photos : how many photos are tested where the copy is whole; None where that is not known
     chooses : whether of dealt folds the one after the fold tested on is chosen on, not fitted on
     warning : what is wrong with the figures, where something is
+    each : how many photos of one sequence `photos` counts, where it is of sequences
     """
 
     name: str
@@ -57,6 +59,7 @@ class Protocol:
     photos: int | None = None
     chooses: bool = False
     warning: str = ""
+    each: int = APEX_FRAMES
 
     @property
     def needs_people(self) -> bool:
@@ -72,7 +75,8 @@ class Protocol:
         """
         self._refuse_others(source, name)
         wanted = LABEL_SETS[self.labels or "native"]
-        samples = self.select([sample for sample in source.samples if not wanted or sample.label in wanted])
+        labelled = [sample for sample in source.samples if sample.label]
+        samples = self.select([sample for sample in labelled if not wanted or sample.label in wanted])
         self._check(samples, source, name)
         notes = [f"protocol {self.name}: {len(samples)} of {len(source.samples)} samples take part; {self.title}"]
         return replace(source, samples=samples, notes=[*source.notes, *notes])
@@ -376,6 +380,7 @@ _ALL = (
         0,
         _frequent_micro,
         246,
+        each=1,
     ),
     Protocol(
         "fedro_cross",
