@@ -572,6 +572,28 @@ class TestClassifier:
         np.testing.assert_array_equal(read_trained_on(tmp_path / "m.safetensors"), [-5, 7])
         assert loaded.training == model.training
 
+    def test_a_file_keeps_the_views_that_are_averaged(self, tmp_path):
+        """It forgot them, so that model and file answered differently."""
+        model, (faces, _) = fitted("fer-vgg"), faces_of("fer-vgg")
+        model.views = 10
+        model.save(tmp_path / "m")
+        loaded = load_model(tmp_path / "m")
+        assert loaded.views == 10
+        np.testing.assert_array_equal(loaded.decision_function(faces), model.decision_function(faces))
+
+    def test_settings_that_must_fail_later_are_refused_now_and_numpys_seed_is_one(self, tmp_path):
+        for setting, said in ((("seed", -1), "seed"), (("seed", None), "seed"), (("seed", 10**18), "seed")):
+            with pytest.raises(InputError, match=f"{said} must be a whole number from 0 to 2"):
+                CNNClassifier("seed_cnn", **dict([setting]))
+        with pytest.raises(InputError, match="unknown precision 'fp16': expected auto or one of fp32, bf16"):
+            CNNClassifier("seed_cnn", precision="fp16")
+        recipe = small("seed_cnn", epochs=1)
+        one, two = (CNNClassifier("seed_cnn", recipe, seed=seed, device="cpu") for seed in (3, np.int64(3)))
+        faces, labels = faces_of("seed_cnn")
+        expected = one.fit(faces, labels).decision_function(faces)
+        two.fit(faces, labels, checkpoint=tmp_path / "c").save(tmp_path / "m")
+        np.testing.assert_array_equal(load_model(tmp_path / "m").decision_function(faces), expected)
+
 
 class TestRefitting:
     def test_one_that_is_interrupted_leaves_the_model_as_it_was(self, tmp_path):
@@ -883,6 +905,7 @@ class TestRefusals:
             ("ednn", {"momentum": 0.9}, "momentum = 0.9 has no effect but with optimiser = 'sgd'"),
             ("ednn", {"early_momentum": 0.0}, "early_momentum = 0.0 has no effect but with optimiser"),
             ("ednn", {"nesterov": False}, "nesterov = False has no effect but with optimiser"),
+            ("seed_cnn", {"warmup": 0.4}, "warmup = 0.4 has no effect but with schedule = 'one-cycle'"),
         ],
     )
     def test_recipes_that_do_not_fit_their_architecture(self, name, changes, said):

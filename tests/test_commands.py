@@ -210,6 +210,23 @@ class TestFitAndClassify:
             *("status", "error"),
         ]
 
+    def test_figures_of_the_photos_chosen_on_are_told_to_be_too_good(self, tmp_path, capsys):
+        rng, labels = np.random.default_rng(0), np.arange(32) % 2
+        images = (60 * rng.random((32, 48, 48)) + 120 * labels[:, None, None]).astype(np.uint8)
+        usage = np.array(["Training"] * 24 + ["PublicTest"] * 8)
+        np.savez(tmp_path / "a.npz", images=images, labels=labels, usage=usage, classes=np.array(["Angry", "Fear"]))
+        table, model = tmp_path / "t", tmp_path / "svm.pkl"
+        assert run("extract", tmp_path / "a.npz", "--table", table, "--backbone", "hog", "--workers", 0) == 0
+        for options, chosen in ((("--C", 1), True), (("--C", 1), False)):
+            assert run("fit_svm", table, "--model", model, *options) == 0
+            if not chosen:
+                np.savez(tmp_path / "a.npz", images=images, labels=labels, classes=np.array(["Angry", "Fear"]))
+            capsys.readouterr()
+            words = ("classify", tmp_path / "a.npz", "--model", model, "--table", table, "--out", tmp_path / "o")
+            assert run(*words, "--workers", 0) == 0
+            told = capsys.readouterr().out
+            assert ("settings were chosen on val photos" in told) == chosen
+
     def test_c_is_chosen_on_val_where_there_is_one(self, rendered, table, weights, tmp_path, capsys):
         lines = ["path,label,split"]
         for photo in sorted(rendered.rglob("*.jpg")):

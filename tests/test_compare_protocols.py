@@ -191,6 +191,19 @@ def test_none_is_chosen_on_that_the_backbone_knows_or_whose_label_is_not_fitted_
     assert chosen["chosen_on"] == "validation"
 
 
+def test_an_svm_does_not_choose_where_a_label_is_of_one_person(tmp_path):
+    """It failed, with advice that nobody could follow in compare."""
+    photos, X, part = in_thirds(np.random.default_rng(0))
+    label = photos.label.copy()
+    label[:32] = np.where(photos.subject[:32] == "S0", "fear", "anger")
+    photos = dataclasses.replace(photos, label=label)
+    alone = dataclasses.replace(part, choose=part.choose[:0])
+    (chosen,) = fit_fold("svm:hog", photos, X, alone, tmp_path / "a").chosen
+    assert (chosen["C"], chosen["chosen_on"]) == (1.0, "nothing")
+    (chosen,) = fit_fold("svm:hog", photos, X, part, tmp_path / "b").chosen
+    assert chosen["chosen_on"] == "validation"
+
+
 def test_an_svm_chooses_by_folds_that_part_no_person_copy_or_sequence(tmp_path, monkeypatch):
     """Eight photos of each of four people; a copy ties S0 to S1, a sequence without a name of a person two of S3."""
     photos, X, part = in_thirds(np.random.default_rng(0))

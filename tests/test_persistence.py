@@ -104,6 +104,29 @@ def test_a_loaded_model_answers_exactly_as_the_saved_one(save, normaliser, class
         assert repr(loaded.pipeline_[-1]) == repr(model.pipeline_[-1])
 
 
+def test_many_rows_are_answered_alike_to_the_last_bit(tmp_path):
+    """One row alone goes another way through BLAS: all must be parted at the same places."""
+    model, X = fitted()
+    save_svm(tmp_path / "model", model)
+    many = np.resize(X, (4096 + 1, X.shape[1]))
+    expected = model.decision_function(many)
+    loaded = load_model(tmp_path / "model")
+    assert np.array_equal(loaded.decision_function(many), expected)
+    assert np.array_equal(loaded.pipeline_.decision_function(many), expected)
+    assert np.array_equal(loaded.pipeline_.decision_function(many[:2049]), loaded.decision_function(many[:2049]))
+
+
+def test_what_would_be_too_large_to_be_read_back_is_not_written(monkeypatch, tmp_path):
+    model, _ = fitted()
+    save_svm(tmp_path / "model", model)
+    before = (tmp_path / "model").read_bytes()
+    monkeypatch.setattr("featurepipe.models.persistence.MAX_BYTES", len(before) - 1)
+    with pytest.raises(ModelError, match=r"is not written: .* save arrays instead"):
+        save_svm(tmp_path / "model", model)
+    assert (tmp_path / "model").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_files_with_liblinears_svm_of_older_versions_still_open(classes, tmp_path):
     model, X = fitted(classes=classes)

@@ -412,6 +412,13 @@ class TestClassifier:
                 torch.testing.assert_close(after[key], weights, rtol=1e-4, atol=1e-6)
         assert {after[key].shape[0] for key in after if after[key].shape != before[key].shape} == {4}
 
+    def test_fine_tuning_may_weigh_its_losses_otherwise(self, name):
+        (X, labels), taught = sequences_of(name, 8), fitted(name, epochs=1)
+        weights = {key: 0.0 for key in taught.training_recipe.network if key in ("continuity", "state_spread")}
+        recipe = small(name, epochs=1, lr=1e-9)
+        other = dataclasses.replace(recipe, network=recipe.network | weights)
+        CNNClassifier(name, other, device="cpu").fit(X, labels, initial=taught)
+
     def test_single_faces_are_refused(self, name):
         with pytest.raises(InputError, match=r"takes uint8 faces of shape \(n, (5|16), 64, 64\)"):
             CNNClassifier(name).fit(np.zeros((4, 64, 64), np.uint8), ["a", "b", "a", "b"])

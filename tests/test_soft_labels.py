@@ -12,6 +12,7 @@ from test_cnn import faces_of, small
 from featurepipe.cli import main
 from featurepipe.errors import InputError, ModelError
 from featurepipe.features.table import FeatureTable
+from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.models.cnn import CNNClassifier
 from featurepipe.models.cross_fit import cross_fit, remove_folds
 from featurepipe.models.persistence import load_model
@@ -96,6 +97,15 @@ class TestCrossFit:
         crossed(tmp_path / "f", resume=True, after_epoch=lambda history: seen.append(history[-1]["fold"]), **changed)
         assert seen == [0, 0, 1, 1]
 
+    def test_folds_of_another_input_are_not_taken_over(self, tmp_path, monkeypatch):
+        crossed(tmp_path / "f")
+        for checkpoint in (tmp_path / "f").glob("*.ckpt"):
+            checkpoint.unlink()
+        monkeypatch.setitem(BASELINES, "fer-vgg", dataclasses.replace(BASELINES["fer-vgg"], inputs=9))
+        seen = []
+        crossed(tmp_path / "f", resume=True, after_epoch=lambda history: seen.append(history[-1]["fold"]))
+        assert seen == [0, 0, 1, 1]
+
     def test_what_it_leaves_is_removed_and_nothing_else(self, tmp_path):
         for name, others in (("a", ["notes.txt", "model.safetensors", "last.ckpt"]), ("b", [])):
             crossed(tmp_path / name)
@@ -169,6 +179,21 @@ def test_what_is_no_distribution_is_refused(wrong):
     faces, labels = faces_of("fer-vgg")
     with pytest.raises(InputError, match="must be distributions"):
         make(soft_weight=0.5).fit(faces, labels, soft_labels=wrong)
+
+
+def test_shares_for_every_class_are_no_targets():
+    """multi-target takes whatever has a share for right: of a network's soft labels that is everything."""
+    (faces, labels), recipe = faces_of("fer-vgg"), {"loss": "multi-target", "label_smoothing": 0.0, "soft_weight": 0.5}
+    make(**recipe).fit(faces, labels, soft_labels=np.tile([0.5, 0.5, 0.0], (24, 1)))
+    with pytest.raises(InputError, match="multi-target takes every answer for right"):
+        make(**recipe).fit(faces, labels, soft_labels=np.tile([0.01, 0.01, 0.98], (24, 1)))
+
+
+def test_multi_target_from_the_command_line_is_of_votes(tmp_path, capsys):
+    (tmp_path / "r.toml").write_text("soft_weight = 0.5\nloss = 'multi-target'\n")
+    words = ["fit_cnn", "nowhere", "--arch", "fer-vgg", "--model", "m", "--recipe", str(tmp_path / "r.toml")]
+    assert main([*words, "--soft-labels", "a.soft"]) == 2
+    assert "multi-target is of votes (--votes)" in capsys.readouterr().err
 
 
 def test_from_the_command_line(tmp_path, capsys):

@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from featurepipe.errors import InputError, RecipeMismatch
 from featurepipe.models import svm
 from featurepipe.models.linear_svm import LinearSVM
-from featurepipe.models.persistence import load_model, save_svm
+from featurepipe.models.persistence import load_model, save_svm, save_svm_arrays
 from featurepipe.models.svm import LinearSVMCV, fit_temperature, inner_folds
 
 LABELS = np.array(["anger", "fear", "joy", "neutral"])
@@ -296,6 +296,21 @@ def test_columns_of_a_data_frame_in_another_order_are_refused(fit):
     for answer in (model.predict, model.predict_proba, model.decision_function):
         with pytest.raises(ValueError, match="feature names"):
             answer(frame_of(X, slice(None, None, -1)))
+
+
+@pytest.mark.parametrize("save", [save_svm, save_svm_arrays])
+def test_a_file_knows_the_columns(save, tmp_path):
+    """It forgot them: what the model in memory refuses its file answered, wrongly. Saved twice, it still knows."""
+    X, y = faces()
+    save(tmp_path / "one", LinearSVMCV(**QUICK).fit(frame_of(X), y))
+    save(tmp_path / "two", load_model(tmp_path / "one"))
+    for name in ("one", "two"):
+        model = load_model(tmp_path / name)
+        assert np.array_equal(model.predict(frame_of(X)), model.predict(X))
+        with pytest.raises(InputError, match="data frame of 12 named columns, and this one has 'f11' in place of 'f0'"):
+            model.predict(frame_of(X, slice(None, None, -1)))
+        with pytest.raises(InputError, match="12 named columns, and this one has 11 columns"):
+            model.predict(frame_of(X, slice(11)))
 
 
 def test_validation_columns_in_another_order_are_refused_and_the_model_stays():

@@ -13,6 +13,7 @@ from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.votes import by_votes, distributions, shares
 from featurepipe.errors import InputError
 from featurepipe.models.augment import drawn
+from featurepipe.models.baselines.registry import BASELINES
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.training import _loss
 from featurepipe.models.training_recipe import TrainingRecipe
@@ -105,6 +106,27 @@ def test_fit_cnn_learns_by_each_rule(rule, settings, copy, tmp_path, capsys):
     assert all(math.isfinite(row["loss"]) for row in fitted["history"])
     learnt = load_cnn(file, device="cpu").recipe_.document()
     assert {name: learnt[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize("rule", ["probability", "multi-target"])
+def test_a_recipe_of_another_loss_leaves_what_goes_with_it(rule, copy, tmp_path, capsys):
+    """fer-vgg smooths the labels of its cross-entropy: it was refused for that, after all faces had been found."""
+    (tmp_path / "short.toml").write_text("epochs = 1\nbatch_size = 8\n[network]\nwidth = 0.125\n")
+    asked = ["fit_cnn", copy, "--arch", "fer-vgg", "--recipe", tmp_path / "short.toml", "--votes", rule]
+    fitted = run(capsys, *asked, "--model", tmp_path / "model.safetensors", "--workers", 0)
+    assert fitted["command"]["votes"] == rule
+    smoothing = load_cnn(tmp_path / "model.safetensors", device="cpu").training_recipe.label_smoothing
+    assert smoothing == (0.1 if rule == "probability" else 0.0)
+
+
+@pytest.mark.parametrize("arch", BASELINES)
+def test_every_architecture_learns_by_every_rule_or_is_refused_before_faces_are_looked_for(arch, copy, capsys):
+    """The recipe is checked as the rule has changed it, not before: SOURCE, which is not there, is not looked at."""
+    for rule in ("probability", "cross-entropy", "multi-target"):
+        assert main(["fit_cnn", "nowhere", "--arch", arch, "--votes", rule, "--model", "m"]) == 2
+        said = capsys.readouterr().err
+        assert ("nowhere" in said) != (rule == "multi-target" and arch in ("seed_cnn", "dlsvm", "dlsvm_paper"))
+        assert "label_smoothing" not in said
 
 
 def test_fit_cnn_says_how_many_photos_a_rule_leaves(copy, tmp_path, capsys):

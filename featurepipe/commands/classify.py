@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     check_new_file(out / "predictions.csv")
     predictions, photos, summary = predict(args, model, source, table_of(args, out / "table"), prior)
     features = predictions.features
-    figures = scores(predictions, seen_by(model, features, args.weights)) if predictions.labelled else None
+    figures = scores(predictions, model, seen_by(model, features, args.weights)) if predictions.labelled else None
     document = {
         "model": args.model or "shipped",
         "classes": model.labels,
@@ -241,11 +241,11 @@ def seen_by(model: Model, features: Features, weights: str | None) -> np.ndarray
     return seen if _is_cnn(model) else seen | seen_in_training(features, weights)
 
 
-def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
+def scores(predictions: Predictions, model: Model, seen: np.ndarray) -> dict[str, Any] | None:
     """Figures on the photos to score, by their largest face; None where nothing is labelled.
 
     `part` is the split they are of, or all; `leak` counts those of which a face is in `seen`, bool (faces,); `unknown`
-    those of each label that the model does not know.
+    those of each label that the model does not know; `chosen` is whether photos like these chose among models.
     """
     truth = predictions.samples["label"].to_pylist()
     part, rows = predictions.scored()
@@ -270,7 +270,8 @@ def scores(predictions: Predictions, seen: np.ndarray) -> dict[str, Any] | None:
     )
     unknown = Counter(truth[row] for row in rows if truth[row] not in predictions.classes)
     leak = len(np.intersect1d(rows, predictions.features.sample[seen]))
-    return figures | {"part": part, "leak": leak, "unknown": dict(unknown)}
+    chosen_on_such = part == "val" and model.training.get("chosen_on") == "validation"
+    return figures | {"part": part, "leak": leak, "unknown": dict(unknown), "chosen": chosen_on_such}
 
 
 def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -> None:
@@ -353,6 +354,10 @@ def _figure_lines(figures: dict[str, Any], unit: str) -> list[str]:
     if figures["leak"]:
         lines.append(
             f"LEAK: the model was trained on {figures['leak']} of the scored photos, so these figures are too good"
+        )
+    if figures["chosen"]:
+        lines.append(
+            "the model's settings were chosen on val photos: where on these, the figures are somewhat too good"
         )
     return lines
 

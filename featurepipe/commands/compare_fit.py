@@ -172,6 +172,8 @@ def _fit(
 ) -> Model:
     """Fit one method; `free` is whether an SVM may choose its C: not on photos that its backbone was trained on.
 
+    Nor where a label is of one person alone: some fold would have none of it to learn.
+
     A CNN goes on from `checkpoint`, but with --minutes: how many epochs fill them may now be counted otherwise.
     """
     if not len(part.fit):
@@ -179,11 +181,12 @@ def _fit(
     if cnn := cnn_of(name):
         return _fit_cnn(args, name, cnn, photos, faces, part, seed, checkpoint)
     labels, validation = photos.label[part.fit].astype(str), _watched(photos, faces, part.choose)
-    if not free:
-        return LinearSVMCV(seed=seed).fit_fixed(faces[part.fit], labels, FIXED_C)
     subjects, sequences = photos.subject[part.fit].tolist(), photos.sequence[part.fit].tolist()
     groups = groups_of(photos.content[part.fit].tolist(), subjects, sequences)
-    svm, by = LinearSVMCV(folds=_inner_folds(labels, groups), seed=seed), grouped_by(subjects, sequences)
+    folds = _inner_folds(labels, groups)
+    if not free or (validation is None and folds < 2):
+        return LinearSVMCV(seed=seed).fit_fixed(faces[part.fit], labels, FIXED_C)
+    svm, by = LinearSVMCV(folds=folds, seed=seed), grouped_by(subjects, sequences)
     return svm.fit(faces[part.fit], labels, groups=groups, grouped_by=by, validation=validation)
 
 
@@ -226,6 +229,6 @@ def _watched(photos: Photos, faces: _Faces, rows: np.ndarray) -> tuple[np.ndarra
 
 
 def _inner_folds(labels: np.ndarray, groups: Sequence[str]) -> int:
-    """Five inner folds to choose C on, or as many as the class of the fewest people allows, but two."""
+    """Five inner folds to choose C on, or as many as the class of the fewest people allows; 1: nothing to choose on."""
     owners = Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
-    return max(2, min(5, *owners.values()))
+    return min(5, *owners.values())

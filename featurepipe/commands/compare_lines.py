@@ -109,10 +109,11 @@ def _left_out(document: dict[str, Any]) -> list[str]:
 
 
 def _not_chosen(document: dict[str, Any]) -> list[str]:
-    """SVMs whose backbone has learnt from the photos that C would be chosen on."""
+    """SVMs whose backbone has learnt from the photos that C would be chosen on, or that lack people to choose it on."""
     fixed = {name: row["folds"][0] for name, row in document["methods"].items() if row["folds"]}
     return [
-        f"{name}: C is {chosen['C']:g} and not chosen, as its backbone was trained on photos to fit on"
+        f"{name}: C is {chosen['C']:g} and not chosen, as its backbone was trained on photos to fit on, or a label is "
+        "of one person alone"
         for name, chosen in fixed.items()
         if "C" in chosen and chosen["chosen_on"] == "nothing"
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     baseline = get_baseline(args.arch)
     recipe = read_recipe(args.recipe, baseline.recipe) if args.recipe else baseline.recipe
-    _check(args, recipe, baseline)
-    recipe = replace(recipe, **_LEARNT[args.votes])
+    _check(args, recipe)
+    recipe = TrainingRecipe.from_document(_LEARNT[args.votes], recipe)
+    check_recipe(recipe, baseline)
     teachers = Teachers(load_cnn(args.init) if args.init else None, read_soft_labels(args))
     table = table_of(args, Path(f"{args.model}.table"))
     crops = crops_for(baseline.framing)
@@ -110,13 +111,14 @@ def watched(
     return fit, watch
 
 
-def _check(args: argparse.Namespace, recipe: TrainingRecipe, baseline: Baseline) -> None:
-    check_recipe(recipe, baseline)
+def _check(args: argparse.Namespace, recipe: TrainingRecipe) -> None:
     if args.folds and (args.init or args.soft_labels):
         raise InputError("--folds makes soft labels from random weights: give it neither --init nor --soft-labels")
     if args.votes != "majority" and (args.folds or args.soft_labels):
         raise InputError(f"--votes {args.votes} gives soft labels itself: leave out --folds and --soft-labels")
     check_soft_weight(recipe, bool(args.soft_labels))
+    if recipe.loss == "multi-target" and args.soft_labels:
+        raise InputError("multi-target is of votes (--votes), and networks give every label a share: set another loss")
     if args.folds and args.half:
         raise InputError("--half is of a model's file, and --folds writes soft labels: leave it out")
     refuse_over(args.model, args.source, args.recipe, *(args.soft_labels or ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,7 @@ from safetensors.torch import save
 from scipy.special import expit, softmax
 from torch import nn
 
-from featurepipe.devices import memory_errors, resolve_device, resolve_precision
+from featurepipe.devices import PRECISIONS, memory_errors, resolve_device, resolve_precision
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
@@ -62,7 +63,8 @@ class CNNClassifier(Scored):
     device, precision : where, and in what arithmetic: "fp32", "bf16", or "auto": bf16 where the device multiplies in it
     views : views averaged when predicting (1, 2 or 10); None: the architecture's own number
 
-    Raises InputError for an unknown architecture, a mapping with other values than a recipe has, other views.
+    Raises InputError for an unknown architecture, a mapping with other values than a recipe has, other views, seeds or
+    precisions.
 
     Attributes
     ----------
@@ -95,6 +97,10 @@ class CNNClassifier(Scored):
         _ = self.baseline  # refuses what cannot be trained now, not after an hour of reading photos
         if views is not None and views not in VIEWS:
             raise InputError(f"{views} views cannot be averaged; expected 1, 2 or 10")
+        if not isinstance(seed, Integral) or not 0 <= seed < 1 << 32:
+            raise InputError(f"seed must be a whole number from 0 to 2^32 - 1, and is {seed!r}")
+        if precision not in ("auto", *PRECISIONS):
+            raise InputError(f"unknown precision {precision!r}: expected auto or one of {', '.join(PRECISIONS)}")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments by name, the very objects that were given; `deep` changes nothing."""
@@ -188,7 +194,7 @@ class CNNClassifier(Scored):
         if len(classes) < 2:
             raise InputError(f"training needs at least two classes, got {', '.join(classes) or 'none'}")
         if soft_labels is not None:
-            _check_soft_labels(soft_labels, len(faces), len(classes))
+            _check_soft_labels(soft_labels, len(faces), len(classes), self.training_recipe.loss)
         trainer = self._trainer(len(classes))
         start = {} if initial is None else self._start(initial, classes)
         trainer.start_from(start)
@@ -235,7 +241,7 @@ class CNNClassifier(Scored):
     def _trainer(self, classes: int) -> Trainer:
         device, precision = self._place()
         recipe = self.training_recipe
-        return Trainer(self.baseline, recipe, classes, device=device, precision=precision, seed=self.seed)
+        return Trainer(self.baseline, recipe, classes, device=device, precision=precision, seed=int(self.seed))
 
     def _need_network(self) -> None:
         if not hasattr(self, "network_"):
@@ -274,18 +280,10 @@ class CNNClassifier(Scored):
     def _start(self, initial: CNNClassifier, classes: np.ndarray) -> dict[str, torch.Tensor]:
         """The weights to take over from `initial`: all of them, without those per class where these differ."""
         initial._need_network()
-        ours, theirs = (model.training_recipe for model in (self, initial))
-        sizes = [
-            {
-                name: value
-                for name, value in recipe.network.items()
-                if name not in ("dropout", "head", "crop_scale") and not isinstance(value, bool)  # no sizes
-            }
-            for recipe in (ours, theirs)
-        ]
-        if self.arch != initial.arch or sizes[0] != sizes[1]:
+        if self.arch != initial.arch or self._shapes(2) != initial._shapes(2):
+            ours, theirs = (model.training_recipe.network for model in (self, initial))
             raise InputError(
-                f"cannot start {self.arch} {sizes[0]} from a model of {initial.arch} {sizes[1]}; "
+                f"cannot start {self.arch} {ours} from a model of {initial.arch} {theirs}; "
                 "give a model of the same architecture and network sizes"
             )
         weights = initial.network_.state_dict()
@@ -296,9 +294,13 @@ class CNNClassifier(Scored):
 
     def _per_class(self) -> set[str]:
         """Names of the tensors whose shape depends on the number of classes."""
-        network = self.training_recipe.network
-        two, three = (outlined(self.baseline, count, network).state_dict() for count in (2, 3))
-        return {name for name in two if two[name].shape != three[name].shape}
+        two, three = self._shapes(2), self._shapes(3)
+        return {name for name in two if two[name] != three[name]}
+
+    def _shapes(self, classes: int) -> dict[str, torch.Size]:
+        """Shape of every tensor of the network."""
+        network = outlined(self.baseline, classes, self.training_recipe.network)
+        return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
     def _fingerprint(
         self,
@@ -315,7 +317,7 @@ class CNNClassifier(Scored):
         """
         recipe, (_, precision) = self.training_recipe, self._place()
         data = hash_of(faces) if soft is None else hash_of(faces, np.asarray(soft, np.float32))
-        run = [self.arch, recipe.document(), self.seed, precision, data, digest_of(labels.tolist())]
+        run = [self.arch, recipe.document(), int(self.seed), precision, data, digest_of(labels.tolist())]
         if start:
             weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
             run.append(hashlib.sha256(save(weights)).hexdigest())
@@ -353,7 +355,8 @@ class CNNClassifier(Scored):
             "arch": self.arch,
             "inputs": self.baseline.inputs,
             "labels": self.labels,
-            "seed": self.seed,
+            "seed": int(self.seed),
+            "views": self.views,
             "training_recipe": self.training_recipe.document(),
             "recipe": self.recipe,
             "training": self.training,
@@ -371,7 +374,8 @@ def load_cnn(path: str | os.PathLike[str], *, device: str = "auto", precision: s
     try:
         check_described(document)
         recipe = TrainingRecipe.from_document(document["training_recipe"])
-        model = CNNClassifier(document["arch"], recipe, seed=document["seed"], device=device, precision=precision)
+        settings = {"seed": document["seed"], "views": document.get("views")}
+        model = CNNClassifier(document["arch"], recipe, **settings, device=device, precision=precision)
         _check_inputs(path, document, model.baseline)
         model.classes_ = np.asarray(document["labels"], dtype=str)
         model.recipe, model.training = document["recipe"], document["training"]
@@ -453,7 +457,7 @@ def _checked_faces(faces: Any, baseline: Baseline) -> np.ndarray:
     return array
 
 
-def _check_soft_labels(soft: np.ndarray, faces: int, classes: int) -> None:
+def _check_soft_labels(soft: np.ndarray, faces: int, classes: int, loss: str) -> None:
     if np.shape(soft) != (faces, classes):
         raise InputError(
             f"soft labels for {faces} faces of {classes} classes are expected to be of shape {(faces, classes)}, not "
@@ -461,3 +465,8 @@ def _check_soft_labels(soft: np.ndarray, faces: int, classes: int) -> None:
         )
     if not (np.min(soft) >= 0 and np.allclose(np.sum(soft, axis=1), 1, atol=1e-3)):
         raise InputError("soft labels must be distributions: rows of numbers of at least 0 whose sum is 1")
+    if loss == "multi-target" and (np.asarray(soft) > 0).all(axis=1).any():
+        raise InputError(
+            "of a face whose soft labels are all above 0 multi-target takes every answer for right: give it 0 for the "
+            "classes that are not to be predicted, or train with cross-entropy"
+        )

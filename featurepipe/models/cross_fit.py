@@ -104,7 +104,10 @@ def _digest(faces: np.ndarray, labels: np.ndarray, contents: np.ndarray, validat
 
 def _run(model: CNNClassifier, data: str, asked: np.ndarray) -> str:
     recipe = model.training_recipe.document()
-    return digest_of([model.arch, recipe, model.seed, model.precision, data, asked.tolist()])[:16]
+    run = [model.arch, recipe, int(model.seed), model.precision, data, asked.tolist()]
+    if (inputs := model.baseline.inputs) > 1:  # as in checkpoints: folds of before there were versions go on
+        run.append(inputs)
+    return digest_of(run)[:16]
 
 
 def _ask(

@@ -94,9 +94,10 @@ class LinearModel(Scored):
         Raises
         ------
         RecipeMismatch : `X` has rows, and these are not as wide as the vectors the model was fitted on
-        InputError : `X` is not a matrix of finite numbers
+        InputError : `X` is not a matrix of finite numbers, or a data frame with other columns than the one fitted on
         """
         coef, intercept = self._arrays["coef"].T, self._arrays["intercept"]
+        check_columns(X, self.training.get("columns"))
         X = checked_matrix(X)
         check_width(X, len(coef))
         decisions = np.empty((len(X), len(intercept)))
@@ -147,6 +148,16 @@ def check_width(X: np.ndarray, expected: int) -> None:
             f"the model was fitted on vectors of {expected} numbers and got vectors of {X.shape[1]}: "
             "extract with the backbone that its recipe names"
         )
+
+
+def check_columns(X: Any, fitted: list[str] | None) -> None:
+    """Refuse a data frame whose columns are not those, in their order, of the data frame that was fitted on."""
+    given = list(getattr(X, "column_names", None) or getattr(X, "columns", ()))  # pyarrow's, pandas' and polars'
+    if not fitted or given == fitted or not given or not all(isinstance(name, str) for name in given):
+        return
+    at = next((n for n, (one, other) in enumerate(zip(given, fitted, strict=False)) if one != other), None)
+    where = f"{len(given)} columns" if at is None else f"{given[at]!r} in place of {fitted[at]!r}"
+    raise InputError(f"the model was fitted on a data frame of {len(fitted)} named columns, and this one has {where}")
 
 
 def checked_matrix(X: np.ndarray) -> np.ndarray:

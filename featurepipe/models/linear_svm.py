@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from featurepipe.models.matrices import CHUNK, Rows, Twice
+from featurepipe.models.linear import CHUNK
+from featurepipe.models.matrices import Rows, Twice
 from featurepipe.models.newton import Columns, Newton, Solution
 
 CLASS_WEIGHT = Mapping[Any, float] | Literal["balanced"] | None
@@ -26,7 +27,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     LinearSVC(loss="squared_hinge") with its default intercept_scaling=1; `penalise_intercept=False` drops b^2 / 2.
     The method is in featurepipe.models.newton. float32 rows stay float32 and are not copied; besides them the fit
     holds the rows in a subspace and Hessians there, together at most as large as the rows (or 128 MiB, if that is
-    more).
+    more); of n rows fewer than their dimensions n x n float64 products instead, several of them.
 
     Parameters
     ----------

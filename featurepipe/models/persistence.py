@@ -12,6 +12,7 @@ predictions under every supported scikit-learn.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -26,7 +27,7 @@ from safetensors.numpy import save as numpy_bytes
 import featurepipe
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
-from featurepipe.models.inert_pickle import Node, read_inert
+from featurepipe.models.inert_pickle import MAX_BYTES, Node, read_inert
 from featurepipe.models.linear import CLASS_WEIGHTS, NORMALISER_NAMES, LinearModel
 
 if TYPE_CHECKING:  # scikit-learn takes 1 s to load, and is needed to fit and to save alone
@@ -92,13 +93,23 @@ class Model(Protocol):
 
 
 def save_svm(path: str | os.PathLike[str], model: LinearSVMCV | LinearModel) -> None:
-    """Write a fitted SVM as a joblib pickle that holds its scikit-learn Pipeline."""
+    """Write a fitted SVM as a joblib pickle that holds its scikit-learn Pipeline.
+
+    Raises ModelError, and leaves `path` as it was, where the file would be larger than what is read back.
+    """
     import joblib
 
     bundle = {_KEY: FORMAT, "kind": "svm", "pipeline": model.pipeline_, TRAINED_ON: model.trained_on}
     bundle |= _described(model)
+    data = io.BytesIO()
+    joblib.dump(bundle, data, protocol=4)
+    if data.tell() > MAX_BYTES:
+        raise ModelError(
+            f"{path} is not written: a pickle of {data.tell() >> 20} MiB is not read back (at most {MAX_BYTES >> 20}); "
+            "save arrays instead (fit_svm --arrays, featurepipe.models.persistence.save_svm_arrays)"
+        )
     with replacing(path) as stream:
-        joblib.dump(bundle, stream, protocol=4)
+        stream.write(data.getbuffer())
 
 
 def save_svm_arrays(path: str | os.PathLike[str], model: LinearSVMCV | LinearModel) -> None:
@@ -338,6 +349,9 @@ def _check_document(document: dict[str, Any]) -> None:
         raise ValueError("its temperature is not a positive number")
     types = tuple(type(training[name]) for name in ("C", "seed"))
     settings = training["normaliser"], training["class_weight"]
+    columns = training.get("columns", [])
+    if type(columns) is not list or not all(type(name) is str for name in columns):
+        raise ValueError("its names of columns are no list of names")
     if types != (float, int) or settings not in itertools.product(NORMALISER_NAMES, CLASS_WEIGHTS):
         raise ValueError("its training summary names settings that fit_svm does not have")
 

@@ -350,7 +350,8 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
 
     def _settings(self, rows: Rows) -> dict[str, Any]:
         names, counts = np.unique(rows[1], return_counts=True)
-        return {
+        columns = {"columns": self.feature_names_in_.tolist()} if hasattr(self, "feature_names_in_") else {}
+        return columns | {
             "normaliser": self.normaliser,
             "class_weight": self.class_weight,
             "seed": int(self.seed),

@@ -60,6 +60,7 @@ ONLY_WITH = {
     "momentum": ("optimiser", "sgd"),
     "early_momentum": ("optimiser", "sgd"),
     "nesterov": ("optimiser", "sgd"),
+    "warmup": ("schedule", "one-cycle"),
 }
 """What has an effect with one value of another key alone."""
 
@@ -103,8 +104,8 @@ class TrainingRecipe:
     network : arguments of the architecture; "head", where it has one, goes with its loss (HEADS), which a file that
         changes the head alone need not name
 
-    What has no effect with the loss or optimiser (ONLY_WITH) is refused where a network is trained and not here: models
-    of before open.
+    What has no effect with the loss, optimiser or schedule (ONLY_WITH) is refused where a network is trained and not
+    here: models of before open.
     """
 
     epochs: int
@@ -187,7 +188,7 @@ class TrainingRecipe:
     def from_document(cls, document: Mapping[str, Any], base: TrainingRecipe | None = None) -> TrainingRecipe:
         """Build a recipe from a dictionary whose missing keys come from `base`; unknown keys raise InputError.
 
-        What goes with the loss or optimiser of `base` alone (ONLY_WITH) does not come along to another.
+        What goes with the loss, optimiser or schedule of `base` alone (ONLY_WITH) does not come along to another.
         """
         values = base.document() if base else {}
         _refuse_unknown(document, {item.name for item in dataclasses.fields(cls)}, "training recipe")
