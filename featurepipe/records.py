@@ -62,6 +62,8 @@ class Sample:
     extra : what else the data set says (view, illumination, gaze, intensity, session, valence, votes, ...), JSON-able
     box : the face's box where the data set gives it
     pixels : uint8 (h, w) or (h, w, 3), where the source holds pixels instead of naming a file
+    origin : "database/split" of the picture where it lies as a file of its own and the database is rows of pixels: the
+        same picture, whose bytes and therefore content key are others (FER2013's, written as PNG or JPEG)
     """
 
     path: str
@@ -75,6 +77,7 @@ class Sample:
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
     box: Face | None = None
     pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
+    origin: str | None = None
 
     @property
     def in_clip(self) -> bool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.files import CHUNK, replacing, sha256_of
 from featurepipe.names import LAYOUTS
+from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.records import Framing
 
 if TYPE_CHECKING:  # fetching alone needs HTTP, which takes every worker process 0.1 s to load
@@ -138,6 +139,13 @@ def _record(entry: dict[str, Any]) -> WeightsRecord:
     if record.place not in get_args(Place):
         raise WeightsError(f"manifest.json: {record.name} lies in {record.place!r}, which is no known place")
     return record
+
+
+def saw(sha256: str) -> tuple[TrainedOn, ...] | None:
+    """What the weights of this sha256 were trained on by their record; None where they have none."""
+    if sha256 == NO_WEIGHTS:
+        return ()
+    return next((record.trained_on for record in records().values() if record.sha256 == sha256), None)
 
 
 def get_record(name: str) -> WeightsRecord:

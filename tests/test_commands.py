@@ -210,6 +210,27 @@ class TestFitAndClassify:
             *("status", "error"),
         ]
 
+    def test_fer2013_written_as_pictures_is_known_by_its_names_to_what_learnt_from_its_rows(self, tmp_path, capsys):
+        """Files have other content keys than the rows that the shipped network was trained on: nothing was said."""
+        rng, out = np.random.default_rng(0), tmp_path / "o"
+        for number in range(24):
+            folder = tmp_path / "fer" / ("happy", "sad")[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            part = "PublicTest" if number >= 20 else "Training"
+            Image.fromarray(rng.integers(0, 255, (48, 48), np.uint8)).save(folder / f"{part}_{number}.png")
+        table, model = tmp_path / "t", tmp_path / "svm.pkl"
+        assert run("extract", tmp_path / "fer", "--table", table, "--workers", 0) == 0
+        assert run("fit_svm", table, "--model", model, "--C", 1) == 0
+        assert "LEAK" not in capsys.readouterr().err  # it chose on PublicTest
+        words = ("compare", tmp_path / "fer", "--out", out, "--workers", 0, "--methods", "svm", "--folds", 3)
+        assert run(*words) == 2  # all 24 would be tested on
+        assert "LEAK: the backbone of svm was trained on 20 of the photos to test on" in capsys.readouterr().err
+        for photo in (tmp_path / "fer").rglob("PublicTest*"):
+            photo.unlink()
+        assert run("extract", tmp_path / "fer", "--table", table, "--workers", 0) == 0
+        assert run("fit_svm", table, "--model", model, "--C", 1, "--folds", 2) == 0
+        assert "LEAK: C and temperature were chosen on photos" in capsys.readouterr().err
+
     def test_figures_of_the_photos_chosen_on_are_told_to_be_too_good(self, tmp_path, capsys):
         rng, labels = np.random.default_rng(0), np.arange(32) % 2
         images = (60 * rng.random((32, 48, 48)) + 120 * labels[:, None, None]).astype(np.uint8)

@@ -83,6 +83,7 @@ def crops_of(samples):
     return Features(
         X=np.repeat(rows.astype(np.uint8), 4).reshape(-1, 2, 2),
         **columns,
+        origin=np.full(len(rows), None),
         sample=rows,
         face=np.zeros(len(rows), int),
         box=np.repeat(rows, 4).reshape(-1, 4),

@@ -103,6 +103,7 @@ def test_samples_hold_the_current_source(tmp_path):
         "status": "ok",
         "error": "",
         "role": "apex",
+        "origin": None,
     }
     assert rows[1]["status"] == "missing"
     assert (rows[1]["content"], rows[1]["role"], rows[1]["extra"]) == (None, None, None)
@@ -114,7 +115,7 @@ def test_samples_hold_the_current_source(tmp_path):
 def test_tables_from_before_roles_were_kept_open(filled):
     folder, samples = filled
     path = folder / "table" / "samples.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["role", "extra"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["role", "extra", "origin"]), path)
     table = FeatureTable.open(folder / "table")
     assert len(table.samples()) == len(samples)
     assert set(table.samples()["extra"].to_pylist()) == {None}

@@ -17,11 +17,10 @@ from featurepipe.commands.compare_plan import Plan, groups_in
 from featurepipe.commands.compare_sides import Side, of_sequences, takes_sequences
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.datasets.splits import GROUPS, grouped_by, resampled_by
-from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.report.metrics import evaluate, holm, mcnemar, squared_errors
 from featurepipe.report.published import beside, ranks, undertrained
 from featurepipe.report.runs import score, spread
-from featurepipe.weights import records
+from featurepipe.weights import saw
 
 WHOLE = 0.99
 """Share of a protocol's photos that a copy must have for its figures to be held against published ones."""
@@ -207,16 +206,9 @@ def _recipe(args: argparse.Namespace, name: str, sides: list[Side]) -> dict[str,
     if cnn := cnn_of(name):
         trained = {"training": recipe_of(args, name).document(), "test_views": cnn.test_views}
     else:
-        trained = {"trained_on": _backbone_saw(train.feature_half["weights"])}
+        seen = saw(train.feature_half["weights"])
+        trained = {"trained_on": None if seen is None else [asdict(part) for part in seen]}
     return {"features": train.feature_half, "faces": faces, **trained}
-
-
-def _backbone_saw(weights: str) -> list[dict[str, str]] | None:
-    """What the weights of this sha256 were trained on by their record; None where they have none."""
-    for record in records().values():
-        if record.sha256 == weights:
-            return [asdict(seen) for seen in record.trained_on]
-    return [] if weights == NO_WEIGHTS else None
 
 
 def _pairs(plan: Plan, results: Mapping[str, Result]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from featurepipe.models.persistence import read_trained_on
 from featurepipe.names import LARGEST_MARGIN
 from featurepipe.recipe import NO_WEIGHTS
 from featurepipe.records import Framing, Policy
-from featurepipe.weights import weights_file
+from featurepipe.weights import saw, weights_file
 
 if TYPE_CHECKING:  # its module loads torch
     from featurepipe.features.backbone import Backbone
@@ -168,7 +168,8 @@ def hints(source: Source, spec: DetectorSpec, summary: Summary) -> list[str]:
 def seen_in_training(features: Features, weights: str | os.PathLike[str] | None) -> np.ndarray:
     """Which rows' photos the backbone was trained on, bool (n,); all False where its weights do not say.
 
-    Where the weights that made the features are not here it cannot be told, and is said so on stderr.
+    By their content keys, and where a photo is another file of a picture, by the parts of databases that the weights'
+    record names. Where the weights that made the features are not here it cannot be told, and is said so on stderr.
     """
     half = features.feature_half
     if weights and not Path(weights).is_file():
@@ -186,7 +187,8 @@ def seen_in_training(features: Features, weights: str | os.PathLike[str] | None)
             ]
         )
         return np.zeros(len(features), bool)
-    return np.isin(content_codes(features.content), read_trained_on(path))
+    parts = [f"{part.dataset}/{part.split}" for part in saw(half["weights"]) or ()]
+    return np.isin(content_codes(features.content), read_trained_on(path)) | np.isin(features.origin.astype(str), parts)
 
 
 def content_codes(contents: Iterable[str]) -> np.ndarray:

@@ -86,7 +86,8 @@ def _read_folders(listing: Listing) -> Source:
     for file in by_name(listing, listing.photos, _KAGGLE_PLACE, rest):
         word, name, part = file.match.groups()
         label, split = canonical(word), split_of(part)
-        sample = Sample(file.path, label=label, raw_label=word if label else None, split=split, role="still")
+        word_of = word if label else None
+        sample = Sample(file.path, label, word_of, split=split, role="still", origin=f"fer2013/{split}")
         if name.lower() in _BLACK:
             skipped.append(Skipped(file.path, "damaged", CONSTANT, sample))
         else:

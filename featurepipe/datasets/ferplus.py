@@ -132,7 +132,7 @@ def _read_folder(folder: str, rated: list[_Rated]) -> tuple[list[Sample], list[S
     for one in rated:
         stem = os.path.splitext(one.name)[0]
         path = os.path.join(folder, photos.get(stem, one.name))
-        sample = _labelled(Sample(path, split=one.split, role="still"), one)
+        sample = _labelled(Sample(path, split=one.split, role="still", origin=f"fer2013/{one.split}"), one)
         left = _why_not(one)
         if left is not None:
             undecided = left.kind == "unlabelled" and times[one.name] == 1 and stem in photos

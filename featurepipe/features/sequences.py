@@ -60,7 +60,7 @@ class Sequences:
         whole = self.samples.take(pa.array(kept, pa.int64()))
         of_whole = ("path", "content", "label", "subject", "split", "sequence", "role")
         columns = {name: np.array(whole[name].to_pylist(), object) for name in of_whole}
-        columns |= {name: getattr(frames, name)[shown] for name in ("face", "box", "score", "turn", "frame")}
+        columns |= {name: getattr(frames, name)[shown] for name in ("origin", "face", "box", "score", "turn", "frame")}
         return replace(
             frames,
             X=frames.X[np.array(taken, np.int64).reshape(len(kept), len(timeline([None])))],

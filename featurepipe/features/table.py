@@ -46,13 +46,13 @@ _SAMPLES_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("path", "label", "raw_label", "subject", "split", "sequence")),
         ("frame", pa.int64()),
-        *((name, pa.string()) for name in ("content", "status", "error", "role", "extra")),
+        *((name, pa.string()) for name in ("content", "status", "error", "role", "extra", "origin")),
     ]
 )
-_OF_SAMPLE = ("path", "label", "raw_label", "subject", "split", "sequence", "frame", "role")
+_OF_SAMPLE = ("path", "label", "raw_label", "subject", "split", "sequence", "frame", "role", "origin")
 _OF_ROW = ("content", "status", "error")
 _ROW_GROUP = 2048
-_ADDED_LATER = ("role", "extra")
+_ADDED_LATER = ("role", "extra", "origin")
 _SCAN_FAILURES = ("missing", "unreadable", "too_large")
 _READS = 3
 """How often a reader lists the parts anew where a writer has taken one away meanwhile."""
@@ -76,7 +76,7 @@ class Features:
     ----------
     X : (n, d) float32, or uint8 (n, *shape) for a store of crops; read-only where it is a view on the file
     path, content : str (n,), dtype object
-    label, subject, split, sequence, role : str or None (n,), dtype object
+    label, subject, split, sequence, role, origin : str or None (n,), dtype object
     frame : int or None (n,), dtype object: the frame's number in its sequence or clip
     sample : int64 (n,), row in `FeatureTable.samples()`
     face : int64 (n,), index among the photo's faces
@@ -95,6 +95,7 @@ class Features:
     split: np.ndarray
     sequence: np.ndarray
     role: np.ndarray
+    origin: np.ndarray
     frame: np.ndarray
     sample: np.ndarray
     face: np.ndarray
@@ -166,10 +167,10 @@ class FeatureTable:
 
     def samples(self) -> pa.Table:
         """The current SOURCE: one row per sample with path, label, raw_label, subject, split, sequence, frame,
-        content, status, error, role, extra.
+        content, status, error, role, extra, origin.
 
-        `extra` is a JSON object as text, null where it is empty. Role and extra are null in tables from before they
-        were kept: the next extract fills them in.
+        `extra` is a JSON object as text, null where it is empty. Role, extra and origin are null in tables from before
+        they were kept: the next extract fills them in.
 
         Raises
         ------
@@ -496,7 +497,7 @@ def _matrix(folder: Path, samples: pa.Table, feature_half: Half, face_half: Half
         some = np.linspace(0, len(rows) - 1, most).astype(np.int64)
         chosen, owners, rows = ChosenFaces(*(column[some] for column in chosen)), owners[some], rows[some]
     counts = Counter([*np.array(statuses, object)[~read], *faces.statuses(answers[here])])
-    names = ("path", "content", "label", "subject", "split", "sequence", "role")
+    names = ("path", "content", "label", "subject", "split", "sequence", "role", "origin")
     picked = samples.select((*names, "frame")).take(pa.array(owners))
     return Features(
         X=vectors.take(rows),

@@ -152,7 +152,8 @@ def check_width(X: np.ndarray, expected: int) -> None:
 
 def check_columns(X: Any, fitted: list[str] | None) -> None:
     """Refuse a data frame whose columns are not those, in their order, of the data frame that was fitted on."""
-    given = list(getattr(X, "column_names", None) or getattr(X, "columns", ()))  # pyarrow's, pandas' and polars'
+    named: Any = getattr(X, "column_names", None) or getattr(X, "columns", ())  # pyarrow's, pandas' and polars'
+    given = list(named)
     if not fitted or given == fitted or not given or not all(isinstance(name, str) for name in given):
         return
     at = next((n for n, (one, other) in enumerate(zip(given, fitted, strict=False)) if one != other), None)
