@@ -488,13 +488,15 @@ def test_a_backbone_that_learnt_from_all_training_photos_has_no_learning_curve()
 
 
 def test_the_papers_table_2(compare, tmp_path):
-    """Three sizes, each with its own test photos; people and warnings are named."""
+    """Three sizes of all frames, each with its own test photos, and beside them other people; warnings are named."""
     noisy_ck(tmp_path / "ck", 6, range(1, 11), {"001": 3, "002": 5})
-    words = (tmp_path / "ck", "--protocol", "ck_seed_random", "--frames", "all")
+    words = (tmp_path / "ck", "--protocol", "ck_seed_random")
     code, document, said = compare(*words, methods=("svm:hog",))
     assert code == 0, said
-    sizes = [(size["name"], size["fitted_on"], size["tested_on"]) for size in document["sizes"]]
-    assert sizes == [("", 90, 30), ("9000", 101, 19), ("10000", 112, 8)]  # of 120 frames
+    sizes = {size["name"]: (size["fitted_on"], size["tested_on"]) for size in document["sizes"]}
+    assert sizes.pop("subject-independent") == (80, 40)  # four people of 20 frames each, and two
+    assert list(sizes.items()) == [("", (90, 30)), ("9000", (101, 19)), ("10000", (112, 8))]  # of 120 frames
+    assert any("80 to 40 of other people" in line for line in lines_of(document, tmp_path))
     assert all(size["methods"]["svm:hog"]["mse_half_sum"] > 0 for size in document["sizes"])
     assert "random frames LEAK" in document["protocol_warning"]
     assert document["identity"] == "shared"

@@ -31,14 +31,13 @@ def built(tmp_path_factory):
     return next(folder.glob("*.tar.gz")), next(folder.glob("*.whl"))
 
 
-def test_the_wheel_holds_code_and_shipped_weights_and_no_tests(built):
+def test_the_wheel_holds_code_and_what_it_reads_and_shipped_weights_and_no_tests(built):
     names = zipfile.ZipFile(built[1]).namelist()
-    wanted = {
-        path.name for path in (ROOT / "weights").iterdir() if path.suffix in (".json", ".safetensors", ".toml", ".csv")
-    }
-    assert {name.rpartition("/")[2] for name in names if name.startswith("featurepipe/shipped/")} >= wanted
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "featurepipe").rglob("*.py")}
-    assert modules | {"featurepipe/py.typed", "featurepipe/__init__.pyi"} <= set(names)
+    here = {path for path in ROOT.glob("featurepipe/**/*") if path.is_file() and "__pycache__" not in path.parts}
+    wanted = {str(path.relative_to(ROOT)) for path in here}
+    wanted |= {f"featurepipe/shipped/{path.name}" for path in (ROOT / "weights").iterdir() if path.is_file()}
+    assert {"featurepipe/report/page.html", "featurepipe/report/published.toml", "featurepipe/py.typed"} < wanted
+    assert wanted <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "bin/"))]
 
 

@@ -49,7 +49,7 @@ def page(tmp_path):
     small = {"svm": {"spread": methods["svm"]["spread"], "mse_half_sum": 0.5}}
     known = {"system": "A & B", "year": 2019, "figure": 0.6577, "confidence": "V", "database": "d", "under": "test"}
     document |= {
-        "sizes": [{"fitted_on": 10, "tested_on": 4, "methods": small}],
+        "sizes": [{"name": "", "fitted_on": 10, "tested_on": 4, "methods": small}],
         "seeds": [0, 1],
         "mcnemar_of": {"photos": 4, "groups": 2, "what": "subjects"},
         "published": [known | {"method": "svm", "protocol": "p"}],
@@ -94,6 +94,14 @@ def test_the_calibration_error_is_that_of_photos_with_a_face(page):
     assert "The calibration error alone is over those with a face" in text
 
 
+def test_figures_of_found_faces_stand_beside_those_of_all(page):
+    """Of seed_cnn's three found faces one is right; the svm found all."""
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+    found = text[text.index("<h2>Found faces</h2>") :].partition("</table>")[0]
+    assert "<td>seed_cnn</td><td>3</td><td>33.33</td>" in found
+    assert "<td>svm</td><td>4</td><td>75.00</td>" in found
+
+
 def test_it_says_what_f1_averages_and_what_seconds_leave_out(page):
     text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
     assert "Macro-F1 is the mean over the classes that these photos have" in text
@@ -107,7 +115,7 @@ def test_chromium_draws_it(page, tmp_path):
     command = [CHROMIUM, *options, "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "<title>featurepipe: comparison</title>" in done.stdout
-    assert done.stdout.count("<table>") == 6
+    assert done.stdout.count("<table>") == 7
     shot = tmp_path / "shot.png"
     command = [CHROMIUM, *options, "--window-size=900,5000", f"--screenshot={shot}", page.as_uri()]
     subprocess.run(command, capture_output=True, timeout=120, check=True)

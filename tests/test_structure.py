@@ -23,8 +23,9 @@ def imports_of(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide which stage they are of"
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
 def functions_of(path):

@@ -19,7 +19,7 @@ from featurepipe.commands.compare_report import write_report
 from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, learnt_backbones, read_sources
 from featurepipe.commands.steps import check_new_file, refuse_inside, show, tell
 from featurepipe.datasets.protocols import get_protocol
-from featurepipe.errors import FeaturepipeError, InputError
+from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError
 from featurepipe.files import write_json
 from featurepipe.machine import processor
 from featurepipe.report.table import write_table
@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
     write_json(out / "comparison.json", document)
     write_table(out / "comparison.csv", document)
     first = {name: next(iter(by_seed.values())) for name, by_seed in results.items()}
-    write_report(out, document, _facts(document), plan, first, sides[-1])
+    try:
+        write_report(out, document, _facts(document), plan, first, sides[-1])
+    except MissingPackageError as error:  # hours of fitting are not lost for a plot
+        tell([f"no plots and no page: {error}"])
     show(args, lines_of(document, out), document)
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featurepipe.commands.compare_leaks import leak_lines
+from featurepipe.commands.compare_plan import INDEPENDENT
 from featurepipe.report.metrics import written_p
 
 
@@ -35,7 +36,7 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
         *_exchanged(document),
         *_sizes(document),
         *_published(document),
-        f"all figures: {out}, page: {out / 'report.html'}",
+        f"all figures: {out}" + (f", page: {page}" if (page := out / "report.html").exists() else ""),
     ]
 
 
@@ -158,7 +159,8 @@ def _sizes(document: dict[str, Any]) -> list[str]:
     for name in document["methods"]:
         row = {"method": name}
         for size in document["sizes"]:
-            title = f"{size['fitted_on']} to {size['tested_on']}"
+            others = " of other people" if size["name"] == INDEPENDENT else ""
+            title = f"{size['fitted_on']} to {size['tested_on']}{others}"
             own = size["methods"].get(name)
             row[title] = f"{own['spread']['accuracy']['mean']:.4f} (MSE {own['mse_half_sum']:.4f})" if own else "failed"
         rows.append(row)
@@ -203,6 +205,7 @@ def _cells(name: str, row: dict[str, Any]) -> dict[str, str]:
         "method": name,
         "accuracy": f"{part['accuracy']:.4f}",
         "95 % interval": "" if low is None else f"{low:.4f}-{high:.4f}",
+        "of found faces": f"{row['found']['accuracy']:.4f}" if 0 < row["coverage"] < 1 else "",
         "of new photos": f"{row['new']['accuracy']:.4f}" if row["new"] else "",
         "mean +- sd of runs": f"{spread['mean']:.4f} +- {spread['sd']:.4f} ({len(row['runs'])})" if several else "",
         "UAR": f"{part['uar']:.4f}",

@@ -40,6 +40,8 @@ from featurepipe.labels import to_label_set
 from featurepipe.records import Sample
 
 FOLDS = 5
+INDEPENDENT = "subject-independent"
+"""Name among `further` parts of those that have nobody on both sides, where the protocol has."""
 
 
 @dataclass(frozen=True)
@@ -275,8 +277,17 @@ def _folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) 
     if scheme == "frames":
         about["protocol"] = f"{FRAMES_FITTED[0]} of {FRAMES} random frames to fit on, or the same share"
         runs = {str(size): [_frame_part(folds, len(FRAMES_FITTED) - at)] for at, size in enumerate(FRAMES_FITTED)}
-        return about, runs.pop(str(FRAMES_FITTED[0])), runs
+        return about, runs.pop(str(FRAMES_FITTED[0])), runs | _independent(photos, folds.seed)
     return about, parts, {}
+
+
+def _independent(photos: Photos, seed: int) -> dict[str, list[Part]]:
+    """As many frames as of the first run, but nobody on both sides: what random frames are to be read beside."""
+    groups = groups_in(photos).tolist()
+    if len(set(groups)) < 2:
+        return {}
+    fit, test = grouped_holdout(photos.label.tolist(), groups, 1 - FRAMES_FITTED[0] / FRAMES, seed)
+    return {INDEPENDENT: [Part(fit, np.empty(0, np.int64), test)]}
 
 
 def _frame_part(folds: Folds, tested: int) -> Part:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from featurepipe.commands.compare_fit import Result
 from featurepipe.commands.compare_leaks import leak_lines
-from featurepipe.commands.compare_plan import Plan
+from featurepipe.commands.compare_plan import INDEPENDENT, Plan
 from featurepipe.commands.compare_sides import Side, face_of
 from featurepipe.faces.crops import crop_face
 from featurepipe.faces.images import PhotoError, turned
@@ -37,6 +37,7 @@ def write_report(
 ) -> None:
     """Write plots (accuracy.png, confusion-METHOD.png, ...) and report.html into `out`; `side` is the one tested on."""
     _remove_plots(out)
+    (out / "report.html").unlink(missing_ok=True)
     plots = _plots(out, document)
     reader = SampleReader()
     try:
@@ -68,7 +69,8 @@ def _plots(out: Path, document: dict[str, Any]) -> dict[str, bytes]:
         if histories := [run["history"] for run in row["runs"] if run["history"]]:
             names |= {f"training-{name}": partial(plot_training, histories=histories, title=name)}
     if document["sizes"]:
-        names |= {"sizes": partial(plot_sizes, sizes=document["sizes"], methods=list(document["methods"]), title=title)}
+        sizes = [size for size in document["sizes"] if size["name"] != INDEPENDENT]  # on another way to part photos
+        names |= {"sizes": partial(plot_sizes, sizes=sizes, methods=list(document["methods"]), title=title)}
     files = {name: _plot_file(out, name) for name in names}
     for name, draw in names.items():
         draw(files[name])

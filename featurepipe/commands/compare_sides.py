@@ -245,6 +245,8 @@ def _like(args: argparse.Namespace, **changed: object) -> argparse.Namespace:
 
 def _with_source(args: argparse.Namespace) -> tuple[argparse.Namespace, Source]:
     """Read SOURCE. Of two, one that holds crops needs no detector: --detector, --margin are for the photos beside."""
+    if args.protocol and get_protocol(args.protocol).scheme == "frames":
+        args = _like(args, frames=args.frames or "all")
     source = read_sequences(args) if of_sequences(args) else samples_of(args)
     return (_like(args, detector=None) if args.train and source.faces == "crops" else args), source
 

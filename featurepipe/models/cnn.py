@@ -76,6 +76,11 @@ class CNNClassifier(Scored):
     training : summary of the fit, JSON-able; `history` has one row per epoch, `kept` is the one of the model's weights,
         `chosen_on` says whether the validation faces decided anything: "validation" or "nothing"
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
+
+    >>> crops = np.random.default_rng(0).integers(0, 256, (20, 100, 100), np.uint8)
+    >>> model = CNNClassifier("seed_cnn", {"epochs": 1}, device="cpu").fit(crops, ["anger", "fear"] * 10)
+    >>> model.predict_proba(crops[:3]).shape, model.labels
+    ((3, 2), ['anger', 'fear'])
     """
 
     kind: ClassVar[str] = "cnn"

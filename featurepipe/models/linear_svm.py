@@ -27,7 +27,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     LinearSVC(loss="squared_hinge") with its default intercept_scaling=1; `penalise_intercept=False` drops b^2 / 2.
     The method is in featurepipe.models.newton. float32 rows stay float32 and are not copied; besides them the fit
     holds the rows in a subspace and Hessians there, together at most as large as the rows (or 128 MiB, if that is
-    more); of n rows fewer than their dimensions n x n float64 products instead, several of them.
+    more); of n rows fewer than their d dimensions the float64 products of all rows with one another instead, which take
+    2 n / d times the memory of float32 rows.
 
     Parameters
     ----------
@@ -48,6 +49,10 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     objective_, gap_ : as `intercept_`; objective of each class, and its relative duality gap, evaluated in float64
     n_iter_ : Newton steps taken
     n_features_in_ : d
+
+    >>> corners = np.array([[0.0, 0.0], [0.0, 1.0], [4.0, 4.0], [4.0, 5.0]])
+    >>> LinearSVM(C=10.0).fit(corners, ["fear", "fear", "joy", "joy"]).predict([[1.0, 1.0], [3.0, 4.0]]).tolist()
+    ['fear', 'joy']
     """
 
     def __init__(

@@ -131,6 +131,11 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     ------
     InputError : there is no such file
     ModelError : the file is unsafe, damaged, not a model, or of a newer format; nothing in it was run
+
+    >>> from featurepipe.weights import shipped_svm
+    >>> model = load_model(shipped_svm())
+    >>> model.kind, len(model.labels), model.recipe["features"]["backbone"]
+    ('svm', 7, 'fer-vgg')
     """
     if not os.path.isfile(path):
         raise InputError(f"there is no model file {path}: fit one with fit_svm or fit_cnn")

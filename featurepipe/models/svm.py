@@ -85,6 +85,11 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
     trained_on : int64 (n,), sorted codes of the photos fitted on, as given to fit
     n_features_in_ : d
     feature_names_in_ : str (d,), names of the columns; where `X` was a data frame
+
+    >>> vectors = np.repeat(np.eye(2, dtype=np.float32), 4, axis=0)
+    >>> model = LinearSVMCV(Cs=[1.0], folds=2).fit(vectors, ["anger"] * 4 + ["fear"] * 4)
+    >>> model.predict(vectors[3:5]).tolist(), model.training["C"]
+    (['anger', 'fear'], 1.0)
     """
 
     kind: ClassVar[str] = "svm"

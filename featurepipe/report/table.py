@@ -38,10 +38,11 @@ def _rows(document: Mapping[str, Any]) -> Iterator[Row]:
     for name, row in document["methods"].items():
         yield from _of_method(name, row)
     for size in document["sizes"]:
+        over = f"size {size['fitted_on']}" + (" of other people" if size["name"] == "subject-independent" else "")
         for name, own in size["methods"].items():
-            yield from _spread(name, f"size {size['fitted_on']} ", own["spread"])
+            yield from _spread(name, f"{over} ", own["spread"])
             for figure in ("mse_half_sum", "mse_per_output"):
-                yield name, f"size {size['fitted_on']}", "", figure, own[figure]
+                yield name, over, "", figure, own[figure]
     for pair, test in document["mcnemar"].items():
         for figure, value in test.items():
             yield pair, "pair", "", figure, value
