@@ -541,6 +541,21 @@ def test_npz_of_labels_as_words(tmp_path):
     ]
 
 
+def test_npz_of_text_as_bytes(tmp_path):
+    changed = {
+        "usage": np.array([b"Training", b"PublicTest", b""]),
+        "subjects": np.array(["Zoë".encode(), b"", b"b"]),
+    }
+    words = npz(tmp_path / "words.npz", labels=np.array([b"Angry", b"", b"scream"]), classes=None, **changed)
+    classes = npz(tmp_path / "classes.npz", classes=np.array([b"angry", "geschärft".encode(), b"Happy"]), **changed)
+    assert [s.label for s in read_source(words).samples] == ["anger", None, "scream"]
+    assert [(s.label, s.split, s.subject) for s in read_source(classes).samples] == [
+        ("anger", "train", "Zoë"),
+        ("happiness", "val", None),
+        ("geschärft", None, "b"),
+    ]
+
+
 def test_npz_of_colour_pictures_alone(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 5, 6, 3), dtype=np.uint8)
     source = npz(tmp_path / "rgb.npz", images=images, labels=None, classes=None, usage=None, subjects=None)
@@ -562,6 +577,10 @@ def test_npz_of_colour_pictures_alone(tmp_path):
         ({"labels": np.array([0.0, 1.0, 2.0])}, "labels is float64"),
         ({"labels": np.array(["anger", "3", ""])}, "row 1: label 3 is a code"),
         ({"labels": np.array(["anger"])}, r"labels is <U5 \(1,\)"),
+        ({"labels": np.array([b"anger", b"3", b""])}, "row 1: label 3 is a code"),
+        ({"labels": np.array([b"anger", b"\xe9", b""])}, "labels holds bytes that are no UTF-8.*dtype=str"),
+        ({"classes": np.array([b"a", b"\xe9", b"c"])}, "classes holds bytes that are no UTF-8"),
+        ({"subjects": np.array([b"Zo\xeb", b"", b""])}, "subjects holds bytes that are no UTF-8"),
         ({"classes": None}, "classes"),
         ({"classes": np.array(["0", "1", "2"])}, "row 0: label 0 is a code"),
         ({"usage": np.array(["Training", "Holdout", ""])}, "usage holds 'Holdout'"),
