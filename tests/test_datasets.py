@@ -197,6 +197,25 @@ def test_split_folders_even_when_wrapped(tmp_path, wrapper):
     assert "1 photos lie outside the class folders: they are unlabelled" in read_source(source).notes
 
 
+@pytest.mark.parametrize("wrapper", ["", "images/"])
+def test_split_folders_in_class_folders(tmp_path, wrapper):
+    photos = ["happy/train/1.jpg", "happy/test/2.jpg", "sad/Training/deep/3.jpg", "sad/val/4.jpg", "sad/5.jpg"]
+    source = touch(tmp_path, *(wrapper + photo for photo in photos))
+    assert told(source) == {
+        "1.jpg": ("happiness", "happy", "train"),
+        "2.jpg": ("happiness", "happy", "test"),
+        "3.jpg": ("sadness", "sad", "train"),
+        "4.jpg": ("sadness", "sad", "val"),
+        "5.jpg": ("sadness", "sad", None),
+    }
+    assert read_source(source).notes == ["1 photos lie outside the split folders: they are of no split"]
+
+
+def test_folders_in_class_folders_that_are_not_all_splits_are_none(tmp_path):
+    source = touch(tmp_path, "happy/train/1.jpg", "happy/test/2.jpg", "sad/S001/3.jpg")
+    assert {split for _, _, split in told(source).values()} == {None}
+
+
 def test_one_unknown_folder_name_and_no_label_is_read(tmp_path):
     source = touch(tmp_path, "happy/1.jpg", "holiday/2.jpg")
     assert told(source) == {"1.jpg": (None, None, None), "2.jpg": (None, None, None)}
