@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurepipe.datasets.readers import GENERIC, read_source
+from featurepipe.datasets.readers import GENERIC, read_database, read_source
 from featurepipe.datasets.registry import DATABASES
 from featurepipe.errors import InputError
 from featurepipe.files import printable
@@ -74,6 +74,16 @@ def test_file_of_unknown_kind_names_what_is_read_and_dataset_forces_a_reader(tmp
     with pytest.raises(InputError, match=r"list\.txt.*\.csv.*--dataset"):
         read_source(source)
     assert read_source(source, dataset="csv").samples[0].path == str(tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes with names on Windows")
+@pytest.mark.parametrize("dataset", [None, "csv", "npz", "fer2013"])
+def test_a_pipe_is_refused_before_it_is_opened(dataset, tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(InputError, match=r"rows\.csv is a pipe or a device: write it to a file first"):
+        read_source(str(tmp_path / "rows.csv"), dataset)
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        read_database(DATABASES["fer2013"], str(tmp_path / "rows.csv"))
 
 
 def test_single_photo_keeps_its_path(tmp_path):

@@ -53,6 +53,7 @@ def read_source(source: str | os.PathLike[str], dataset: str | None = None, fram
     source = os.fspath(source)
     if not os.path.exists(source):
         raise InputError(f"{printable(source)} is not there; expected a folder, a photo, a CSV or an NPZ file")
+    _refuse_streams(source)
     if dataset is None:
         return _read_by_content(source, frames)
     if dataset in GENERIC:
@@ -69,7 +70,14 @@ def read_database(database: Database, source: str, frames: Frames = "apex") -> S
     ------
     InputError : there is no copy of it at SOURCE, or it is malformed
     """
+    _refuse_streams(source)
     return _read_copy(database, source, frames).read
+
+
+def _refuse_streams(source: str) -> None:
+    """Refuse what gives its bytes once only: a table is opened to tell what it is, and again to read it."""
+    if os.path.exists(source) and not (os.path.isdir(source) or os.path.isfile(source)):
+        raise InputError(f"{printable(source)} is a pipe or a device: write it to a file first, and give that")
 
 
 class _Copy(NamedTuple):
