@@ -5,12 +5,15 @@ import shutil
 import sys
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trees_sequences as trees
 from trees_sequences import TREES, picture, plant
 
+from featurepipe.datasets import mmi
+from featurepipe.datasets.folder import list_files
 from featurepipe.datasets.readers import read_database, read_source
 from featurepipe.datasets.registry import DATABASES
 from featurepipe.datasets.verify import verify
@@ -518,6 +521,20 @@ class TestMmi:
         plant(root, ["Sessions/1841/holiday.avi", "Sessions/readme.txt", "Sessions/S001-001.avi"])
         assert kinds(read(root)) == {"misnamed": 2, "unlabelled": 1}
 
+    def test_a_file_is_not_looked_up_in_the_list_of_all(self, tmp_path, monkeypatch):
+        """Which takes minutes with the thousands of files of a whole copy."""
+
+        class Files(list):
+            def __contains__(self, _):
+                raise AssertionError
+
+        def listed(root):
+            listing = list_files(root)
+            return replace(listing, others=Files(listing.others))
+
+        monkeypatch.setattr(mmi, "list_files", listed)
+        assert len(read(trees.mmi(tmp_path)).samples) == 13
+
     def test_the_folder_of_sessions_can_be_source(self, tmp_path):
         assert len(read(trees.mmi(tmp_path) / "Sessions").samples) == 13
 
@@ -542,6 +559,10 @@ class TestMmi:
     def test_verify_counts_frontal_clips_with_an_emotion(self, tmp_path):
         here, _, report = counts("mmi", trees.mmi(tmp_path))
         assert here[("frontal clips with an emotion", None)] == 2
+        trees.mmi_session(tmp_path / "b", 1, "S001-001", 3)
+        trees.mmi_session(tmp_path / "b", 2, "S001-002", 8)
+        here, _, _ = counts("mmi", tmp_path / "b")
+        assert here[("frontal clips with an emotion", None)] == 1
         assert not any(count.sure for count in report.counts)
 
 
