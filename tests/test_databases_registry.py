@@ -172,6 +172,22 @@ def test_of_very_many_folders_the_first_are_looked_into(tmp_path):
     assert [os.path.basename(root) for root, _ in find_roots(str(tmp_path), DATABASES.values())] == ["000"]
 
 
+def test_a_folder_is_listed_a_few_times_however_many_markers_look(tmp_path, monkeypatch):
+    listed = Counter()
+
+    def counting(look):
+        return lambda folder: (listed.update([str(folder)]), look(folder))[1]
+
+    plant(tmp_path, *(f"{folder}/{number}.jpg" for folder in "ab" for number in range(3)))
+    for look in ("scandir", "listdir"):
+        monkeypatch.setattr(os, look, counting(getattr(os, look)))
+    assert find_roots(str(tmp_path), DATABASES.values()) == []
+    assert 0 < listed[str(tmp_path / "a")] < 10 < len(DATABASES)
+    (tmp_path / "a").rename(tmp_path / "train")  # nothing is remembered longer
+    write_rows(tmp_path / "train" / "fer2013.csv", [(0, crop(0), "Training")])
+    assert found(tmp_path) == {"fer2013"}
+
+
 @pytest.mark.parametrize("name", DATABASES)
 def test_markers_of_what_is_no_folder_or_empty(name, tmp_path):
     (tmp_path / "empty").mkdir()
