@@ -335,6 +335,28 @@ def test_ck48(tmp_path):
     assert Counter(sample.label for sample in read.samples) == dict.fromkeys(DATABASES["ck48"].labels, 6)
 
 
+def test_ck48_whose_class_folders_are_spelled_in_another_way(tmp_path):
+    source = ck48(tmp_path)
+    for word, other in {"happy": "happiness", "anger": "Angry", "sadness": "sad", "disgust": "disgusted"}.items():
+        (source / word).rename(source / other)
+    save(source / "neutral" / "S010_006_00000001.png", crop(1))
+    save(source / "holiday" / "S010_006_00000002.png", crop(2))
+    read = read_source(str(source))
+    assert read.dataset == "ck48"
+    assert Counter(one.label for one in read.samples) == {**dict.fromkeys(DATABASES["ck48"].labels, 6), "neutral": 1}
+    assert {one.role for one in read.samples if one.label == "neutral"} == {"neutral"}
+    assert {one.raw_label for one in read.samples if one.label == "happiness"} == {"happiness"}
+    assert [(os.path.basename(one.path), one.kind) for one in read.skipped] == [("S010_006_00000002.png", "misnamed")]
+
+
+def test_ck48_twice_under_two_spellings_counts_once(tmp_path):
+    source = ck48(tmp_path)
+    shutil.copytree(source / "happy", source / "happiness")
+    read = read_source(str(source))
+    assert len(read.samples) == 42
+    assert Counter(one.kind for one in read.skipped) == {"extra": 6}
+
+
 def test_ck48_whose_class_folders_are_links(tmp_path):
     source = ck48(tmp_path / "disk")
     (tmp_path / "links").mkdir()
