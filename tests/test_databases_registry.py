@@ -271,6 +271,52 @@ def test_an_archive_is_to_be_unpacked(name, archive, tmp_path):
         read_source(str(tmp_path / archive), name)
 
 
+def sort_into(root, samples, place):
+    """Copy photos below `root`, turn about into train and test, to the folder that `place` makes of split and label."""
+    for number, sample in enumerate(samples):
+        folder = root / place.format(split=("train", "test")[number % 2], label=sample.label)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample.path, folder)
+    return str(root)
+
+
+PLACES = ("{split}/{label}", "photos/{split}", "{label}/{split}")
+SORTED = [
+    *((name, place) for name in ("bu-3dfe", "jaffe", "kdef", "rafd") for place in PLACES),
+    *(("multipie", place) for place in PLACES[:2]),  # squint and scream are no emotions that a folder may name
+    ("ck48", PLACES[0]),  # its class folders are part of its marker
+]
+
+
+@pytest.mark.parametrize(("name", "place"), SORTED)
+def test_photos_known_by_name_have_the_splits_that_a_user_sorted_them_into(name, place, tmp_path):
+    photos = read_source(str(TREES[name](tmp_path / "whole"))).samples
+    read = read_source(sort_into(tmp_path / "sorted", photos, place))
+    assert (read.dataset, len(read.samples)) == (name, len(photos))
+    assert all(f"/{one.split}/" in one.path for one in read.samples)
+    assert {one.split for one in read.samples} == {"train", "test"}
+    assert read.notes[1] == "splits by your folders: test, train"
+
+
+def test_photos_beside_the_splits_of_a_user_are_told_and_other_folders_are_no_splits(tmp_path):
+    source = plant(tmp_path / "x", *(f"{part}/{name}" for part in ("train", "test") for name in ("KA.AN1.39.tiff",)))
+    plant(source, "train/KA.AN2.40.tiff", "KA.AN3.41.tiff")
+    read = read_source(str(source))
+    assert [one.split for one in read.samples] == [None, "test", "train"]
+    assert "splits by your folders: test, train; 1 photos lie outside them and are of no split" in read.notes
+    read = read_source(str(plant(tmp_path / "y", "train/KA.AN1.39.tiff", "holiday/KA.AN2.40.tiff")))
+    assert [one.split for one in read.samples] == [None, None]
+
+
+def test_splits_of_a_database_come_before_folders(tmp_path):
+    places = ("train/PrivateTest_1.jpg", "test/Training_2.jpg")
+    read = read_source(str(plant(tmp_path, *(place.replace("/", "/angry/") for place in places))))
+    assert [(os.path.basename(one.path), one.split) for one in read.samples] == [
+        ("Training_2.jpg", "train"),
+        ("PrivateTest_1.jpg", "test"),
+    ]
+
+
 def test_a_second_copy_is_told_and_not_read(tmp_path):
     for part in ("one", "two"):
         fer2013(tmp_path / part)

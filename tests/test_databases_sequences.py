@@ -103,6 +103,26 @@ class TestCkplus:
         assert used(copy, "S010_003") == [(1, "neutral", "neutral")]
         assert kinds(copy) == {"unlabelled": 1}
 
+    def test_pictures_and_labels_in_two_folders_side_by_side(self, tmp_path):
+        root = trees.ckplus(tmp_path / "a")
+        before = read(root)
+        plant(tmp_path / "a", ["family/1.jpg"], trees.picture("JPEG"))
+        for part, folder in {"extended-cohn-kanade-images": "Images", "Emotion_labels": "Labels"}.items():
+            (root / folder).mkdir()
+            (root / part).rename(root / folder / part)
+        for source in (root, tmp_path / "a"):
+            copy = read(source)
+            assert [(one.sequence, one.frame, one.label) for one in copy.samples] == [
+                (one.sequence, one.frame, one.label) for one in before.samples
+            ]
+            assert kinds(copy) == {"unlabelled": 1}
+        assert f"1 photos or clips outside {root} are not read" in copy.notes
+        with pytest.raises(InputError, match=r"CK\+/Images holds no readable emotion files"):
+            read(root / "Images")
+        shutil.rmtree(root / "Labels")
+        with pytest.raises(InputError, match=r"CK\+/Images holds no readable emotion files"):
+            read(root)
+
     def test_ck48_beside_it_is_not_mixed_in(self, tmp_path):
         before = read(trees.ckplus(tmp_path))
         crops = ("surprise/S010_002_00000014", "disgust/S005_001_00000009", "anger/S099_001_00000001")
