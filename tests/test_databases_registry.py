@@ -172,6 +172,22 @@ def test_of_very_many_folders_the_first_are_looked_into(tmp_path):
     assert [os.path.basename(root) for root, _ in find_roots(str(tmp_path), DATABASES.values())] == ["000"]
 
 
+def test_a_folder_is_listed_a_few_times_however_many_markers_look(tmp_path, monkeypatch):
+    listed = Counter()
+
+    def counting(look):
+        return lambda folder: (listed.update([str(folder)]), look(folder))[1]
+
+    plant(tmp_path, *(f"{folder}/{number}.jpg" for folder in "ab" for number in range(3)))
+    for look in ("scandir", "listdir"):
+        monkeypatch.setattr(os, look, counting(getattr(os, look)))
+    assert find_roots(str(tmp_path), DATABASES.values()) == []
+    assert 0 < listed[str(tmp_path / "a")] < 10 < len(DATABASES)
+    (tmp_path / "a").rename(tmp_path / "train")  # nothing is remembered longer
+    write_rows(tmp_path / "train" / "fer2013.csv", [(0, crop(0), "Training")])
+    assert found(tmp_path) == {"fer2013"}
+
+
 @pytest.mark.parametrize("name", DATABASES)
 def test_markers_of_what_is_no_folder_or_empty(name, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -255,6 +271,52 @@ def test_an_archive_is_to_be_unpacked(name, archive, tmp_path):
         read_source(str(tmp_path / archive), name)
 
 
+def sort_into(root, samples, place):
+    """Copy photos below `root`, turn about into train and test, to the folder that `place` makes of split and label."""
+    for number, sample in enumerate(samples):
+        folder = root / place.format(split=("train", "test")[number % 2], label=sample.label)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample.path, folder)
+    return str(root)
+
+
+PLACES = ("{split}/{label}", "photos/{split}", "{label}/{split}")
+SORTED = [
+    *((name, place) for name in ("bu-3dfe", "jaffe", "kdef", "rafd") for place in PLACES),
+    *(("multipie", place) for place in PLACES[:2]),  # squint and scream are no emotions that a folder may name
+    ("ck48", PLACES[0]),  # its class folders are part of its marker
+]
+
+
+@pytest.mark.parametrize(("name", "place"), SORTED)
+def test_photos_known_by_name_have_the_splits_that_a_user_sorted_them_into(name, place, tmp_path):
+    photos = read_source(str(TREES[name](tmp_path / "whole"))).samples
+    read = read_source(sort_into(tmp_path / "sorted", photos, place))
+    assert (read.dataset, len(read.samples)) == (name, len(photos))
+    assert all(f"/{one.split}/" in one.path for one in read.samples)
+    assert {one.split for one in read.samples} == {"train", "test"}
+    assert read.notes[1] == "splits by your folders: test, train"
+
+
+def test_photos_beside_the_splits_of_a_user_are_told_and_other_folders_are_no_splits(tmp_path):
+    source = plant(tmp_path / "x", *(f"{part}/{name}" for part in ("train", "test") for name in ("KA.AN1.39.tiff",)))
+    plant(source, "train/KA.AN2.40.tiff", "KA.AN3.41.tiff")
+    read = read_source(str(source))
+    assert [one.split for one in read.samples] == [None, "test", "train"]
+    assert "splits by your folders: test, train; 1 photos lie outside them and are of no split" in read.notes
+    read = read_source(str(plant(tmp_path / "y", "train/KA.AN1.39.tiff", "holiday/KA.AN2.40.tiff")))
+    assert [one.split for one in read.samples] == [None, None]
+
+
+def test_splits_of_a_database_come_before_folders(tmp_path):
+    places = ("train/PrivateTest_1.jpg", "test/Training_2.jpg")
+    read = read_source(str(plant(tmp_path, *(place.replace("/", "/angry/") for place in places))))
+    assert [(os.path.basename(one.path), one.split) for one in read.samples] == [
+        ("Training_2.jpg", "train"),
+        ("PrivateTest_1.jpg", "test"),
+    ]
+
+
 def test_a_second_copy_is_told_and_not_read(tmp_path):
     for part in ("one", "two"):
         fer2013(tmp_path / part)
@@ -317,6 +379,28 @@ def test_ck48(tmp_path):
     assert (first.label, first.raw_label, first.subject, first.sequence) == ("anger", "anger", "S010", "S010_001")
     assert (first.frame, first.role, first.split, read.faces) == (17, "apex", None, "crops")
     assert Counter(sample.label for sample in read.samples) == dict.fromkeys(DATABASES["ck48"].labels, 6)
+
+
+def test_ck48_whose_class_folders_are_spelled_in_another_way(tmp_path):
+    source = ck48(tmp_path)
+    for word, other in {"happy": "happiness", "anger": "Angry", "sadness": "sad", "disgust": "disgusted"}.items():
+        (source / word).rename(source / other)
+    save(source / "neutral" / "S010_006_00000001.png", crop(1))
+    save(source / "holiday" / "S010_006_00000002.png", crop(2))
+    read = read_source(str(source))
+    assert read.dataset == "ck48"
+    assert Counter(one.label for one in read.samples) == {**dict.fromkeys(DATABASES["ck48"].labels, 6), "neutral": 1}
+    assert {one.role for one in read.samples if one.label == "neutral"} == {"neutral"}
+    assert {one.raw_label for one in read.samples if one.label == "happiness"} == {"happiness"}
+    assert [(os.path.basename(one.path), one.kind) for one in read.skipped] == [("S010_006_00000002.png", "misnamed")]
+
+
+def test_ck48_twice_under_two_spellings_counts_once(tmp_path):
+    source = ck48(tmp_path)
+    shutil.copytree(source / "happy", source / "happiness")
+    read = read_source(str(source))
+    assert len(read.samples) == 42
+    assert Counter(one.kind for one in read.skipped) == {"extra": 6}
 
 
 def test_ck48_whose_class_folders_are_links(tmp_path):

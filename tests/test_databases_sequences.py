@@ -5,12 +5,15 @@ import shutil
 import sys
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trees_sequences as trees
 from trees_sequences import TREES, picture, plant
 
+from featurepipe.datasets import mmi
+from featurepipe.datasets.folder import list_files
 from featurepipe.datasets.readers import read_database, read_source
 from featurepipe.datasets.registry import DATABASES
 from featurepipe.datasets.verify import verify
@@ -99,6 +102,26 @@ class TestCkplus:
         copy = read(trees.ckplus(tmp_path), frames=frames)
         assert used(copy, "S010_003") == [(1, "neutral", "neutral")]
         assert kinds(copy) == {"unlabelled": 1}
+
+    def test_pictures_and_labels_in_two_folders_side_by_side(self, tmp_path):
+        root = trees.ckplus(tmp_path / "a")
+        before = read(root)
+        plant(tmp_path / "a", ["family/1.jpg"], trees.picture("JPEG"))
+        for part, folder in {"extended-cohn-kanade-images": "Images", "Emotion_labels": "Labels"}.items():
+            (root / folder).mkdir()
+            (root / part).rename(root / folder / part)
+        for source in (root, tmp_path / "a"):
+            copy = read(source)
+            assert [(one.sequence, one.frame, one.label) for one in copy.samples] == [
+                (one.sequence, one.frame, one.label) for one in before.samples
+            ]
+            assert kinds(copy) == {"unlabelled": 1}
+        assert f"1 photos or clips outside {root} are not read" in copy.notes
+        with pytest.raises(InputError, match=r"CK\+/Images holds no readable emotion files"):
+            read(root / "Images")
+        shutil.rmtree(root / "Labels")
+        with pytest.raises(InputError, match=r"CK\+/Images holds no readable emotion files"):
+            read(root)
 
     def test_ck48_beside_it_is_not_mixed_in(self, tmp_path):
         before = read(trees.ckplus(tmp_path))
@@ -518,6 +541,20 @@ class TestMmi:
         plant(root, ["Sessions/1841/holiday.avi", "Sessions/readme.txt", "Sessions/S001-001.avi"])
         assert kinds(read(root)) == {"misnamed": 2, "unlabelled": 1}
 
+    def test_a_file_is_not_looked_up_in_the_list_of_all(self, tmp_path, monkeypatch):
+        """Which takes minutes with the thousands of files of a whole copy."""
+
+        class Files(list):
+            def __contains__(self, _):
+                raise AssertionError
+
+        def listed(root):
+            listing = list_files(root)
+            return replace(listing, others=Files(listing.others))
+
+        monkeypatch.setattr(mmi, "list_files", listed)
+        assert len(read(trees.mmi(tmp_path)).samples) == 13
+
     def test_the_folder_of_sessions_can_be_source(self, tmp_path):
         assert len(read(trees.mmi(tmp_path) / "Sessions").samples) == 13
 
@@ -542,6 +579,10 @@ class TestMmi:
     def test_verify_counts_frontal_clips_with_an_emotion(self, tmp_path):
         here, _, report = counts("mmi", trees.mmi(tmp_path))
         assert here[("frontal clips with an emotion", None)] == 2
+        trees.mmi_session(tmp_path / "b", 1, "S001-001", 3)
+        trees.mmi_session(tmp_path / "b", 2, "S001-002", 8)
+        here, _, _ = counts("mmi", tmp_path / "b")
+        assert here[("frontal clips with an emotion", None)] == 1
         assert not any(count.sure for count in report.counts)
 
 

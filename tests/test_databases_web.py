@@ -314,6 +314,17 @@ def test_affectnet_lists_without_photos_or_photos_without_lists(tmp_path):
         read(photos)
 
 
+def test_affectnet_lists_and_photos_in_two_folders_side_by_side(tmp_path):
+    source = trees.affectnet_lists(tmp_path)
+    before = Counter((one.label, one.split) for one in read(source).samples)
+    for part, folder in {"Manually_Annotated": "images", "Manually_Annotated_file_lists": "lists"}.items():
+        (source / folder).mkdir()
+        (source / part).rename(source / folder / part)
+    split = read(source)
+    assert Counter((one.label, one.split) for one in split.samples) == before
+    assert not any("another copy or part" in note for note in split.notes)
+
+
 def test_affectnet_list_without_a_column_is_refused(tmp_path):
     plant(tmp_path / "Manually_Annotated_Images", "1/x.jpg")
     trees.write(tmp_path / "training.csv", "subDirectory_filePath,expression", "1/x.jpg,1")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurepipe.datasets.readers import GENERIC, read_source
+from featurepipe.datasets.readers import GENERIC, read_database, read_source
 from featurepipe.datasets.registry import DATABASES
 from featurepipe.errors import InputError
 from featurepipe.files import printable
@@ -74,6 +74,16 @@ def test_file_of_unknown_kind_names_what_is_read_and_dataset_forces_a_reader(tmp
     with pytest.raises(InputError, match=r"list\.txt.*\.csv.*--dataset"):
         read_source(source)
     assert read_source(source, dataset="csv").samples[0].path == str(tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes with names on Windows")
+@pytest.mark.parametrize("dataset", [None, "csv", "npz", "fer2013"])
+def test_a_pipe_is_refused_before_it_is_opened(dataset, tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(InputError, match=r"rows\.csv is a pipe or a device: write it to a file first"):
+        read_source(str(tmp_path / "rows.csv"), dataset)
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        read_database(DATABASES["fer2013"], str(tmp_path / "rows.csv"))
 
 
 def test_single_photo_keeps_its_path(tmp_path):
@@ -195,6 +205,25 @@ def test_split_folders_even_when_wrapped(tmp_path, wrapper):
         "5.jpg": (None, None, "test"),
     }
     assert "1 photos lie outside the class folders: they are unlabelled" in read_source(source).notes
+
+
+@pytest.mark.parametrize("wrapper", ["", "images/"])
+def test_split_folders_in_class_folders(tmp_path, wrapper):
+    photos = ["happy/train/1.jpg", "happy/test/2.jpg", "sad/Training/deep/3.jpg", "sad/val/4.jpg", "sad/5.jpg"]
+    source = touch(tmp_path, *(wrapper + photo for photo in photos))
+    assert told(source) == {
+        "1.jpg": ("happiness", "happy", "train"),
+        "2.jpg": ("happiness", "happy", "test"),
+        "3.jpg": ("sadness", "sad", "train"),
+        "4.jpg": ("sadness", "sad", "val"),
+        "5.jpg": ("sadness", "sad", None),
+    }
+    assert read_source(source).notes == ["1 photos lie outside the split folders: they are of no split"]
+
+
+def test_folders_in_class_folders_that_are_not_all_splits_are_none(tmp_path):
+    source = touch(tmp_path, "happy/train/1.jpg", "happy/test/2.jpg", "sad/S001/3.jpg")
+    assert {split for _, _, split in told(source).values()} == {None}
 
 
 def test_one_unknown_folder_name_and_no_label_is_read(tmp_path):
@@ -541,6 +570,21 @@ def test_npz_of_labels_as_words(tmp_path):
     ]
 
 
+def test_npz_of_text_as_bytes(tmp_path):
+    changed = {
+        "usage": np.array([b"Training", b"PublicTest", b""]),
+        "subjects": np.array(["Zoë".encode(), b"", b"b"]),
+    }
+    words = npz(tmp_path / "words.npz", labels=np.array([b"Angry", b"", b"scream"]), classes=None, **changed)
+    classes = npz(tmp_path / "classes.npz", classes=np.array([b"angry", "geschärft".encode(), b"Happy"]), **changed)
+    assert [s.label for s in read_source(words).samples] == ["anger", None, "scream"]
+    assert [(s.label, s.split, s.subject) for s in read_source(classes).samples] == [
+        ("anger", "train", "Zoë"),
+        ("happiness", "val", None),
+        ("geschärft", None, "b"),
+    ]
+
+
 def test_npz_of_colour_pictures_alone(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 5, 6, 3), dtype=np.uint8)
     source = npz(tmp_path / "rgb.npz", images=images, labels=None, classes=None, usage=None, subjects=None)
@@ -562,6 +606,10 @@ def test_npz_of_colour_pictures_alone(tmp_path):
         ({"labels": np.array([0.0, 1.0, 2.0])}, "labels is float64"),
         ({"labels": np.array(["anger", "3", ""])}, "row 1: label 3 is a code"),
         ({"labels": np.array(["anger"])}, r"labels is <U5 \(1,\)"),
+        ({"labels": np.array([b"anger", b"3", b""])}, "row 1: label 3 is a code"),
+        ({"labels": np.array([b"anger", b"\xe9", b""])}, "labels holds bytes that are no UTF-8.*dtype=str"),
+        ({"classes": np.array([b"a", b"\xe9", b"c"])}, "classes holds bytes that are no UTF-8"),
+        ({"subjects": np.array([b"Zo\xeb", b"", b""])}, "subjects holds bytes that are no UTF-8"),
         ({"classes": None}, "classes"),
         ({"classes": np.array(["0", "1", "2"])}, "row 0: label 0 is a code"),
         ({"usage": np.array(["Training", "Holdout", ""])}, "usage holds 'Holdout'"),

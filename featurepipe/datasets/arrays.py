@@ -25,8 +25,8 @@ def read_npz(source: str) -> Source:
     """Read face crops from an NPZ file.
 
     Arrays: `images` uint8 (n, h, w) grey or (n, h, w, 3) RGB; optional `labels` (n,) words, or integers into
-    `classes`; optional `usage` (n,) text naming the split; optional `subjects` (n,). Other arrays are not read. A
-    sample's path is `file#row`, rows from 0, and its pixels are a view of `images`.
+    `classes`; optional `usage` (n,) text naming the split; optional `subjects` (n,). Other arrays are not read. Text
+    may be bytes in UTF-8. A sample's path is `file#row`, rows from 0, and its pixels are a view of `images`.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def _raw_labels(source: str, arrays: dict[str, np.ndarray], count: int) -> list[
     if "labels" not in arrays:
         return [None] * count
     labels = arrays["labels"]
-    if labels.dtype.kind == "U":
+    if labels.dtype.kind in "US":
         return _words(source, _texts(source, arrays, "labels", count))
     classes = arrays.get("classes")
     if classes is None or classes.ndim != 1 or classes.dtype.kind not in "US":
@@ -127,7 +127,7 @@ def _raw_labels(source: str, arrays: dict[str, np.ndarray], count: int) -> list[
             f"{printable(source)}: row {row} has label {labels[row]}, but classes has {len(classes)} entries "
             f"({len(outside)} rows in all)"
         )
-    words = [str(word) for word in classes.astype(str)]
+    words = _strings(source, "classes", classes)
     return _words(source, [words[code] or None for code in labels])
 
 
@@ -156,4 +156,15 @@ def _texts(source: str, arrays: dict[str, np.ndarray], name: str, count: int) ->
     array = arrays[name]
     if array.shape != (count,) or array.dtype.kind not in "USiu":
         raise InputError(f"{printable(source)}: {name} is {array.dtype} {array.shape}; {_EXPECTED}")
-    return [str(word) or None for word in array.astype(str)]
+    return [word or None for word in _strings(source, name, array)]
+
+
+def _strings(source: str, name: str, array: np.ndarray) -> list[str]:
+    """An array of text, of bytes in UTF-8 or of integers as text."""
+    try:
+        texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{printable(source)}: {name} holds bytes that are no UTF-8 ({error}); save text with dtype=str"
+        ) from error
+    return [str(word) for word in texts]

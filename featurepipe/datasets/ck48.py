@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import list_photos
 from featurepipe.datasets.listing import Named, by_name, left_out, misnamed, mostly_named, without_copies
-from featurepipe.datasets.source import Skipped, Source, label_of
+from featurepipe.datasets.source import Skipped, Source
+from featurepipe.labels import canonical
 from featurepipe.records import Sample
 
-_PATTERN = r"(anger|contempt|disgust|fear|happy|sadness|surprise)/(S\d{3})_(\d{3})_(\d{8})"
+_PATTERN = r"([^/]+)/(S\d{3})_(\d{3})_(\d{8})"
 
 
 def read_ck48(root: str, frames: Frames = "apex") -> Source:
-    """Read CK+48: label by folder; subject, sequence and frame by CK+'s names. It holds no neutral frames.
+    """Read CK+48: label by folder, however that spells its emotion; subject, sequence and frame by CK+'s names.
+
+    The copy as published has no neutral frames; of one with a folder of them their role is neutral.
 
     Parameters
     ----------
     root : a folder with the marker
-    frames : not used: the copy holds apex frames alone
+    frames : not used: the copy holds no frames between neutral and apex
 
     Raises
     ------
@@ -28,27 +32,43 @@ def read_ck48(root: str, frames: Frames = "apex") -> Source:
     listing = list_photos(root)
     rest: list[str] = []
     skipped: list[Skipped] = []
-    files = without_copies(by_name(listing, listing.photos, _PATTERN, rest), _key, skipped)
+    named = _of_emotions(by_name(listing, listing.photos, _PATTERN, rest), rest)
+    files = without_copies(named, _key, skipped)
     samples = [_sample(file) for file in files]
     skipped += misnamed(listing, rest, "<emotion>/S<subject>_<sequence>_<frame>.png")
     return Source(samples, "ck48", "crops", [*listing.notes, *left_out(skipped)], skipped)
 
 
-def _key(match: re.Match[str]) -> tuple[str, ...]:
-    return tuple(group.upper() for group in match.groups())
+def _of_emotions(files: Iterable[Named], rest: list[str]) -> Iterator[Named]:
+    """Yield the files in folders that are named by an emotion; the others go to `rest`."""
+    for file in files:
+        if _in_class(file.match):
+            yield file
+        else:
+            rest.append(file.place)
+
+
+def _in_class(match: re.Match[str]) -> bool:
+    """Whether the folder is an emotion's: CK+ itself has pictures of these names in folders 001, 002, ..."""
+    return canonical(match[1]) is not None
+
+
+def _key(match: re.Match[str]) -> tuple[str | None, ...]:
+    word, subject, *numbers = match.groups()
+    return canonical(word), subject.upper(), *numbers
 
 
 def _sample(file: Named) -> Sample:
     word, subject, sequence, frame = file.match.groups()
-    subject = subject.upper()
+    label, subject = canonical(word), subject.upper()
     return Sample(
         file.path,
-        label=label_of(word),
+        label=label,
         raw_label=word,
         subject=subject,
         sequence=f"{subject}_{sequence}",
         frame=int(frame),
-        role="apex",
+        role="neutral" if label == "neutral" else "apex",
     )
 
 
@@ -63,7 +83,7 @@ DATABASE = Database(
     licence="that of CK+, from which it was made: non-commercial research",
     url="http://www.jeffcohn.net/Resources/",
     citation="Lucey et al., The Extended Cohn-Kanade Dataset (CK+), CVPR Workshops 2010",
-    is_root=lambda place: mostly_named(place, _PATTERN),
+    is_root=lambda place: mostly_named(place, _PATTERN, _in_class),
     read=read_ck48,
     sheet=(
         Expected("pictures", 981, _COUNTS),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from featurepipe.datasets.arrays import pixel_notes
 from featurepipe.datasets.database import Database, Expected, Frames
-from featurepipe.datasets.listing import left_out
+from featurepipe.datasets.listing import file_in, left_out
 from featurepipe.datasets.pixel_rows import has_pixels, plain_code, read_pixel_rows
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.tables import read_rows
@@ -51,7 +51,7 @@ def read_ckextended(root: str, frames: Frames = "apex") -> Source:
     ------
     InputError : the CSV is malformed
     """
-    table = _table_in(root) if os.path.isdir(root) else root
+    table = file_in(root, _FILE) if os.path.isdir(root) else root
     if table is None:
         raise InputError(f"{printable(root)} holds no {_FILE}")
     rows, skipped = read_pixel_rows(table, CODES)
@@ -63,15 +63,8 @@ def read_ckextended(root: str, frames: Frames = "apex") -> Source:
 
 
 def _is_root(place: str) -> bool:
-    table = _table_in(place) if os.path.isdir(place) else place
+    table = file_in(place, _FILE) if os.path.isdir(place) else place
     return table is not None and has_pixels(table) and is_ckextended(table)
-
-
-def _table_in(folder: str) -> str | None:
-    try:
-        return next((os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.lower() == _FILE), None)
-    except OSError:
-        return None
 
 
 DATABASE = Database(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from featurepipe.datasets.listing import folders_in
+from featurepipe.datasets.listing import folders_in, looking_once
 from featurepipe.datasets.source import Source
 from featurepipe.records import Sample
 
@@ -95,8 +95,9 @@ def find_roots(source: str, databases: Iterable[Database]) -> list[tuple[str, Da
     for _ in range(MAX_DEPTH + 1):
         deeper: list[str] = []
         for place in level:
-            here = [(place, database) for database in candidates if database.is_root(place)]
+            with looking_once():
+                here = [(place, database) for database in candidates if database.is_root(place)]
+                deeper += [] if here else folders_in(place)
             found += here
-            deeper += [] if here else folders_in(place)
         level = deeper[:_MOST_FOLDERS]
     return found

@@ -10,7 +10,7 @@ from featurepipe.datasets.arrays import pixel_notes
 from featurepipe.datasets.ckextended import is_ckextended
 from featurepipe.datasets.database import Database, Expected, Frames
 from featurepipe.datasets.folder import Listing, list_photos
-from featurepipe.datasets.listing import by_name, left_out, misnamed, mostly_named
+from featurepipe.datasets.listing import by_name, file_in, left_out, misnamed, mostly_named
 from featurepipe.datasets.pixel_rows import CONSTANT, has_pixels, read_pixel_rows
 from featurepipe.datasets.source import Skipped, Source, split_of
 from featurepipe.files import printable
@@ -103,23 +103,14 @@ def _read_folders(listing: Listing) -> Source:
 def _is_root(place: str) -> bool:
     if not os.path.isdir(place):
         return has_pixels(place) and not is_ckextended(place)
-    if _FERPLUS in _names_in(place):
+    if file_in(place, _FERPLUS):
         return False
     return bool(_tables_in(place, (*_WHOLE, *_PARTS))) or mostly_named(place, _KAGGLE_PLACE + _AUGMENTED)
 
 
 def _tables_in(folder: str, wanted: Iterable[str]) -> list[str]:
     """Paths of the CSV files of pixels in a folder that have one of the names, in the order of the names."""
-    names = _names_in(folder)
-    return [path for name in wanted if name in names and has_pixels(path := names[name])]
-
-
-def _names_in(folder: str) -> dict[str, str]:
-    """{name in lower case: path}; empty where the folder cannot be listed."""
-    try:
-        return {name.lower(): os.path.join(folder, name) for name in sorted(os.listdir(folder))}
-    except OSError:
-        return {}
+    return [path for name in wanted if (path := file_in(folder, name)) and has_pixels(path)]
 
 
 _LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")

@@ -1,11 +1,11 @@
-"""Folders of photos: flat, a folder per class, or splits with a folder per class (datasets.md layouts G1, G2, G10)."""
+"""Folders of photos: flat, a folder per class, or splits above or below class folders (datasets.md G1, G2, G10)."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from featurepipe.datasets.source import Source, split_of
@@ -130,42 +130,64 @@ def read_listing(listing: Listing) -> Source:
 class Layout:
     """Where labels and splits stand in the path of a photo.
 
-    `skip` wrapping folders come first, then a split's folder if `splits`, then the class folder if `classes`.
+    `splits` and `classes` say which of its folders, from 0, names the split and the class; None where none does.
     `words` are the folder names that are no labels, where there are such.
     """
 
-    skip: int
-    splits: bool
-    classes: bool
+    splits: int | None
+    classes: int | None
     words: tuple[str, ...] = ()
 
     def notes(self, samples: Sequence[Sample]) -> list[str]:
         """What a user should know about the labels that this layout gave to `samples`."""
-        if not self.classes:
+        if self.classes is None:
             return [_unlabelled(self.words)] if self.words else []
-        loose = sum(1 for sample in samples if sample.label is None)
-        return [f"{loose} photos lie outside the class folders: they are unlabelled"] if loose else []
+        notes = []
+        if loose := sum(1 for sample in samples if sample.label is None):
+            notes.append(f"{loose} photos lie outside the class folders: they are unlabelled")
+        whole = sum(1 for sample in samples if sample.label is not None and sample.split is None)
+        if whole and self.splits is not None:
+            notes.append(f"{whole} photos lie outside the split folders: they are of no split")
+        return notes
 
 
 def label_layout(photos: Sequence[str]) -> Layout:
     """Tell the layout of `photos` (paths as in Listing). Class folders count only if every one of them is a label."""
     folders = [photo.split("/")[:-1] for photo in photos]
     skip = _wrappers(folders)
-    first = {parts[skip] for parts in folders if len(parts) > skip}
-    splits = bool(first) and all(split_of(word) for word in first)
-    depth = skip + splits
-    words = sorted({parts[depth] for parts in folders if len(parts) > depth})
+    splits = split_place(folders)
+    depth = skip + 1 if splits == skip else skip
+    words = sorted(_words_at(folders, depth))
     strange = tuple(word for word in words if canonical(word) is None)
-    classes = bool(words) and not strange
-    return Layout(skip, splits and classes, classes, strange)
+    if not words or strange:
+        return Layout(None, None, strange)
+    return Layout(splits, depth)
+
+
+def split_place(folders: Collection[Sequence[str]]) -> int | None:
+    """Which part of `folders`, from 0, names the split: the first that is no wrapping, or the one below class folders.
+
+    `folders` are the parts of the folders of photos. Every name at that place must be a split's; None where it is not.
+    """
+    place = _wrappers(folders)
+    words = _words_at(folders, place)
+    if words and all(canonical(word) for word in words):
+        place, words = place + 1, _words_at(folders, place + 1)
+    return place if words and all(split_of(word) for word in words) else None
+
+
+def _words_at(folders: Collection[Sequence[str]], place: int) -> set[str]:
+    return {parts[place] for parts in folders if len(parts) > place}
 
 
 def label_parts(layout: Layout, photo: str) -> tuple[str | None, str | None]:
     """(split, name of the class folder) of one photo, None where the layout gives none."""
-    parts = photo.split("/")[layout.skip : -1]
-    split = split_of(parts[0]) if layout.splits and parts else None
-    rest = parts[layout.splits :]
-    return split, rest[0] if layout.classes and rest else None
+    folders = photo.split("/")[:-1]
+    split, word = (
+        folders[place] if place is not None and len(folders) > place else None
+        for place in (layout.splits, layout.classes)
+    )
+    return split_of(split) if split is not None else None, word
 
 
 def _sample(listing: Listing, photo: str, layout: Layout) -> Sample:
@@ -174,7 +196,7 @@ def _sample(listing: Listing, photo: str, layout: Layout) -> Sample:
     return Sample(listing.path(photo), label=label, raw_label=word, split=split)
 
 
-def _wrappers(folders: Sequence[Sequence[str]]) -> int:
+def _wrappers(folders: Collection[Sequence[str]]) -> int:
     """How many folders wrap all photos without saying anything: X/X/..., or images/ (at most three)."""
     for depth in range(_MAX_WRAPPERS):
         words = {parts[depth] if len(parts) > depth else None for parts in folders}

@@ -11,7 +11,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
 
 from featurepipe.datasets.folder import EXTENSIONS, Listing
 from featurepipe.datasets.source import Skipped
@@ -114,6 +117,38 @@ def _reasons(ones: Sequence[Skipped]) -> str:
     return f"{shown}{'; ...' if len(whys) > _REASONS else ''}; {first}"
 
 
+_memory: ContextVar[dict[tuple[str, str], Any] | None] = ContextVar("_memory", default=None)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def looking_once() -> Iterator[None]:
+    """While this lasts a folder is listed once, however many markers ask for it: nothing may change there meanwhile."""
+    token = _memory.set({})
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def _once(look: Callable[[str], T]) -> Callable[[str], T]:
+    """Let `look` remember its answer for a folder while looking_once lasts; callers must leave the answer as it is."""
+
+    @wraps(look)
+    def remembering(folder: str) -> T:
+        memory = _memory.get()
+        if memory is None:
+            return look(folder)
+        key = (look.__name__, folder)
+        if key not in memory:
+            memory[key] = look(folder)
+        answer: T = memory[key]
+        return answer
+
+    return remembering
+
+
 def file_in(folder: str, name: str) -> str | None:
     """Path of the file `name`, in any case, directly in `folder`, or None."""
     path = _child(folder, name)
@@ -125,19 +160,22 @@ def _child(folder: str, name: str) -> str | None:
     exact = os.path.join(folder, name)
     if os.path.lexists(exact):
         return exact
-    try:
-        with os.scandir(folder) as entries:
-            return min((entry.path for entry in entries if entry.name.casefold() == name.casefold()), default=None)
-    except OSError:
-        return None
+    spelled = _spelled(folder).get(name.casefold())
+    return os.path.join(folder, spelled) if spelled is not None else None
 
 
 def names_in(folder: str) -> frozenset[str]:
     """Names directly in `folder`, casefolded, for markers; none where it is no folder or has no listing."""
+    return frozenset(_spelled(folder))
+
+
+@_once
+def _spelled(folder: str) -> dict[str, str]:
+    """{name, casefolded: name as it is spelled} directly in `folder`; the first where several differ in case alone."""
     try:
-        return frozenset(name.casefold() for name in os.listdir(folder))
+        return {name.casefold(): name for name in sorted(os.listdir(folder), reverse=True)}
     except OSError:
-        return frozenset()
+        return {}
 
 
 def photos_in(folder: str) -> dict[str, str]:
@@ -181,13 +219,14 @@ def subfolders(folder: str) -> dict[str, str]:
     return {os.path.basename(path).lower(): path for path in folders_in(folder)}
 
 
-def folders_in(folder: str) -> list[str]:
+@_once
+def folders_in(folder: str) -> tuple[str, ...]:
     """Paths of the folders directly below `folder`, by name, without hidden ones; none where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.path for entry in entries if _is_folder(entry)), key=os.fsencode)
+            return tuple(sorted((entry.path for entry in entries if _is_folder(entry)), key=os.fsencode))
     except OSError:
-        return []
+        return ()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -197,18 +236,19 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
-def mostly_named(folder: str, pattern: str) -> bool:
+def mostly_named(folder: str, pattern: str, counts: Callable[[re.Match[str]], bool] = bool) -> bool:
     """Whether most of the photos in and below `folder` have names as in by_name: a marker for flat and sorted copies.
 
+    Of names that match `pattern`, those count for which `counts` is true.
     Where those with such names are all in one folder here, and others are beside it, that folder is the copy and not
     this one. Breadth first, a bounded number of entries: a huge folder costs no more than a small one.
     """
     tail = _tail(pattern)
     photos = _some_photos(folder)
-    named = [place for place in photos if tail.fullmatch(os.path.splitext(place)[0])]
+    named = [place for place in photos if (match := tail.fullmatch(place)) and counts(match)]
     places = {place.partition("/")[0] for place in named if "/" in place}
     below = len(places) == 1 and all("/" in place for place in named)
-    beside = any(place.partition("/")[0] not in places for place in photos)
+    beside = any("/" not in place or place.partition("/")[0] not in places for place in photos)
     return 2 * len(named) > len(photos) and not (below and beside)
 
 
@@ -220,11 +260,14 @@ def some_photos(folder: str) -> int:
 def any_named(folder: str, pattern: str) -> bool:
     """Whether any of the photos that mostly_named looks at has a name as in by_name."""
     tail = _tail(pattern)
-    return any(tail.fullmatch(os.path.splitext(place)[0]) for place in _some_photos(folder))
+    return any(tail.fullmatch(place) for place in _some_photos(folder))
 
 
-def _some_photos(folder: str) -> list[str]:
-    return [place for place in _some_files(folder) if os.path.splitext(place)[1].lower() in EXTENSIONS]
+@_once
+def _some_photos(folder: str) -> tuple[str, ...]:
+    """Paths without extension, of the photos of _some_files."""
+    parts = map(os.path.splitext, _some_files(folder))
+    return tuple(stem for stem, extension in parts if extension.lower() in EXTENSIONS)
 
 
 def _tail(pattern: str) -> re.Pattern[str]:

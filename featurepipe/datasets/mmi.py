@@ -165,9 +165,8 @@ def _notes(samples: list[Sample]) -> list[str]:
 def _recordings(listing: Listing, skipped: list[Skipped]) -> dict[tuple[str, str], Recording]:
     """Clips and stills by session and file name, with their XML."""
     recordings: dict[tuple[str, str], Recording] = {}
-    for place in sorted([*listing.photos, *listing.others], key=os.fsencode):
-        if place.lower().endswith(".xml") or (place in listing.others and not place.lower().endswith(CLIPS)):
-            continue
+    clips = (place for place in listing.others if place.lower().endswith(CLIPS))
+    for place in sorted([*listing.photos, *clips], key=os.fsencode):
         session, file = _session(place), place.rsplit("/", 1)[-1]
         match = _NAME.match(file)
         if match is None or session is None:
@@ -195,18 +194,21 @@ def _stem(file: str) -> str:
 
 
 def _add_xml(listing: Listing, recordings: dict[tuple[str, str], Recording], skipped: list[Skipped]) -> None:
+    sessions: dict[str, dict[str, Recording]] = {}
+    for (own, stem), one in recordings.items():
+        sessions.setdefault(own, {})[stem] = one
     for place in listing.others:
         session, file = _session(place), place.rsplit("/", 1)[-1]
         if session is None or not file.lower().endswith(".xml"):
             continue
         path = listing.path(place)
         if _stem(file) == "session":
-            _add_views(path, {stem: one for (own, stem), one in recordings.items() if own == session}, skipped)
-        elif one := recordings.get((session, _stem(_CODING.sub("", file)) if _CODING.search(file) else _stem(file))):
+            _add_views(path, sessions.get(session, {}), skipped)
+        elif found := recordings.get((session, _stem(_CODING.sub("", file)) if _CODING.search(file) else _stem(file))):
             if _CODING.search(file):
-                one.coding = path
+                found.coding = path
             else:
-                one.metadata = path
+                found.metadata = path
 
 
 def _add_views(path: str, recordings: dict[str, Recording], skipped: list[Skipped]) -> None:
@@ -280,6 +282,10 @@ def _is_session(folder: str) -> bool:
     return any(name == "session.xml" or _NAME.match(name) for name in names_in(folder))
 
 
+def _shows_emotion_frontally(sample: Sample) -> bool:
+    return sample.role == "apex" and sample.extra.get("view") == "frontal" and sample.label in LABELS
+
+
 DATABASE = Database(
     name="mmi",
     title="MMI facial expression database",
@@ -296,7 +302,7 @@ DATABASE = Database(
             "frontal clips with an emotion",
             205,
             {"anger": 31, "disgust": 32, "fear": 28, "happiness": 42, "sadness": 32, "surprise": 40},
-            belongs=lambda sample: sample.role == "apex" and sample.extra.get("view") == "frontal",
+            belongs=_shows_emotion_frontally,
             by="sequence",
             sure=False,
         ),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,10 +17,11 @@ from featurepipe.datasets.folder import (
     read_folder,
     read_listing,
     refuse_codes,
+    split_place,
 )
 from featurepipe.datasets.manifest import COLUMNS, read_manifest
 from featurepipe.datasets.registry import DATABASES
-from featurepipe.datasets.source import Source
+from featurepipe.datasets.source import Source, split_of
 from featurepipe.datasets.tables import read_header
 from featurepipe.errors import InputError
 from featurepipe.files import printable
@@ -53,6 +55,7 @@ def read_source(source: str | os.PathLike[str], dataset: str | None = None, fram
     source = os.fspath(source)
     if not os.path.exists(source):
         raise InputError(f"{printable(source)} is not there; expected a folder, a photo, a CSV or an NPZ file")
+    _refuse_streams(source)
     if dataset is None:
         return _read_by_content(source, frames)
     if dataset in GENERIC:
@@ -69,7 +72,14 @@ def read_database(database: Database, source: str, frames: Frames = "apex") -> S
     ------
     InputError : there is no copy of it at SOURCE, or it is malformed
     """
+    _refuse_streams(source)
     return _read_copy(database, source, frames).read
+
+
+def _refuse_streams(source: str) -> None:
+    """Refuse what gives its bytes once only: a table is opened to tell what it is, and again to read it."""
+    if os.path.exists(source) and not (os.path.isdir(source) or os.path.isfile(source)):
+        raise InputError(f"{printable(source)} is a pipe or a device: write it to a file first, and give that")
 
 
 class _Copy(NamedTuple):
@@ -91,12 +101,54 @@ def _read_copy(database: Database, source: str, frames: Frames) -> _Copy:
             f"{printable(source)} is no copy of {database.title}, nor are the folders at most {MAX_DEPTH} levels below"
             f"{looked_for}"
         )
-    read = database.read(roots[0], frames)
-    notes = [f"{printable(root)} is another copy or part: give it as SOURCE to read it" for root in roots[1:]]
-    outside = count_pictures(source, outside=roots)
+    root, read = _read_at(database, roots[0], source, frames)
+    read = _with_folder_splits(read, root)
+    others = [other for other in roots[1:] if not other.startswith(os.path.join(root, ""))]
+    notes = [f"{printable(other)} is another copy or part: give it as SOURCE to read it" for other in others]
+    outside = count_pictures(source, outside=[root, *others])
     if outside:
-        notes.append(f"{outside} photos or clips outside {printable(roots[0])} are not read")
-    return _Copy(replace(read, notes=[*notes, *read.notes]), roots[0], outside)
+        notes.append(f"{outside} photos or clips outside {printable(root)} are not read")
+    return _Copy(replace(read, notes=[*notes, *read.notes]), root, outside)
+
+
+def _read_at(database: Database, root: str, source: str, frames: Frames) -> tuple[str, Source]:
+    """The copy at `root`, or at the nearest folder above it in `source` that can be read, and which of them that is.
+
+    Pictures and labels may lie in two folders side by side: either has the marker, and neither is the whole copy.
+    """
+    try:
+        return root, database.read(root, frames)
+    except InputError:
+        for place in _above(root, source):
+            with suppress(InputError):
+                if (read := database.read(place, frames)).samples:
+                    return place, read
+        raise
+
+
+def _above(root: str, source: str) -> Iterator[str]:
+    """The folders above `root`, from the nearest one to `source`."""
+    names = os.path.relpath(root, source).split(os.sep) if root != source else []
+    for count in reversed(range(len(names))):
+        yield os.path.join(source, *names[:count])
+
+
+def _with_folder_splits(read: Source, root: str) -> Source:
+    """Of a database that has no splits, those that a user sorted it into: folders train, val and test below `root`."""
+    if any(sample.split for sample in read.samples):
+        return read
+    folders = {os.path.dirname(sample.path) for sample in read.samples if sample.pixels is None}
+    parts = {folder: [name for name in folder.removeprefix(root).split(os.sep) if name] for folder in folders}
+    place = split_place(parts.values()) if parts else None
+    if place is None:
+        return read
+    splits = {folder: split_of(names[place]) for folder, names in parts.items() if len(names) > place}
+    samples = [replace(sample, split=splits.get(os.path.dirname(sample.path))) for sample in read.samples]
+    words = sorted({names[place] for names in parts.values() if len(names) > place})
+    note = f"splits by your folders: {', '.join(map(printable, words))}"
+    if loose := sum(1 for sample in samples if sample.split is None):
+        note += f"; {loose} photos lie outside them and are of no split"
+    return replace(read, samples=samples, notes=[note, *read.notes])
 
 
 def _read_by_content(source: str, frames: Frames) -> Source:
