@@ -95,6 +95,14 @@ def test_second_run_computes_nothing(folder):
     assert again.statuses == first.statuses
 
 
+def test_only_photos_that_a_detector_ran_on_count_as_detected_in(folder):
+    samples = write_photos(folder / "photos", 6)
+    samples[0] = replace(samples[0], box=Face(0, 0, 9, 9))
+    assert run(folder, samples).detections == 5
+    whole = run(folder, samples, half={"detector": "none"})
+    assert (whole.detections, whole.vectors) == (0, 0)
+
+
 def test_touched_renamed_relabelled_photos_are_not_computed_again(folder):
     samples = write_photos(folder / "photos", 10)
     run(folder, samples)
@@ -371,6 +379,20 @@ def test_ctrl_c_keeps_whole_batches_and_the_next_run_is_bit_equal(folder):
     assert len(set(detections(folder))) == len(detections(folder)) == 40
     np.testing.assert_array_equal(resumed.X, uninterrupted.X)
     assert resumed.path.tolist() == uninterrupted.path.tolist()
+
+
+def test_ctrl_c_in_the_last_batch_is_not_swallowed_and_leaves_a_finished_table(folder):
+    class Interrupting(FakeBackbone):
+        def __call__(self, crops):
+            if len(self.batches) == 1:
+                signal.raise_signal(signal.SIGINT)
+            return super().__call__(crops)
+
+    samples = write_photos(folder / "photos", 14)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, samples, Interrupting(), batch_size=8)
+    assert len(FeatureTable.open(folder / "table").matrix()) == 12
+    assert run(folder, samples, batch_size=8).forwards == 0
 
 
 def test_crops_are_a_backbone_too(folder):

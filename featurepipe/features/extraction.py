@@ -156,6 +156,8 @@ def extract(
             with run, Workers(find, workers, 4 * (batch_size + workers)) as pool:
                 _loop(run, pool, tasks, interrupted)
             statuses = _finish(writer, samples, scanned, run.answers)
+    if interrupted.is_set():  # after the last face: the table is whole, but the caller is to end
+        raise KeyboardInterrupt
     return run.summary(scanned, statuses)
 
 
@@ -291,7 +293,7 @@ class _Run:
         if not looked_at and not (result.of_content and self._unchanged(task)):
             return
         if task.known is None:
-            self._counts["detections"] += looked_at
+            self._counts["detections"] += looked_at and self._detects(task)
             self._found[task.content] = Found(result.status, result.error, result.faces)
         for index, crop in zip(result.chosen, result.crops, strict=True):
             cut = CutFace(task.content, index, result.faces[index], self._writer.face_half["margin"])
@@ -319,6 +321,10 @@ class _Run:
             seconds=self.clock.seconds,
             notes=self._writer.notes,
         )
+
+    def _detects(self, task: FaceTask) -> bool:
+        """Whether faces are looked for, where none are known: not where the photo, or a given box, is the face."""
+        return task.sample.box is None and self._writer.face_half["detector"] != "none"
 
     def _unchanged(self, task: FaceTask) -> bool:
         """Whether a failure is the content's own: a file that changed since the scan says nothing about its key."""
