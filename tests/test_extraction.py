@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from extraction_helpers import (
     BOX,
@@ -30,9 +31,9 @@ from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError
 from featurepipe.features import extraction, workers
 from featurepipe.features.extraction import content_of, extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import FeatureTable, writing
+from featurepipe.features.table import FeatureTable, prune, writing
 from featurepipe.features.workers import Workers
-from featurepipe.records import Face, FaceTask, Sample
+from featurepipe.records import Face, FaceResult, FaceTask, Sample
 
 
 @pytest.fixture
@@ -217,6 +218,32 @@ def test_failures_of_the_content_are_not_decoded_again(folder):
     samples = [write_photo(folder / "a.jpg", 1, status="unreadable"), write_photo(folder / "b.jpg", 2, faces=[])]
     run(folder, samples)
     assert run(folder, samples, find=None).statuses == {"no_face": 1, "unreadable": 1}
+
+
+class UpgradedFinder(FakeFinder):
+    """Reads what the other one cannot."""
+
+    def _failed(self, task, *_, **__):
+        face = Face(*BOX)
+        return FaceResult(task.content, "ok", "", (face,), (0,), self._crop(task.content, face)[None], {})
+
+
+@pytest.mark.parametrize("before", [{"pillow": "1"}, None], ids=["another version", "a table from before"])
+def test_failures_are_tried_again_where_photos_are_read_otherwise(folder, before):
+    samples = [write_photo(folder / f"{status}.jpg", status, status=status) for status in ("unreadable", "too_large")]
+    samples.append(write_photo(folder / "nobody.jpg", 3, faces=[]))
+    run(folder, samples, read_with={"pillow": "1"})
+    if before is None:
+        (part,) = (folder / "table" / "faces").glob("*/part-*.parquet")
+        pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
+    failed = run(folder, samples, read_with={"pillow": "2"})
+    assert failed.statuses == {"no_face": 1, "unreadable": 1, "too_large": 1}
+    assert run(folder, samples, find=None, read_with={"pillow": "2"}).statuses == failed.statuses
+    upgraded = run(folder, samples, find=UpgradedFinder(), read_with={"pillow": "3"})
+    assert (upgraded.statuses, upgraded.detections) == ({"ok": 2, "no_face": 1}, 2)
+    assert detections(folder) == [samples[2].path]
+    assert prune(folder / "table").faces == 4
+    assert run(folder, samples, find=None, read_with={"pillow": "3"}).statuses == upgraded.statuses
 
 
 class FinderInNeed(FakeFinder):

@@ -114,6 +114,7 @@ def extract(
     batch_size: int | None = None,
     part_rows: int = PART_ROWS,
     made_with: Mapping[str, Any] | None = None,
+    read_with: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Bring a feature table up to date with `samples`; what is already there is not computed again.
 
@@ -133,6 +134,8 @@ def extract(
     batch_size : crops per forward pass; None: as many as suit the backbone
     part_rows : largest number of vectors per part; rounded down to whole batches
     made_with : device, precision, versions: recorded with each part, not compared
+    read_with : versions and limits that decide which photos `find` can read (`FaceFinder.read_with()`): a photo that
+        was unreadable or too large under others is tried again
 
     Raises
     ------
@@ -145,7 +148,7 @@ def extract(
         raise InputError("batch_size and part_rows must be at least 1, and workers at least 0")
     if lacking := [key for key in FACE_KEYS if key not in face_half]:
         raise InputError(f"face_half lacks {', '.join(lacking)}: give what FaceFinder.recipe() says of the finder")
-    with _interrupts() as interrupted, writing(table, face_half, backbone.recipe()) as writer:
+    with _interrupts() as interrupted, writing(table, face_half, backbone.recipe(), read_with) as writer:
         run = _Run(writer, backbone, scan, batch_size, part_rows, made_with or {})
         with run.clock("wall"):
             with run.clock("scan"):
@@ -373,7 +376,7 @@ class _Run:
     def _write(self, found: dict[str, Found], vectors: list[np.ndarray], cuts: list[CutFace]) -> None:
         with self.clock("write"):
             # Boxes first: a vector never stands without them.
-            self._writer.faces.append(found)
+            self._writer.faces.append(found, self._writer.read_with)
             if cuts:
                 self._writer.vectors.append(np.concatenate(vectors), cuts, self._made_with)
 

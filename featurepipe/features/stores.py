@@ -10,9 +10,11 @@ import errno
 import json
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -26,10 +28,14 @@ from featurepipe.records import Face, Policy
 
 BOX = ("left", "top", "right", "bottom")
 
+FAILURES = ("unreadable", "too_large")
+"""Statuses that are kept of a content, but hold only for the decoders and limits that it was read with."""
+
 _FACE = pa.struct([*((side, pa.int32()) for side in BOX), ("score", pa.float64()), ("turn", pa.int32())])
 _FACES_SCHEMA = pa.schema(
     [("content", pa.string()), ("status", pa.string()), ("error", pa.string()), ("faces", pa.list_(_FACE))]
 )
+_READ_WITH = b"read_with"
 _VECTORS_SCHEMA = pa.schema(
     [
         ("content", pa.string()),
@@ -163,13 +169,14 @@ class FaceStore:
     """Boxes and scores per content, for one box recipe (detector, its weights, max side).
 
     Failures that are a property of the content (no_face, unreadable, too_large) are stored too, so that a rerun
-    does not decode those photos again.
+    does not decode those photos again, until `forget_failures`.
     """
 
     def __init__(self, folder: Path, tables: Iterable[pa.Table]) -> None:
         self.folder = folder
         self._row_of: dict[str, int] = {}
         self._answers: list[tuple[str, str]] = []
+        self._parts: list[tuple[int, bytes | None]] = []  # of each its first row, and what its photos were read with
         # Boxes of all contents, one after the other; those of row r are ends[r] to ends[r + 1].
         ends: list[np.ndarray] = [np.zeros(1, np.int64)]
         boxes: list[np.ndarray] = [np.empty((0, 4), np.int32)]
@@ -177,6 +184,7 @@ class FaceStore:
         turns: list[np.ndarray] = [np.empty(0, np.int16)]
         for table in tables:
             column = table["faces"].combine_chunks()
+            self._parts.append((len(self._answers), (table.schema.metadata or {}).get(_READ_WITH)))
             self._row_of |= {key: row for row, key in enumerate(table["content"].to_pylist(), len(self._answers))}
             self._answers += _interned(table)
             ends.append(ends[-1][-1] + column.value_lengths().to_numpy(zero_copy_only=False).cumsum())
@@ -248,8 +256,19 @@ class FaceStore:
             owner, face, here, box = owner[best], face[best], here[best], box[best]
         return ChosenFaces(owner, face, box, self._scores[here], self._turns[here].astype(np.int64))
 
-    def append(self, found: Mapping[str, Found]) -> None:
+    def forget_failures(self, read_with: Mapping[str, Any]) -> None:
+        """Leave out FAILURES of contents that were read otherwise than `read_with` says, or nobody knows how."""
+        now = _read_with(read_with)
+        failed = [(content, row) for content, row in self._row_of.items() if self._answers[row][0] in FAILURES]
+        for content, row in failed:
+            part = bisect_right(self._parts, row, key=itemgetter(0)) - 1
+            if self._parts[part][1] != now:
+                del self._row_of[content]
+
+    def append(self, found: Mapping[str, Found], read_with: Mapping[str, Any] | None = None) -> None:
         """Write one part: what was found, by content. The open store does not see it: open it again.
+
+        `read_with`, versions and limits that decide which photos can be read, goes into its metadata; None: not known.
 
         Raises
         ------
@@ -263,7 +282,9 @@ class FaceStore:
             "error": [one.error for one in found.values()],
             "faces": [[_box(face) for face in one.faces] for one in found.values()],
         }
-        _write_parquet(_next_part(self.folder), pa.Table.from_pydict(columns, schema=_FACES_SCHEMA))
+        metadata = None if read_with is None else {_READ_WITH: _read_with(read_with)}
+        schema = _FACES_SCHEMA.with_metadata(metadata)
+        _write_parquet(_next_part(self.folder), pa.Table.from_pydict(columns, schema=schema))
 
     def prune(self, keep: set[str]) -> int:
         """Drop contents that are not in `keep`, part by part; how many rows went. Only under the table's lock.
@@ -380,6 +401,10 @@ class VectorStore:
         return _mapped(self._paths[0])[:0] if self._paths else np.empty((0, 0), np.float32)
 
 
+def _read_with(read_with: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(read_with), sort_keys=True).encode()
+
+
 def _places(row_of: Mapping[Any, int], keys: Iterable[str | None]) -> np.ndarray:
     return np.array([row_of.get(key, -1) for key in keys], np.int64)
 
@@ -469,7 +494,7 @@ def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
             table = stream.read(use_threads=False)  # parts are small: threads take half as long again
         if table.schema.names != schema.names:
             raise DamagedPart(path, f"its columns are {table.schema.names}, not {schema.names}")
-        return table.replace_schema_metadata(None).cast(schema)
+        return table.cast(schema.with_metadata(table.schema.metadata))
 
 
 def _mapped(path: Path) -> np.memmap:
@@ -523,7 +548,7 @@ def _shrink(path: Path, table: pa.Table, kept: np.ndarray) -> int:
         replacement = _next_part(path.parent)
         if path.with_suffix(".npy").exists():
             _write_array(replacement.with_suffix(".npy"), _mapped(path)[kept])
-        _write_parquet(replacement, table.take(kept).replace_schema_metadata(pq.read_schema(path).metadata))
+        _write_parquet(replacement, table.take(kept))
     _unlink_part(path)
     return table.num_rows - len(kept)
 
