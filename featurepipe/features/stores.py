@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,11 @@ _VECTORS_SCHEMA = pa.schema(
 )
 
 
+_State = tuple[int, int]
+_Keys = tuple[Path, _State, pa.Table]
+_Part = TypeVar("_Part")
+
+
 class DamagedPart(TableError):
     """A part of a store cannot be read; `path` is its Parquet file. Extract recomputes it."""
 
@@ -58,7 +63,7 @@ class DamagedPart(TableError):
 
 
 class VanishedPart(TableError):
-    """A part that was listed is no longer there: a writer has pruned or mended the store meanwhile. Read it again."""
+    """A part that was listed has gone or is another one: a writer has pruned or mended the store. Read it again."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -215,8 +220,9 @@ class FaceStore:
         ------
         TableError : this machine cannot read a part now; nothing is removed for that
         """
-        notes = [_remove_part(path) for path in _damaged(folder, _read_faces)]
-        return cls.open(folder), notes
+        damaged: list[Path] = []
+        store = cls(folder, _whole(folder, _read_faces, damaged))
+        return store, [_remove_part(path) for path in damaged]
 
     def __contains__(self, content: str) -> bool:
         return content in self._row_of
@@ -305,13 +311,15 @@ class FaceStore:
 class VectorStore:
     """Vectors of one feature recipe, in parts of `.npy` and row-aligned Parquet."""
 
-    def __init__(self, folder: Path, parts: Iterable[tuple[Path, pa.Table]]) -> None:
+    def __init__(self, folder: Path, parts: Iterable[_Keys]) -> None:
         self.folder = folder
         self._paths: list[Path] = []
+        self._states: list[_State] = []
         self._row_of: dict[str, int] = {}
         starts = [0]
-        for path, table in parts:
+        for path, state, table in parts:
             self._paths.append(path)
+            self._states.append(state)
             self._row_of |= {key: row for row, key in enumerate(_keys(table), starts[-1])}
             starts.append(starts[-1] + table.num_rows)
         self._starts = np.array(starts)
@@ -326,7 +334,7 @@ class VectorStore:
         VanishedPart : a part went while the store was read
         TableError : this machine cannot read a part now
         """
-        return cls(folder, ((path, _read_vectors(path)) for path in _parts(folder)))
+        return cls(folder, (_read_keys(path) for path in _parts(folder)))
 
     @classmethod
     def repaired(cls, folder: Path) -> tuple[VectorStore, list[str]]:
@@ -336,8 +344,9 @@ class VectorStore:
         ------
         TableError : this machine cannot read a part now; nothing is removed for that
         """
-        notes = [_remove_part(path) for path in _damaged(folder, _read_vectors)]
-        return cls.open(folder), notes
+        damaged: list[Path] = []
+        store = cls(folder, _whole(folder, _read_keys, damaged))
+        return store, [_remove_part(path) for path in damaged]
 
     def __contains__(self, key: str) -> bool:
         return key in self._row_of
@@ -349,14 +358,21 @@ class VectorStore:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of rows (n,), as (n, ...): a read-only view on the file where the rows follow one another in
-        one part, else gathered into memory."""
+        one part, else gathered into memory.
+
+        Raises
+        ------
+        VanishedPart : a part went since the store was read, or its number was given to another one
+        DamagedPart, TableError : as open
+        """
         rows = np.asarray(rows, np.int64)
         if not len(rows):
             return self._empty()
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         if parts[0] == parts[-1] and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
             start = rows[0] - self._starts[parts[0]]
-            return _mapped(self._paths[parts[0]])[start : start + len(rows)]
+            with self._unchanged(parts[0]):
+                return _mapped(self._paths[parts[0]])[start : start + len(rows)]
         return self._gather(rows, parts)
 
     def append(self, vectors: np.ndarray, faces: Sequence[CutFace], made_with: Mapping[str, Any]) -> None:
@@ -390,15 +406,32 @@ class VectorStore:
         return dropped
 
     def _gather(self, rows: np.ndarray, parts: np.ndarray) -> np.ndarray:
-        first = _mapped(self._paths[parts[0]])
+        with self._unchanged(parts[0]):
+            first = _mapped(self._paths[parts[0]])
         gathered = np.empty((len(rows), *first.shape[1:]), first.dtype)
         for part in np.unique(parts):
             here = np.flatnonzero(parts == part)
-            _read_rows(self._paths[part], rows[here] - self._starts[part], gathered, here)
+            with self._unchanged(part):
+                _read_rows(self._paths[part], rows[here] - self._starts[part], gathered, here)
         return gathered
 
+    @contextmanager
+    def _unchanged(self, part: int) -> Iterator[None]:
+        """Whatever was read of a part within, or failed, it is told where the part is no longer the one of its keys.
+
+        Looked at afterwards: vectors are replaced only when the Parquet file beside them is gone.
+        """
+        try:
+            yield
+        finally:
+            if _state(self._paths[part]) != self._states[part]:
+                raise VanishedPart(self._paths[part])
+
     def _empty(self) -> np.ndarray:
-        return _mapped(self._paths[0])[:0] if self._paths else np.empty((0, 0), np.float32)
+        if not self._paths:
+            return np.empty((0, 0), np.float32)
+        with self._unchanged(0):
+            return _mapped(self._paths[0])[:0]
 
 
 def _read_with(read_with: Mapping[str, Any]) -> bytes:
@@ -458,6 +491,17 @@ def _read_vectors(path: Path) -> pa.Table:
     if rows != table.num_rows:
         raise DamagedPart(path, f"{rows} vectors for {table.num_rows} faces")
     return table
+
+
+def _read_keys(path: Path) -> _Keys:
+    return path, _state(path), _read_vectors(path)
+
+
+def _state(path: Path) -> _State:
+    """Tells a part from another one of its number: those of parts that were pruned are given again."""
+    with _reading(path, path):
+        status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _unreadable(path: Path, error: Exception) -> TableError:
@@ -525,14 +569,13 @@ def _read_rows(path: Path, rows: np.ndarray, into: np.ndarray, places: np.ndarra
                 raise DamagedPart(path, f"{path.stem}.npy has become shorter")
 
 
-def _damaged(folder: Path, read: Callable[[Path], pa.Table]) -> list[Path]:
-    damaged = []
+def _whole(folder: Path, read: Callable[[Path], _Part], damaged: list[Path]) -> Iterator[_Part]:
+    """What `read` makes of each whole part; the others join `damaged`, to be removed once all parts could be read."""
     for path in _parts(folder):
         try:
-            read(path)
+            yield read(path)
         except DamagedPart:
             damaged.append(path)
-    return damaged
 
 
 def _remove_part(path: Path) -> str:
