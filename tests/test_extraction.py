@@ -1,5 +1,6 @@
 """The extraction loop with fakes of the face stage and the backbone."""
 
+import json
 import os
 import pickle
 import re
@@ -33,6 +34,7 @@ from featurepipe.features.extraction import content_of, extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import FeatureTable, prune, writing
 from featurepipe.features.workers import Workers
+from featurepipe.files import sha256_of
 from featurepipe.records import Face, FaceResult, FaceTask, Sample
 
 
@@ -283,6 +285,21 @@ def test_a_photo_that_changes_during_the_run_says_nothing_about_its_content(fold
     assert run(folder, [sample]).statuses == {"ok": 1}
 
 
+def test_a_photo_is_read_once_for_all_extracts_of_a_process_unless_it_changes(folder, monkeypatch):
+    samples, read = write_photos(folder / "photos", 3), []
+    monkeypatch.setattr(extraction, "sha256_of", lambda path: read.append(path) or sha256_of(path))
+    run(folder, samples)
+    run(folder, samples, FakeBackbone(3, "other"))
+    assert sorted(read) == [sample.path for sample in samples]
+    before = os.stat(samples[0].path)
+    content = content_of(samples[0])
+    write_photo(folder / "photos" / "00000.jpg", 9, json.loads(Path(samples[0].path).read_text())["faces"])
+    os.utime(samples[0].path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert os.stat(samples[0].path).st_size == before.st_size
+    assert content_of(samples[0]) != content
+    assert len(read) == 4
+
+
 def test_pixels_and_given_boxes_are_part_of_the_key():
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
     keys = [
@@ -369,6 +386,33 @@ def test_workers_that_die_when_a_photo_is_asked_for_again_are_told_too(folder, m
     monkeypatch.setattr(workers, "ProcessPoolExecutor", DeadPool)
     with pytest.raises(FeaturepipeError, match="worker processes cannot be started"):
         pool._alone(None)
+
+
+@pytest.mark.parametrize(
+    ("samples", "first"),
+    [
+        ([Sample("clip.avi", frame=number) for number in range(400)], [64, 64, 64, 64]),
+        ([Sample("clip.avi", frame=number) for number in range(30)], [10, 10, 10]),
+        ([Sample(f"{number}.jpg") for number in range(99)], [4] * 10),
+        ([Sample("a.avi", frame=1), *(Sample(f"{name}.avi", frame=2) for name in "abcdefg")], [4, 4]),
+    ],
+    ids=["a long clip", "a clip", "photos", "clips of few frames"],
+)
+def test_groups_leave_no_process_without_work(samples, first, monkeypatch):
+    submitted = []
+
+    def answered(pool, group):
+        submitted.append(len(group))
+        future = Future()
+        future.set_result([None] * len(group))
+        return future
+
+    monkeypatch.setattr(Workers, "_submitted", answered)
+    tasks = [FaceTask(sample, "") for sample in samples]
+    results = Workers(None, 3, 40).results(tasks)
+    next(results)
+    assert submitted == first
+    assert [tasks[0], *(task for task, _ in results)] == tasks
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,9 @@ PART_BYTES = 4 << 20
 """Largest size of a part (256 vectors of fc7): three may be in memory at once, which crops must not make much of."""
 
 _SCAN_BATCH = 1024
+_REMEMBERED = 1 << 16
+"""Photos whose digests are remembered, in some 30 MB: of more than that all are read anew."""
+
 _STAGES = ("scan", "decode", "detect", "crop", "forward", "write", "wall")
 _DIED = "the worker process died of this photo (out of memory, or a crash in the decoder or detector)"
 
@@ -61,13 +64,21 @@ def content_of(sample: Sample) -> str:
     """
     if sample.pixels is not None:
         return content_of_pixels(sample.pixels, sample.box)
-    if not stat.S_ISREG(os.stat(sample.path).st_mode):
+    status = os.stat(sample.path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
     if sample.whole_clip:  # by its name: the same bytes under another one may be a photo
         raise OSError(FRAME_LACKING)
     if sample.in_clip:
         return content_of_frame(sha256_once(sample.path), sample)
-    return content_with_box(sha256_of(sample.path), sample.box)
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return content_with_box(_digest(sample.path, state), sample.box)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _digest(path: str, state: tuple[int, ...]) -> str:
+    """Hex sha256 of the photo that is in this state: compare scans the same photos once for each method."""
+    return sha256_of(path)
 
 
 @dataclass
