@@ -163,11 +163,13 @@ class Workers:
 def _groups(tasks: Iterable[FaceTask], share: int) -> Iterator[list[FaceTask]]:
     """The tasks by GROUP in their order; frames of one clip stay together, up to CLIP_GROUP or a process's `share`."""
     group: list[FaceTask] = []
+    frames = 0  # of one clip, at the end of the group
     for task in tasks:
         stays = task.sample.in_clip and bool(group) and group[-1].sample.path == task.sample.path
-        if len(group) >= (max(GROUP, min(CLIP_GROUP, share)) if stays else GROUP):
+        if len(group) >= GROUP and not (stays and frames < min(CLIP_GROUP, share)):
             yield group
-            group = []
+            group, stays = [], False
+        frames = frames + 1 if stays else 1
         group.append(task)
     if group:
         yield group
