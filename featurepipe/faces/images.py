@@ -263,7 +263,7 @@ def _as_rgb(photo: Image.Image) -> Image.Image:
     if not photo.has_transparency_data:
         return photo if photo.mode == "RGB" else photo.convert("RGB")  # converting RGB would copy it
     rgba = photo.convert("RGBA")
-    if isinstance(photo, BmpImagePlugin.BmpImageFile) and rgba.getextrema()[3] == (0, 0):
+    if isinstance(photo, BmpImagePlugin.BmpImageFile) and rgba.getchannel("A").getextrema() == (0, 0):
         return rgba.convert("RGB")
     seen = Image.new("RGB", photo.size, "white")
     seen.paste(rgba, mask=rgba)
