@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
-def cores() -> int:
-    """Cores this process may use: fewer than the machine has where a scheduler (SLURM, Docker's cpuset) says so."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(cgroups: Path = _CGROUPS) -> int:
+    """Cores this process may use: fewer than the machine has where a scheduler (SLURM, Docker's cpuset) says so, or a
+    container has a quota of their time (docker run --cpus, a CPU limit of Kubernetes), as its `cgroups` say."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroups)
+    return here if quota is None else max(1, min(here, math.ceil(quota)))
+
+
+def _quota(cgroups: Path) -> float | None:
+    """Seconds of all cores together that may be used per second, by cgroups of version 2 or 1; None: no limit."""
+    v1 = cgroups / "cpu"
+    for files in ((cgroups / "cpu.max",), (v1 / "cpu.cfs_quota_us", v1 / "cpu.cfs_period_us")):
+        with suppress(OSError, ValueError, ZeroDivisionError):  # not there, or "max"
+            quota, period = (int(number) for file in files for number in file.read_text().split())
+            return quota / period if quota > 0 else None
+    return None
 
 
 def torch_threads() -> int:

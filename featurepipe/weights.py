@@ -156,13 +156,16 @@ def get_record(name: str) -> WeightsRecord:
 
 
 def store_folder() -> Path:
-    """The weights folder: $FEATUREPIPE_WEIGHTS, else `featurepipe/weights` in the user's cache folder."""
+    """The weights folder: $FEATUREPIPE_WEIGHTS, else `featurepipe/weights` in the user's cache folder.
+
+    Raises WeightsError where neither is known: the user has no home folder.
+    """
     if chosen := os.environ.get(ENVIRONMENT):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = _home() / "Library" / "Caches"
     else:
         base = _cache_home()
     return base / "featurepipe" / "weights"
@@ -180,8 +183,18 @@ def path_of(record: WeightsRecord) -> Path:
     return folders[record.place]() / record.file
 
 
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # as in a container whose user has no entry in /etc/passwd
+        raise WeightsError(
+            f"no home folder is known ({error}): name the weights folder by {ENVIRONMENT}, other packages' by "
+            "TORCH_HOME, or the folder of all caches by XDG_CACHE_HOME"
+        ) from error
+
+
 def _cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache").expanduser()
 
 
 def _torch_home() -> Path:

@@ -319,9 +319,46 @@ def test_what_fit_cnn_writes_is_read(tmp_path: Path) -> None:
     from featurepipe.models.cnn import CNNClassifier
 
     recipe = replace(get_baseline("fer-vgg").recipe, epochs=1, batch_size=4, network={"width": 0.125})
-    model = CNNClassifier("fer-vgg", recipe, device="cpu").fit(noise(8, 48, 48), ["fear", "anger"] * 4)
+    made = {"faces": {"detector": "hog", "margin": 0.6}}
+    model = CNNClassifier("fer-vgg", recipe, device="cpu").fit(noise(8, 48, 48), ["fear", "anger"] * 4, recipe=made)
     model.save(tmp_path / "cnn.safetensors")
     assert torch.equal(read_fer_vgg(tmp_path / "cnn.safetensors").fc8.weight, model.network_.state_dict()["fc8.weight"])
+    framing = load_backbone("fer-vgg", weights=tmp_path / "cnn.safetensors", device="cpu").framing
+    assert framing == replace(get_record("fer-vgg").need_framing(), margin=0.6)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *('{"recipe": {"faces": {"detector": "none", "margin": 0.0}}}', '{"recipe": {}}', "[]", "{"),
+        '{"recipe": {"faces": {"detector": "hog", "margin": NaN}}}',
+    ],
+)
+def test_a_file_that_names_no_margin_of_faces_has_its_records(
+    said: str, fer_network: fer_vgg.FerVGG, tmp_path: Path
+) -> None:
+    tensors = {f"network.{name}": tensor for name, tensor in fer_network.state_dict().items()}
+    save_file(tensors, tmp_path / "f.safetensors", {"featurepipe": said})
+    backbone = load_backbone("fer-vgg", weights=tmp_path / "f.safetensors", device="cpu")
+    assert backbone.framing == get_record("fer-vgg").framing
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_refused(
+    fer_network: fer_vgg.FerVGG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_fer_vgg(tmp_path / "f.safetensors", fer_network)
+    newer = save_fer_vgg(tmp_path / "newer.safetensors", fer_network, torch.float16)
+
+    def beside(file: Path) -> fer_vgg.FerVGG:
+        network = read_fer_vgg(file)
+        newer.replace(file)
+        return network
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featurepipe.features.backbones.read_fer_vgg", beside)
+        with pytest.raises(WeightsError, match=r"f\.safetensors changed while it was read; run the command again"):
+            load_backbone("fer-vgg", weights=path, device="cpu")
+    assert load_backbone("fer-vgg", weights=path, device="cpu").recipe()["weights"] == sha256_of(path)
 
 
 def test_another_architecture_is_refused(small: Path, fer_network: fer_vgg.FerVGG, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from featurepipe.faces.reading import SampleReader
 from featurepipe.features.extraction import content_of
 from featurepipe.features.stores import FaceStore, Found
 from featurepipe.features.table import FeatureTable
+from featurepipe.features.workers import _groups
 from featurepipe.records import Face, FaceTask, Framing, Sample
 
 CODECS = {
@@ -119,6 +120,22 @@ def test_a_clip_in_order_is_opened_once_and_decoded_once(tmp_path, monkeypatch):
     assert len(opened) == 1
     reader.read(frame(path, 2))
     assert len(opened) == 2
+
+
+def test_processes_share_clips_out_and_decode_each_picture_once(tmp_path, monkeypatch):
+    shown = []
+    decoded = clips._Clip._decoded
+    monkeypatch.setattr(clips._Clip, "_decoded", lambda *of: (shown.append(1) or picture for picture in decoded(*of)))
+    paths = [write_clip(tmp_path / f"{name}.avi", pictures(count)) for name, count in enumerate((10, 3, 20, 7))]
+    tasks = [
+        FaceTask(frame(path, number), "") for path, count in zip(paths, (10, 3, 20, 7), strict=True)
+        for number in range(1, count + 1)
+    ]  # fmt: skip
+    readers = [SampleReader(), SampleReader()]
+    for number, group in enumerate(_groups(tasks, len(tasks) // len(readers))):
+        for task in group:
+            assert number_in(readers[number % 2].read(task.sample)) == task.sample.frame
+    assert len(shown) == len(tasks)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at /proc")

@@ -1,6 +1,7 @@
 """Precision `auto`, batches that run beside one another, and what a device has and is current for."""
 
 import contextlib
+import os
 import re
 import threading
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from featurepipe.devices import autocast, has_bf16, prepared, resolve_precision, widest_float
 from featurepipe.features.backbones import load_backbone
 from featurepipe.features.forwarding import Forwarder
+from featurepipe.machine import cores
 from featurepipe.models import recorded
 from featurepipe.models.recorded import Recorded
 
@@ -72,6 +74,27 @@ def test_weights_are_rounded_once_and_norms_stay_exact():
     assert torch.equal(made[0].weight, exact.to(torch.bfloat16))
     assert made[1].weight.dtype == torch.float32
     assert not made.training
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "9900000 100000\n"}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "?"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_cores_are_as_many_as_a_container_may_use(files, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cores(tmp_path) == expected
 
 
 class Doubling:

@@ -1,5 +1,6 @@
 """The extraction loop with fakes of the face stage and the backbone."""
 
+import json
 import os
 import pickle
 import re
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from extraction_helpers import (
     BOX,
@@ -30,9 +32,10 @@ from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError
 from featurepipe.features import extraction, workers
 from featurepipe.features.extraction import content_of, extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import FeatureTable, writing
+from featurepipe.features.table import FeatureTable, prune, writing
 from featurepipe.features.workers import Workers
-from featurepipe.records import Face, FaceTask, Sample
+from featurepipe.files import sha256_of
+from featurepipe.records import Face, FaceResult, FaceTask, Sample
 
 
 @pytest.fixture
@@ -93,6 +96,14 @@ def test_second_run_computes_nothing(folder):
     assert (again.detections, again.vectors, again.forwards) == (0, 0, 0)
     assert len(detections(folder)) == 30
     assert again.statuses == first.statuses
+
+
+def test_only_photos_that_a_detector_ran_on_count_as_detected_in(folder):
+    samples = write_photos(folder / "photos", 6)
+    samples[0] = replace(samples[0], box=Face(0, 0, 9, 9))
+    assert run(folder, samples).detections == 5
+    whole = run(folder, samples, half={"detector": "none"})
+    assert (whole.detections, whole.vectors) == (0, 0)
 
 
 def test_touched_renamed_relabelled_photos_are_not_computed_again(folder):
@@ -211,6 +222,32 @@ def test_failures_of_the_content_are_not_decoded_again(folder):
     assert run(folder, samples, find=None).statuses == {"no_face": 1, "unreadable": 1}
 
 
+class UpgradedFinder(FakeFinder):
+    """Reads what the other one cannot."""
+
+    def _failed(self, task, *_, **__):
+        face = Face(*BOX)
+        return FaceResult(task.content, "ok", "", (face,), (0,), self._crop(task.content, face)[None], {})
+
+
+@pytest.mark.parametrize("before", [{"pillow": "1"}, None], ids=["another version", "a table from before"])
+def test_failures_are_tried_again_where_photos_are_read_otherwise(folder, before):
+    samples = [write_photo(folder / f"{status}.jpg", status, status=status) for status in ("unreadable", "too_large")]
+    samples.append(write_photo(folder / "nobody.jpg", 3, faces=[]))
+    run(folder, samples, read_with={"pillow": "1"})
+    if before is None:
+        (part,) = (folder / "table" / "faces").glob("*/part-*.parquet")
+        pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
+    failed = run(folder, samples, read_with={"pillow": "2"})
+    assert failed.statuses == {"no_face": 1, "unreadable": 1, "too_large": 1}
+    assert run(folder, samples, find=None, read_with={"pillow": "2"}).statuses == failed.statuses
+    upgraded = run(folder, samples, find=UpgradedFinder(), read_with={"pillow": "3"})
+    assert (upgraded.statuses, upgraded.detections) == ({"ok": 2, "no_face": 1}, 2)
+    assert detections(folder) == [samples[2].path]
+    assert prune(folder / "table").faces == 4
+    assert run(folder, samples, find=None, read_with={"pillow": "3"}).statuses == upgraded.statuses
+
+
 class FinderInNeed(FakeFinder):
     """Cannot open any photo at this moment."""
 
@@ -246,6 +283,21 @@ def test_a_photo_that_changes_during_the_run_says_nothing_about_its_content(fold
     assert "changed" in rows(folder)[0]["error"]
     write_photo(folder / "a.jpg", 1)
     assert run(folder, [sample]).statuses == {"ok": 1}
+
+
+def test_a_photo_is_read_once_for_all_extracts_of_a_process_unless_it_changes(folder, monkeypatch):
+    samples, read = write_photos(folder / "photos", 3), []
+    monkeypatch.setattr(extraction, "sha256_of", lambda path: read.append(path) or sha256_of(path))
+    run(folder, samples)
+    run(folder, samples, FakeBackbone(3, "other"))
+    assert sorted(read) == [sample.path for sample in samples]
+    before = os.stat(samples[0].path)
+    content = content_of(samples[0])
+    write_photo(folder / "photos" / "00000.jpg", 9, json.loads(Path(samples[0].path).read_text())["faces"])
+    os.utime(samples[0].path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert os.stat(samples[0].path).st_size == before.st_size
+    assert content_of(samples[0]) != content
+    assert len(read) == 4
 
 
 def test_pixels_and_given_boxes_are_part_of_the_key():
@@ -336,6 +388,33 @@ def test_workers_that_die_when_a_photo_is_asked_for_again_are_told_too(folder, m
         pool._alone(None)
 
 
+@pytest.mark.parametrize(
+    ("samples", "first"),
+    [
+        ([Sample("clip.avi", frame=number) for number in range(400)], [64, 64, 64, 64]),
+        ([Sample("clip.avi", frame=number) for number in range(30)], [10, 10, 10]),
+        ([Sample(f"{number}.jpg") for number in range(99)], [4] * 10),
+        ([Sample("a.avi", frame=1), *(Sample(f"{name}.avi", frame=2) for name in "abcdefg")], [4, 4]),
+    ],
+    ids=["a long clip", "a clip", "photos", "clips of few frames"],
+)
+def test_groups_leave_no_process_without_work(samples, first, monkeypatch):
+    submitted = []
+
+    def answered(pool, group):
+        submitted.append(len(group))
+        future = Future()
+        future.set_result([None] * len(group))
+        return future
+
+    monkeypatch.setattr(Workers, "_submitted", answered)
+    tasks = [FaceTask(sample, "") for sample in samples]
+    results = Workers(None, 3, 40).results(tasks)
+    next(results)
+    assert submitted == first
+    assert [tasks[0], *(task for task, _ in results)] == tasks
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_of_the_face_stage_ends_the_run_and_keeps_what_was_computed(folder, workers):
     samples = write_photos(folder / "photos", 20)
@@ -371,6 +450,20 @@ def test_ctrl_c_keeps_whole_batches_and_the_next_run_is_bit_equal(folder):
     assert len(set(detections(folder))) == len(detections(folder)) == 40
     np.testing.assert_array_equal(resumed.X, uninterrupted.X)
     assert resumed.path.tolist() == uninterrupted.path.tolist()
+
+
+def test_ctrl_c_in_the_last_batch_is_not_swallowed_and_leaves_a_finished_table(folder):
+    class Interrupting(FakeBackbone):
+        def __call__(self, crops):
+            if len(self.batches) == 1:
+                signal.raise_signal(signal.SIGINT)
+            return super().__call__(crops)
+
+    samples = write_photos(folder / "photos", 14)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, samples, Interrupting(), batch_size=8)
+    assert len(FeatureTable.open(folder / "table").matrix()) == 12
+    assert run(folder, samples, batch_size=8).forwards == 0
 
 
 def test_crops_are_a_backbone_too(folder):

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from featurepipe.faces.images import PhotoError, decode, read_photo
 from featurepipe.names import DETECTORS
 from featurepipe.recipe import box_recipe
 from featurepipe.records import Face, FaceResult, FaceTask, Framing, Sample
+from featurepipe.weights import ENVIRONMENT, store_folder
 
 PHOTOS = Path(__file__).parents[1].parent / "shared" / "data" / "photos"
 GREY = Framing(48, "L", margin=0.2)
@@ -106,6 +108,17 @@ def test_boxes_on_real_photos_are_dlibs_own(hog, dlib_hog):
         faces = find_faces(image, hog, 1000)
         assert [(f.left, f.top, f.right, f.bottom) for f in faces if f.score > 0] == found
         assert not found or all(f.score > 0 for f in faces)
+
+
+def test_hog_needs_no_home_folder(hog, monkeypatch):
+    for name in (ENVIRONMENT, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", Mock(side_effect=RuntimeError("Could not determine home directory.")))
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(WeightsError, match=ENVIRONMENT):
+        store_folder()
+    image = photograph(2, (256, 256))
+    assert DetectorSpec("hog").build()(image) == hog(image)
 
 
 def test_where_hog_is_sure_of_no_face_the_unsure_one_counts(hog, dlib_hog):

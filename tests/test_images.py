@@ -14,6 +14,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from command_helpers import run
 from hostile import portrait, write_hostile
 from PIL import Image, ImageOps
 
@@ -61,12 +62,17 @@ def test_pgm_as_text_and_of_sixteen_bits():
             decode(damaged)
 
 
+def tiff(data: bytes, tags: dict[int, int]) -> bytes:
+    """A TIFF of one strip or tile, which begins at byte 8."""
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
 def tiled_tiff(size: int, tile: int) -> bytes:
     """A grey TIFF, size pixels wide and high, of one black tile that is tile pixels wide and high."""
     data = zlib.compress(bytes(tile * tile))
     tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: 8, 325: len(data)}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    return tiff(data, tags)
 
 
 def test_the_limit_is_on_tiles_too():
@@ -123,6 +129,28 @@ def test_sixteen_bits_are_scaled_not_clipped(kind):
     np.testing.assert_array_equal(got[:, :, 1], [[0, 0, 1], [0x7F, 0xAB, 0xFF]])
 
 
+def grey_tiff(data: bytes, bits: int, photometric: int, kind: int = 1) -> bytes:
+    """A TIFF of one row of four grey pixels; photometric 0: zero is white; kind 3: floating point."""
+    tags = {256: 4, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(data), 339: kind}
+    return tiff(data, tags)
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "photometrics", "data"),
+    [
+        (12, 1, (1,), bytes([0x00, 0x08, 0x00, 0xFF, 0xF4, 0x00])),  # 0, 2048, 4095, 1024; Pillow knows no negatives
+        (16, 1, (1, 0), struct.pack("<4H", 0, 0x8000, 0xFFFF, 0x4000)),
+        (32, 3, (1, 0), struct.pack("<4f", 0, 128, 255, 64)),
+    ],
+    ids=["12 bits", "16 bits", "floats"],
+)
+def test_deep_grey_is_as_its_twin_of_eight_bits(bits, kind, photometrics, data):
+    for photometric in photometrics:
+        twin = decode(grey_tiff(bytes([0, 128, 255, 64]), 8, photometric))
+        assert twin[0, :, 0].tolist() == ([0, 128, 255, 64] if photometric else [255, 127, 0, 191])
+        np.testing.assert_array_equal(decode(grey_tiff(data, bits, photometric, kind)), twin)
+
+
 @pytest.mark.parametrize(
     ("samples", "expected"), [([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 99.6, 255.0], [0, 100, 255])]
 )
@@ -153,6 +181,20 @@ def _half_transparent(mode: str) -> Image.Image:
 def test_transparent_pixels_become_white(mode, kind):
     options = {"lossless": True} if kind == "WEBP" else {}
     np.testing.assert_array_equal(decode(encoded(_half_transparent(mode), kind, **options))[0, :, 0], [255, 0])
+
+
+def bmp_with_alpha(alphas: tuple[int, int]) -> bytes:
+    """Two pixels of 32 bits with a mask for alpha."""
+    pixels = bytes([10, 20, 30, alphas[0], 40, 50, 60, alphas[1]])
+    header = struct.pack("<IiiHHIIiiII", 108, 2, 1, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + header + masks + pixels
+
+
+def test_a_bmp_whose_alpha_is_all_zero_is_opaque():
+    np.testing.assert_array_equal(decode(bmp_with_alpha((0, 0))), decode(bmp_with_alpha((255, 255))))
+    np.testing.assert_array_equal(decode(bmp_with_alpha((0, 0)))[0], [[30, 20, 10], [60, 50, 40]])
+    np.testing.assert_array_equal(decode(bmp_with_alpha((0, 255)))[0], [[255] * 3, [60, 50, 40]])
 
 
 def test_palette_with_and_without_a_transparent_entry():
@@ -297,6 +339,19 @@ def test_the_moment_is_not_held_against_the_content(tmp_path, monkeypatch):
     (tmp_path / "photo.png").write_bytes(whole)
     monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
     assert not blamed(read_photo, str(tmp_path / "photo.png"))
+
+
+def test_another_pillow_looks_again_at_what_the_last_one_could_not_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "photo.png").write_bytes(encoded(Image.fromarray(COLOURS), "PNG"))
+    command = ("extract", tmp_path / "photos", "--table", tmp_path / "table", "--backbone", "hog", "--workers", 0)
+    command += ("--detector", "none")
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.PngImagePlugin.PngImageFile.load", Mock(side_effect=OSError("no such decoder")))
+        assert run(capsys, *command)["statuses"] == {"unreadable": 1}
+    assert run(capsys, *command)["statuses"] == {"unreadable": 1}
+    monkeypatch.setattr("PIL.__version__", "999.0")
+    assert run(capsys, *command)["statuses"] == {"ok": 1}
 
 
 def test_hostile_files_are_decoded_or_named(tmp_path):

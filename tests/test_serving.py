@@ -131,6 +131,12 @@ def test_an_error_that_cannot_travel_is_told_all_the_same(line, monkeypatch):
                 ask(photo_of(2))
 
 
+def test_a_temporary_folder_with_a_long_name_is_no_hindrance(line, tmp_path, monkeypatch):
+    monkeypatch.setitem(current_process()._config, "tempdir", str(tmp_path / ("long" * 30)))
+    with DetectorServer(Sizes()) as server:
+        assert line(server)(photo_of(2)) == face_of(2)
+
+
 def test_a_server_that_can_let_nobody_in_waits(line, monkeypatch):
     server, calls = DetectorServer(Sizes()), []
     accept, until = server._listener.accept, time.monotonic() + 0.3
@@ -171,7 +177,8 @@ def test_photos_as_large_and_as_odd_as_they_come(line):
 
 
 def test_only_mmod_on_a_gpu_is_shared():
-    for spec in (DetectorSpec("mmod"), DetectorSpec("hog", device="cuda"), DetectorSpec("none", device="cuda")):
+    alone = (("mmod", "cpu"), ("mmod", "cpu:0"), ("hog", "cuda"), ("none", "cuda"))
+    for spec in (DetectorSpec(name, device=device) for name, device in alone):
         with shared(spec) as detect:
             assert detect is None
     with shared(DetectorSpec("mmod", device="cuda")) as detect:  # builds nothing before the first photo

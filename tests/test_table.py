@@ -15,7 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from extraction_helpers import FACE_HALF, FRAMING, FakeBackbone, FakeFinder, write_photo, write_photos
+from extraction_helpers import (
+    FACE_HALF,
+    FRAMING,
+    FakeBackbone,
+    FakeFinder,
+    expected_vector,
+    write_photo,
+    write_photos,
+)
 from scipy.io import loadmat
 
 from featurepipe.errors import InputError, RecipeMismatch, TableError
@@ -23,7 +31,7 @@ from featurepipe.features import stores
 from featurepipe.features.export import WRITERS, export
 from featurepipe.features.extraction import extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.stores import CutFace, DamagedPart, FaceStore, Found, VectorStore, make_store
+from featurepipe.features.stores import CutFace, DamagedPart, FaceStore, Found, VanishedPart, VectorStore, make_store
 from featurepipe.features.table import FeatureTable, check_folder, prune, writing
 from featurepipe.names import EXPORTS
 from featurepipe.recipe import BOX_KEYS, FACE_KEYS, compare_feature_halves, face_half_notes
@@ -611,6 +619,59 @@ def test_a_reader_beside_a_prune_reads_what_there_is_then(filled, monkeypatch, l
     features = FeatureTable.open(folder / "table").matrix()
     assert not asked[0].exists()
     np.testing.assert_array_equal(features.X, expected.X)
+
+
+def test_a_part_that_has_the_number_of_a_pruned_one_is_not_taken_for_it(tmp_path):
+    make_store(tmp_path, {})
+
+    def append(letter, count):
+        cuts = [CutFace(f"{letter}{number}", 0, Face(0, 0, 9, 9), 0.0) for number in range(count)]
+        VectorStore.open(tmp_path).append(np.full((count, 2), ord(letter), np.float32), cuts, {})
+
+    append("a", 3)
+    append("b", 3)
+    reader = VectorStore.open(tmp_path)
+    VectorStore.open(tmp_path).prune({"a0", "a1", "a2"})
+    for count in (3, 2):  # as many vectors, and fewer, which the rows asked for lie beyond
+        append("c", count)
+        assert len(list(tmp_path.glob("part-00001.*"))) == 2
+        for rows in ([3, 4, 5], [5, 3], [0, 5]):
+            with pytest.raises(VanishedPart):
+                reader.take(np.array(rows))
+        VectorStore.open(tmp_path).prune({"a0", "a1", "a2"})
+    np.testing.assert_array_equal(reader.take(np.array([2, 0])), np.full((2, 2), ord("a")))
+
+
+def test_a_reader_beside_a_prune_and_an_extract_reads_its_own_vectors(filled, monkeypatch):
+    folder, samples = filled
+    mapped, asked = stores._mapped, []
+
+    def beside(path):
+        asked.append(path)
+        if len(asked) == 4:  # the keys of three parts are read
+            monkeypatch.setattr(stores, "_mapped", mapped)
+            fill(folder, samples[:19])
+            prune(folder / "table")
+            fill(folder, [*samples[:19], write_photo(folder / "new.jpg", 99)])
+        return mapped(path)
+
+    last = part(folder, "vectors", 2)
+    before = last.stat().st_ino, last.stat().st_mtime_ns
+    monkeypatch.setattr(stores, "_mapped", beside)
+    features = FeatureTable.open(folder / "table").matrix()
+    assert (last.stat().st_ino, last.stat().st_mtime_ns) != before
+    for content, box, vector in zip(features.content, features.box, features.X, strict=True):
+        np.testing.assert_allclose(vector, expected_vector(content, box.tolist()), atol=0.01)
+
+
+def test_a_writer_reads_each_part_once(filled, monkeypatch):
+    folder, samples = filled
+    read = []
+    for name in ("_read_vectors", "_read_faces"):
+        whole = getattr(stores, name)
+        monkeypatch.setattr(stores, name, lambda path, whole=whole: read.append(path) or whole(path))
+    fill(folder, samples)
+    assert sorted(read) == sorted((folder / "table").glob("*/*/part-*.parquet"))
 
 
 def test_a_reader_whose_parts_go_again_and_again_says_so(filled, monkeypatch):

@@ -70,6 +70,7 @@ def fill_table(args: argparse.Namespace, source: Source, table: str | Path, back
             workers=args.workers,
             batch_size=batch_size,
             made_with=made_with(backbone, batch_size),
+            read_with=finder.read_with(),
         )
     tell(summary.notes)
     tell(hints(source, spec, summary))

@@ -91,7 +91,7 @@ class DetectorSpec:
     @property
     def on_gpu(self) -> bool:
         """Whether the detector runs elsewhere than on the CPU."""
-        return self.name == "mmod" and self.device != "cpu"
+        return self.name == "mmod" and self.device.partition(":")[0] != "cpu"
 
     def build(self) -> Detect:
         """Load the detector (HOG takes 0.5 s): once per process or thread, since none may be shared by threads.

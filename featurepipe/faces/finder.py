@@ -13,10 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import PIL
 
+import featurepipe
 from featurepipe.errors import InputError
 from featurepipe.faces.crops import crop_face, crop_square
 from featurepipe.faces.detectors import Detect, DetectorSpec, find_faces
@@ -100,6 +103,19 @@ class FaceFinder:
         if self.framing is None:
             raise InputError("boxes alone have no face half: give the finder a framing")
         return {**self.spec.recipe(), "margin": self.framing.margin, "policy": self.policy}
+
+    def read_with(self) -> dict[str, Any]:
+        """What decides which photos can be read: versions of this package and of the decoders, and the limit."""
+        try:
+            av = version("av")
+        except PackageNotFoundError:
+            av = None
+        return {
+            "featurepipe": featurepipe.__version__,
+            "pillow": PIL.__version__,
+            "av": av,
+            "pixel_limit": self.pixel_limit,
+        }
 
     def _faces(self, task: FaceTask, image: np.ndarray) -> tuple[Face, ...]:
         if task.known is not None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from featurepipe.errors import WeightsError
 from featurepipe.files import sha256_of
 from featurepipe.weights import store_folder
 
@@ -18,10 +19,13 @@ def frontal_detector(dlib: Any) -> Any:
     """dlib.get_frontal_face_detector(), from the weights folder where an earlier call has left it there.
 
     The file is dlib's own serialisation, which holds numbers alone. Its name holds dlib's version and the file's
-    sha256: a file of another version, or a damaged one, is not used. Where the folder cannot be written to, nothing
-    is kept and nothing is said.
+    sha256: a file of another version, or a damaged one, is not used. Where there is no folder, or it cannot be written
+    to, nothing is kept and nothing is said.
     """
-    folder = store_folder()
+    try:
+        folder = store_folder()
+    except WeightsError:
+        return dlib.get_frontal_face_detector()
     _sweep(folder)
     for path in folder.glob(f"dlib-{dlib.__version__}-hog-*.svm"):
         with suppress(OSError, RuntimeError):

@@ -70,7 +70,7 @@ _DAMAGED = (
     zlib.error,
 )
 
-_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
+_BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 258, 262, 322, 323  # tags of TIFF
 _STRIP = 256  # rows copied at a time from Pillow's pixels (4 bytes each) to ours (3 bytes each)
 
 
@@ -164,8 +164,9 @@ def decode(source: bytes | np.ndarray | Image.Image, pixel_limit: int = PIXEL_LI
     pixel_limit : most pixels (width times height); compared with the header before anything is decoded
 
     EXIF orientation is applied; EXIF that cannot be parsed is ignored. Transparent pixels are laid over white,
-    which is what a viewer or a page shows; their hidden colours are arbitrary. 16-bit samples keep their upper
-    8 bits. Floating-point samples are taken as 0..1 where none exceeds 1, else as 0..255.
+    which is what a viewer or a page shows; their hidden colours are arbitrary. A BMP in which every pixel is
+    transparent is opaque: its writer left the fourth byte empty. Samples of 16 or 12 bits keep their upper 8 bits.
+    Floating-point samples are taken as 0..1 where none exceeds 1, else as 0..255.
 
     Raises
     ------
@@ -261,20 +262,24 @@ def _as_rgb(photo: Image.Image) -> Image.Image:
         return Image.fromarray(_deep_grey(photo)).convert("RGB")
     if not photo.has_transparency_data:
         return photo if photo.mode == "RGB" else photo.convert("RGB")  # converting RGB would copy it
-    seen = Image.new("RGB", photo.size, "white")
     rgba = photo.convert("RGBA")
+    if isinstance(photo, BmpImagePlugin.BmpImageFile) and rgba.getchannel("A").getextrema() == (0, 0):
+        return rgba.convert("RGB")
+    seen = Image.new("RGB", photo.size, "white")
     seen.paste(rgba, mask=rgba)
     return seen
 
 
 def _deep_grey(photo: Image.Image) -> np.ndarray:
-    """Grey samples of 16 bits or floating point as uint8 (height, width)."""
+    """Grey samples of 12 or 16 bits or floating point as uint8 (height, width), 0 black."""
     samples = np.asarray(photo)
     low, high = float(samples.min()), float(samples.max())
+    tags = photo.tag_v2 if isinstance(photo, TiffImagePlugin.TiffImageFile) else {}
+    white_is_zero = np.uint8(255 if tags.get(_PHOTOMETRIC) == 0 else 0)  # Pillow inverts those of up to 8 bits alone
     if photo.mode == "F" and 0 <= low <= high <= 255:
-        return np.rint(samples * 255 if high <= 1 else samples).astype(np.uint8)
+        return np.rint(samples * 255 if high <= 1 else samples).astype(np.uint8) ^ white_is_zero
     if photo.mode != "F" and 0 <= low <= high <= 65535:
-        return (samples >> 8).astype(np.uint8)
+        return (samples >> (4 if tags.get(_BITS) == (12,) else 8)).astype(np.uint8) ^ white_is_zero
     text = f"samples from {low} to {high}; expected 0..65535, or 0..1 or 0..255 as floats"
     raise UnreadablePhotoError(text, of_content=True)
 

@@ -55,7 +55,7 @@ class DetectorServer:
     def __init__(self, spec: DetectorSpec) -> None:
         self._spec = spec
         self._waiting: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
-        self._listener = Listener(backlog=MOST, authkey=current_process().authkey)
+        self._listener = _listening()
         self._detector: Any = None
         self._open = True
         self._threads = [Thread(target=work, daemon=True) for work in (self._accept, self._answer)]
@@ -158,6 +158,14 @@ class RemoteDetector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteDetector, (self._address,)
+
+
+def _listening() -> Listener:
+    key = current_process().authkey
+    try:
+        return Listener(backlog=MOST, authkey=key)
+    except OSError:  # of a socket in the temporary folder: the name of a file may be longer than that of a socket
+        return Listener(("localhost", 0), backlog=MOST, authkey=key)
 
 
 def _travelling(error: Exception) -> Exception:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from featurepipe.conversion.dlib_resnet import read as read_dlib_resnet
@@ -19,6 +21,7 @@ from featurepipe.devices import PRECISIONS, resolve_device, resolve_precision
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
 from featurepipe.features.backbone import Backbone, Choice, TorchBackbone
 from featurepipe.files import sha256_of
+from featurepipe.names import LARGEST_MARGIN
 from featurepipe.networks import fer_vgg
 from featurepipe.networks.dlib_resnet import DIM, DescriptorNet
 from featurepipe.networks.hog import HOG, SIZE
@@ -28,6 +31,7 @@ from featurepipe.records import Framing
 from featurepipe.weights import fetch, get_record, need
 
 Name = TypeVar("Name", str, int)
+Read = TypeVar("Read")
 
 VGG_FACE_MEANS = (129.1863, 104.7624, 93.5940)
 """Means of R, G and B on the 0..255 scale (Parkhi et al. 2015); nothing is divided."""
@@ -116,14 +120,34 @@ def _one_of(what: str, offered: tuple[Name, ...], asked: Name | None, usual: Nam
     return offered[offered.index(chosen)]
 
 
+def _with_digest(path: Path, read: Callable[[Path], Read]) -> tuple[Read, str]:
+    """What `read` makes of a weights file, and the file's sha256.
+
+    Raises WeightsError where the file is replaced meanwhile: the sha256 would be that of another network.
+    """
+    before = _state(path)
+    found = read(path)
+    digest = sha256_of(path) if path.is_file() else ""
+    if _state(path) != before:
+        raise WeightsError(f"{path} changed while it was read; run the command again")
+    return found, digest
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    if not path.is_file():  # what reads it says so
+        return None
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 # VGG-16 --------------------------------------------------------------------------------------------------------
 
 
 def _load_vgg_face(choice: Choice) -> Backbone:
     path = choice.weights or need(get_record(choice.name))
-    network, widths = read_vgg16(path)
+    (network, widths), digest = _with_digest(path, read_vgg16)
     means = (0.0, 0.0, 0.0) if choice.preprocessing == "paper" else VGG_FACE_MEANS
-    return _vgg16(choice, network, widths, path, lambda images: vgg_face_input(images, means))
+    return _vgg16(choice, network, widths, digest, lambda images: vgg_face_input(images, means))
 
 
 def vgg_face_input(images: torch.Tensor, means: tuple[float, float, float]) -> torch.Tensor:
@@ -139,11 +163,12 @@ def vgg_face_input(images: torch.Tensor, means: tuple[float, float, float]) -> t
 def _load_vgg16_imagenet(choice: Choice) -> Backbone:
     # The record names the url and the cache of torchvision's weights API: who has used that has the file already.
     path = choice.weights or fetch(get_record(choice.name))
-    state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("classifier.6")}
+    tensors, digest = _with_digest(path, read_tensors)
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.6")}
     with torch.device("meta"):
         network = VGG16()
     network.load_state_dict(fitting_state(state, network.state_dict(), str(path)), assign=True)
-    return _vgg16(choice, network, FULL, path, imagenet_input)
+    return _vgg16(choice, network, FULL, digest, imagenet_input)
 
 
 def imagenet_input(images: torch.Tensor) -> torch.Tensor:
@@ -157,7 +182,7 @@ def _channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
 
 
 def _vgg16(
-    choice: Choice, network: VGG16, widths: Widths, path: Path, prepare: Callable[[torch.Tensor], torch.Tensor]
+    choice: Choice, network: VGG16, widths: Widths, digest: str, prepare: Callable[[torch.Tensor], torch.Tensor]
 ) -> Backbone:
     layer: Callable[[torch.Tensor], torch.Tensor] = getattr(network, choice.layer)
     return TorchBackbone(
@@ -166,7 +191,7 @@ def _vgg16(
         lambda images: layer(prepare(images)),
         framing=get_record(choice.name).need_framing(),
         dim=widths.layers[choice.layer],
-        weights_sha256=sha256_of(path),
+        weights_sha256=digest,
         large_maps=True,
     )
 
@@ -179,7 +204,8 @@ FER_VGG_PREFIX = "network."
 
 def _load_fer_vgg(choice: Choice) -> Backbone:
     path = choice.weights or need(get_record(choice.name))
-    network = read_fer_vgg(path)
+    (network, margin), digest = _with_digest(path, lambda file: (read_fer_vgg(file), _margin_of(file)))
+    framing = get_record(choice.name).need_framing()
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         views = fer_vgg.views(images[:, None].float() / 255, choice.views)
@@ -189,9 +215,9 @@ def _load_fer_vgg(choice: Choice) -> Backbone:
         choice,
         network,
         forward,
-        framing=get_record(choice.name).need_framing(),
+        framing=framing if margin is None else replace(framing, margin=margin),
         dim=fer_vgg.FC7,
-        weights_sha256=sha256_of(path),
+        weights_sha256=digest,
     )
 
 
@@ -214,6 +240,19 @@ def read_fer_vgg(path: Path) -> fer_vgg.FerVGG:
     return network
 
 
+def _margin_of(path: Path) -> float | None:
+    """The margin that a file of bin/fit_cnn says its faces were cut with; None where they were crops, or it is silent.
+
+    Files of other makers may say anything there.
+    """
+    damage = (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError)
+    with suppress(*damage), safe_open(path, "pt") as stream:
+        faces = json.loads(stream.metadata()["featurepipe"])["recipe"]["faces"]
+        if faces["detector"] != "none" and -1 < float(faces["margin"]) <= LARGEST_MARGIN:
+            return float(faces["margin"])
+    return None
+
+
 def _fer_vgg_like(state: Mapping[str, torch.Tensor], where: str) -> fer_vgg.FerVGG:
     """A network without values, as wide as the first convolution and with as many classes as the last layer."""
     first, last = state.get("features.conv1_1.weight"), state.get("fc8.weight")
@@ -234,7 +273,8 @@ def _load_facenet(choice: Choice) -> Backbone:
             "facenet-vggface2 needs facenet-pytorch, which is not installed: pip install featurepipe[facenet]"
         ) from error
     path = choice.weights or fetch(get_record(choice.name))
-    state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("logits.")}
+    tensors, digest = _with_digest(path, read_tensors)
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith("logits.")}
     network = InceptionResnetV1().eval()
     network.load_state_dict(fitting_state(state, network.state_dict(), str(path)))
     return TorchBackbone(
@@ -243,7 +283,7 @@ def _load_facenet(choice: Choice) -> Backbone:
         lambda images: network((images.permute(0, 3, 1, 2).float() - 127.5) / 128),
         framing=get_record(choice.name).need_framing(),
         dim=network.last_linear.out_features,
-        weights_sha256=sha256_of(path),
+        weights_sha256=digest,
     )
 
 
@@ -257,7 +297,7 @@ def _load_dlib_resnet(choice: Choice) -> Backbone:
     most (cosine 0.99996).
     """
     path = choice.weights or need(get_record(choice.name))
-    file = read_dlib_resnet(path)
+    file, digest = _with_digest(path, read_dlib_resnet)
     network = DescriptorNet([(layer.weight, layer.bias) for layer in file.convolutions], file.output, file.means)
     return TorchBackbone(
         choice,
@@ -265,7 +305,7 @@ def _load_dlib_resnet(choice: Choice) -> Backbone:
         network,
         framing=get_record(choice.name).need_framing(),
         dim=DIM,
-        weights_sha256=sha256_of(path),
+        weights_sha256=digest,
     )
 
 

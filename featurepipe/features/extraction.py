@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,9 @@ PART_BYTES = 4 << 20
 """Largest size of a part (256 vectors of fc7): three may be in memory at once, which crops must not make much of."""
 
 _SCAN_BATCH = 1024
+_REMEMBERED = 1 << 16
+"""Photos whose digests are remembered, in some 30 MB: of more than that all are read anew."""
+
 _STAGES = ("scan", "decode", "detect", "crop", "forward", "write", "wall")
 _DIED = "the worker process died of this photo (out of memory, or a crash in the decoder or detector)"
 
@@ -61,13 +64,21 @@ def content_of(sample: Sample) -> str:
     """
     if sample.pixels is not None:
         return content_of_pixels(sample.pixels, sample.box)
-    if not stat.S_ISREG(os.stat(sample.path).st_mode):
+    status = os.stat(sample.path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
     if sample.whole_clip:  # by its name: the same bytes under another one may be a photo
         raise OSError(FRAME_LACKING)
     if sample.in_clip:
         return content_of_frame(sha256_once(sample.path), sample)
-    return content_with_box(sha256_of(sample.path), sample.box)
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return content_with_box(_digest(sample.path, state), sample.box)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _digest(path: str, state: tuple[int, ...]) -> str:
+    """Hex sha256 of the photo that is in this state: compare scans the same photos once for each method."""
+    return sha256_of(path)
 
 
 @dataclass
@@ -114,6 +125,7 @@ def extract(
     batch_size: int | None = None,
     part_rows: int = PART_ROWS,
     made_with: Mapping[str, Any] | None = None,
+    read_with: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Bring a feature table up to date with `samples`; what is already there is not computed again.
 
@@ -133,6 +145,8 @@ def extract(
     batch_size : crops per forward pass; None: as many as suit the backbone
     part_rows : largest number of vectors per part; rounded down to whole batches
     made_with : device, precision, versions: recorded with each part, not compared
+    read_with : versions and limits that decide which photos `find` can read (`FaceFinder.read_with()`): a photo that
+        was unreadable or too large under others is tried again
 
     Raises
     ------
@@ -145,7 +159,7 @@ def extract(
         raise InputError("batch_size and part_rows must be at least 1, and workers at least 0")
     if lacking := [key for key in FACE_KEYS if key not in face_half]:
         raise InputError(f"face_half lacks {', '.join(lacking)}: give what FaceFinder.recipe() says of the finder")
-    with _interrupts() as interrupted, writing(table, face_half, backbone.recipe()) as writer:
+    with _interrupts() as interrupted, writing(table, face_half, backbone.recipe(), read_with) as writer:
         run = _Run(writer, backbone, scan, batch_size, part_rows, made_with or {})
         with run.clock("wall"):
             with run.clock("scan"):
@@ -156,6 +170,8 @@ def extract(
             with run, Workers(find, workers, 4 * (batch_size + workers)) as pool:
                 _loop(run, pool, tasks, interrupted)
             statuses = _finish(writer, samples, scanned, run.answers)
+    if interrupted.is_set():  # after the last face: the table is whole, but the caller is to end
+        raise KeyboardInterrupt
     return run.summary(scanned, statuses)
 
 
@@ -291,7 +307,7 @@ class _Run:
         if not looked_at and not (result.of_content and self._unchanged(task)):
             return
         if task.known is None:
-            self._counts["detections"] += looked_at
+            self._counts["detections"] += looked_at and self._detects(task)
             self._found[task.content] = Found(result.status, result.error, result.faces)
         for index, crop in zip(result.chosen, result.crops, strict=True):
             cut = CutFace(task.content, index, result.faces[index], self._writer.face_half["margin"])
@@ -319,6 +335,10 @@ class _Run:
             seconds=self.clock.seconds,
             notes=self._writer.notes,
         )
+
+    def _detects(self, task: FaceTask) -> bool:
+        """Whether faces are looked for, where none are known: not where the photo, or a given box, is the face."""
+        return task.sample.box is None and self._writer.face_half["detector"] != "none"
 
     def _unchanged(self, task: FaceTask) -> bool:
         """Whether a failure is the content's own: a file that changed since the scan says nothing about its key."""
@@ -367,7 +387,7 @@ class _Run:
     def _write(self, found: dict[str, Found], vectors: list[np.ndarray], cuts: list[CutFace]) -> None:
         with self.clock("write"):
             # Boxes first: a vector never stands without them.
-            self._writer.faces.append(found)
+            self._writer.faces.append(found, self._writer.read_with)
             if cuts:
                 self._writer.vectors.append(np.concatenate(vectors), cuts, self._made_with)
 

@@ -10,11 +10,13 @@ import errno
 import json
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +28,14 @@ from featurepipe.records import Face, Policy
 
 BOX = ("left", "top", "right", "bottom")
 
+FAILURES = ("unreadable", "too_large")
+"""Statuses that are kept of a content, but hold only for the decoders and limits that it was read with."""
+
 _FACE = pa.struct([*((side, pa.int32()) for side in BOX), ("score", pa.float64()), ("turn", pa.int32())])
 _FACES_SCHEMA = pa.schema(
     [("content", pa.string()), ("status", pa.string()), ("error", pa.string()), ("faces", pa.list_(_FACE))]
 )
+_READ_WITH = b"read_with"
 _VECTORS_SCHEMA = pa.schema(
     [
         ("content", pa.string()),
@@ -38,6 +44,11 @@ _VECTORS_SCHEMA = pa.schema(
         ("margin", pa.float64()),
     ]
 )
+
+
+_State = tuple[int, int]
+_Keys = tuple[Path, _State, pa.Table]
+_Part = TypeVar("_Part")
 
 
 class DamagedPart(TableError):
@@ -52,7 +63,7 @@ class DamagedPart(TableError):
 
 
 class VanishedPart(TableError):
-    """A part that was listed is no longer there: a writer has pruned or mended the store meanwhile. Read it again."""
+    """A part that was listed has gone or is another one: a writer has pruned or mended the store. Read it again."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -163,13 +174,14 @@ class FaceStore:
     """Boxes and scores per content, for one box recipe (detector, its weights, max side).
 
     Failures that are a property of the content (no_face, unreadable, too_large) are stored too, so that a rerun
-    does not decode those photos again.
+    does not decode those photos again, until `forget_failures`.
     """
 
     def __init__(self, folder: Path, tables: Iterable[pa.Table]) -> None:
         self.folder = folder
         self._row_of: dict[str, int] = {}
         self._answers: list[tuple[str, str]] = []
+        self._parts: list[tuple[int, bytes | None]] = []  # of each its first row, and what its photos were read with
         # Boxes of all contents, one after the other; those of row r are ends[r] to ends[r + 1].
         ends: list[np.ndarray] = [np.zeros(1, np.int64)]
         boxes: list[np.ndarray] = [np.empty((0, 4), np.int32)]
@@ -177,6 +189,7 @@ class FaceStore:
         turns: list[np.ndarray] = [np.empty(0, np.int16)]
         for table in tables:
             column = table["faces"].combine_chunks()
+            self._parts.append((len(self._answers), (table.schema.metadata or {}).get(_READ_WITH)))
             self._row_of |= {key: row for row, key in enumerate(table["content"].to_pylist(), len(self._answers))}
             self._answers += _interned(table)
             ends.append(ends[-1][-1] + column.value_lengths().to_numpy(zero_copy_only=False).cumsum())
@@ -207,8 +220,9 @@ class FaceStore:
         ------
         TableError : this machine cannot read a part now; nothing is removed for that
         """
-        notes = [_remove_part(path) for path in _damaged(folder, _read_faces)]
-        return cls.open(folder), notes
+        damaged: list[Path] = []
+        store = cls(folder, _whole(folder, _read_faces, damaged))
+        return store, [_remove_part(path) for path in damaged]
 
     def __contains__(self, content: str) -> bool:
         return content in self._row_of
@@ -248,8 +262,19 @@ class FaceStore:
             owner, face, here, box = owner[best], face[best], here[best], box[best]
         return ChosenFaces(owner, face, box, self._scores[here], self._turns[here].astype(np.int64))
 
-    def append(self, found: Mapping[str, Found]) -> None:
+    def forget_failures(self, read_with: Mapping[str, Any]) -> None:
+        """Leave out FAILURES of contents that were read otherwise than `read_with` says, or nobody knows how."""
+        now = _read_with(read_with)
+        failed = [(content, row) for content, row in self._row_of.items() if self._answers[row][0] in FAILURES]
+        for content, row in failed:
+            part = bisect_right(self._parts, row, key=itemgetter(0)) - 1
+            if self._parts[part][1] != now:
+                del self._row_of[content]
+
+    def append(self, found: Mapping[str, Found], read_with: Mapping[str, Any] | None = None) -> None:
         """Write one part: what was found, by content. The open store does not see it: open it again.
+
+        `read_with`, versions and limits that decide which photos can be read, goes into its metadata; None: not known.
 
         Raises
         ------
@@ -263,7 +288,9 @@ class FaceStore:
             "error": [one.error for one in found.values()],
             "faces": [[_box(face) for face in one.faces] for one in found.values()],
         }
-        _write_parquet(_next_part(self.folder), pa.Table.from_pydict(columns, schema=_FACES_SCHEMA))
+        metadata = None if read_with is None else {_READ_WITH: _read_with(read_with)}
+        schema = _FACES_SCHEMA.with_metadata(metadata)
+        _write_parquet(_next_part(self.folder), pa.Table.from_pydict(columns, schema=schema))
 
     def prune(self, keep: set[str]) -> int:
         """Drop contents that are not in `keep`, part by part; how many rows went. Only under the table's lock.
@@ -284,13 +311,15 @@ class FaceStore:
 class VectorStore:
     """Vectors of one feature recipe, in parts of `.npy` and row-aligned Parquet."""
 
-    def __init__(self, folder: Path, parts: Iterable[tuple[Path, pa.Table]]) -> None:
+    def __init__(self, folder: Path, parts: Iterable[_Keys]) -> None:
         self.folder = folder
         self._paths: list[Path] = []
+        self._states: list[_State] = []
         self._row_of: dict[str, int] = {}
         starts = [0]
-        for path, table in parts:
+        for path, state, table in parts:
             self._paths.append(path)
+            self._states.append(state)
             self._row_of |= {key: row for row, key in enumerate(_keys(table), starts[-1])}
             starts.append(starts[-1] + table.num_rows)
         self._starts = np.array(starts)
@@ -305,7 +334,7 @@ class VectorStore:
         VanishedPart : a part went while the store was read
         TableError : this machine cannot read a part now
         """
-        return cls(folder, ((path, _read_vectors(path)) for path in _parts(folder)))
+        return cls(folder, (_read_keys(path) for path in _parts(folder)))
 
     @classmethod
     def repaired(cls, folder: Path) -> tuple[VectorStore, list[str]]:
@@ -315,8 +344,9 @@ class VectorStore:
         ------
         TableError : this machine cannot read a part now; nothing is removed for that
         """
-        notes = [_remove_part(path) for path in _damaged(folder, _read_vectors)]
-        return cls.open(folder), notes
+        damaged: list[Path] = []
+        store = cls(folder, _whole(folder, _read_keys, damaged))
+        return store, [_remove_part(path) for path in damaged]
 
     def __contains__(self, key: str) -> bool:
         return key in self._row_of
@@ -328,14 +358,21 @@ class VectorStore:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of rows (n,), as (n, ...): a read-only view on the file where the rows follow one another in
-        one part, else gathered into memory."""
+        one part, else gathered into memory.
+
+        Raises
+        ------
+        VanishedPart : a part went since the store was read, or its number was given to another one
+        DamagedPart, TableError : as open
+        """
         rows = np.asarray(rows, np.int64)
         if not len(rows):
             return self._empty()
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         if parts[0] == parts[-1] and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
             start = rows[0] - self._starts[parts[0]]
-            return _mapped(self._paths[parts[0]])[start : start + len(rows)]
+            with self._unchanged(parts[0]):
+                return _mapped(self._paths[parts[0]])[start : start + len(rows)]
         return self._gather(rows, parts)
 
     def append(self, vectors: np.ndarray, faces: Sequence[CutFace], made_with: Mapping[str, Any]) -> None:
@@ -369,15 +406,36 @@ class VectorStore:
         return dropped
 
     def _gather(self, rows: np.ndarray, parts: np.ndarray) -> np.ndarray:
-        first = _mapped(self._paths[parts[0]])
+        with self._unchanged(parts[0]):
+            first = _mapped(self._paths[parts[0]])
         gathered = np.empty((len(rows), *first.shape[1:]), first.dtype)
         for part in np.unique(parts):
             here = np.flatnonzero(parts == part)
-            _read_rows(self._paths[part], rows[here] - self._starts[part], gathered, here)
+            with self._unchanged(part):
+                _read_rows(self._paths[part], rows[here] - self._starts[part], gathered, here)
         return gathered
 
+    @contextmanager
+    def _unchanged(self, part: int) -> Iterator[None]:
+        """Whatever was read of a part within, or failed, it is told where the part is no longer the one of its keys.
+
+        Looked at afterwards: vectors are replaced only when the Parquet file beside them is gone.
+        """
+        try:
+            yield
+        finally:
+            if _state(self._paths[part]) != self._states[part]:
+                raise VanishedPart(self._paths[part])
+
     def _empty(self) -> np.ndarray:
-        return _mapped(self._paths[0])[:0] if self._paths else np.empty((0, 0), np.float32)
+        if not self._paths:
+            return np.empty((0, 0), np.float32)
+        with self._unchanged(0):
+            return _mapped(self._paths[0])[:0]
+
+
+def _read_with(read_with: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(read_with), sort_keys=True).encode()
 
 
 def _places(row_of: Mapping[Any, int], keys: Iterable[str | None]) -> np.ndarray:
@@ -435,6 +493,17 @@ def _read_vectors(path: Path) -> pa.Table:
     return table
 
 
+def _read_keys(path: Path) -> _Keys:
+    return path, _state(path), _read_vectors(path)
+
+
+def _state(path: Path) -> _State:
+    """Tells a part from another one of its number: those of parts that were pruned are given again."""
+    with _reading(path, path):
+        status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
 def _unreadable(path: Path, error: Exception) -> TableError:
     return TableError(
         f"{path} cannot be read ({error or type(error).__name__}); nothing was removed. See to what keeps this machine "
@@ -469,7 +538,7 @@ def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
             table = stream.read(use_threads=False)  # parts are small: threads take half as long again
         if table.schema.names != schema.names:
             raise DamagedPart(path, f"its columns are {table.schema.names}, not {schema.names}")
-        return table.replace_schema_metadata(None).cast(schema)
+        return table.cast(schema.with_metadata(table.schema.metadata))
 
 
 def _mapped(path: Path) -> np.memmap:
@@ -500,14 +569,13 @@ def _read_rows(path: Path, rows: np.ndarray, into: np.ndarray, places: np.ndarra
                 raise DamagedPart(path, f"{path.stem}.npy has become shorter")
 
 
-def _damaged(folder: Path, read: Callable[[Path], pa.Table]) -> list[Path]:
-    damaged = []
+def _whole(folder: Path, read: Callable[[Path], _Part], damaged: list[Path]) -> Iterator[_Part]:
+    """What `read` makes of each whole part; the others join `damaged`, to be removed once all parts could be read."""
     for path in _parts(folder):
         try:
-            read(path)
+            yield read(path)
         except DamagedPart:
             damaged.append(path)
-    return damaged
 
 
 def _remove_part(path: Path) -> str:
@@ -523,7 +591,7 @@ def _shrink(path: Path, table: pa.Table, kept: np.ndarray) -> int:
         replacement = _next_part(path.parent)
         if path.with_suffix(".npy").exists():
             _write_array(replacement.with_suffix(".npy"), _mapped(path)[kept])
-        _write_parquet(replacement, table.take(kept).replace_schema_metadata(pq.read_schema(path).metadata))
+        _write_parquet(replacement, table.take(kept))
     _unlink_part(path)
     return table.num_rows - len(kept)
 

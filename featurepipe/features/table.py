@@ -238,14 +238,15 @@ def holds_crops(store: str) -> bool:
 class TableWriter:
     """The one writer of a table, inside `writing(...)`: holds the lock, repairs, appends, finishes."""
 
-    def __init__(self, folder: Path, face_half: Half, feature_half: Half) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, face_half: Half, feature_half: Half, read_with: Half) -> None:
+        self.folder, self.read_with = folder, read_with
         self.face_half, self.feature_half = dict(face_half), dict(feature_half)
         faces, vectors = _face_folder(folder, face_half), _vector_folder(folder, feature_half)
         make_store(faces, box_recipe(face_half))
         make_store(vectors, self.feature_half)
         self.faces, face_notes = FaceStore.repaired(faces)
         self.vectors, vector_notes = VectorStore.repaired(vectors)
+        self.faces.forget_failures(read_with)
         self.notes = [*face_notes, *vector_notes]
 
     def complete(self, content: str) -> bool:
@@ -269,8 +270,11 @@ class TableWriter:
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str], face_half: Half, feature_half: Half) -> Iterator[TableWriter]:
-    """Open or make a table for writing, as its only writer.
+def writing(
+    path: str | os.PathLike[str], face_half: Half, feature_half: Half, read_with: Half | None = None
+) -> Iterator[TableWriter]:
+    """Open or make a table for writing, as its only writer; photos that failed when they were read otherwise than
+    `read_with` says are taken for not looked at.
 
     Raises
     ------
@@ -281,7 +285,7 @@ def writing(path: str | os.PathLike[str], face_half: Half, feature_half: Half) -
         if _read_document(folder) is None:
             with disk(folder):
                 write_json(folder / "table.json", _new_document())
-        yield TableWriter(folder, face_half, feature_half)
+        yield TableWriter(folder, face_half, feature_half, read_with or {})
 
 
 class Pruned(NamedTuple):
