@@ -68,6 +68,11 @@ def test_functions_are_short_and_public_ones_documented(path):
         assert ast.get_docstring(node) or length_of(node) <= 5, f"{node.name} has no docstring"
 
 
+def test_every_public_name_has_an_example():
+    for name in set(featurepipe.__all__) - {"__version__", "FeaturepipeError"}:
+        assert ">>> " in getattr(featurepipe, name).__doc__, name
+
+
 def test_examples_in_docstrings_are_true():
     told = [path for path in MODULES if ">>> " in path.read_text(encoding="utf-8")]
     assert len(told) > 5

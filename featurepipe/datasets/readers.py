@@ -51,6 +51,15 @@ def read_source(source: str | os.PathLike[str], dataset: str | None = None, fram
     Raises
     ------
     InputError : SOURCE is not there, holds nothing, is malformed, or its kind cannot be told
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("happy/a.jpg", "sad/b.jpg"):
+    ...         Path(folder, name).parent.mkdir()
+    ...         Path(folder, name).touch()
+    ...     [sample.label for sample in read_source(folder).samples]
+    ['happiness', 'sadness']
     """
     source = os.fspath(source)
     if not os.path.exists(source):

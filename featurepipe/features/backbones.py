@@ -90,6 +90,11 @@ def load_backbone(
     InputError where the backbone does not offer what is asked; the text lists what it offers
     WeightsError where the weights are missing or are not this network
     MissingPackageError where the backbone runs in a package that is not installed
+
+    >>> import numpy as np
+    >>> backbone = load_backbone("fer-vgg", device="cpu", precision="fp32")
+    >>> backbone(np.zeros((2, *backbone.framing.shape), np.uint8)).shape
+    (2, 4096)
     """
     if name not in REGISTRY:
         raise InputError(f"unknown backbone {name!r}; expected one of {', '.join(REGISTRY)}")

@@ -152,6 +152,18 @@ def extract(
     ------
     TableError : the table is being written by another process, is no table, or the disk is full
     InputError : a number is out of range, or the face half lacks a key
+
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from featurepipe.faces.detectors import DetectorSpec
+    >>> from featurepipe.faces.finder import FaceFinder
+    >>> from featurepipe.features.backbones import load_backbone
+    >>> hog = load_backbone("hog")
+    >>> finder = FaceFinder(DetectorSpec("none"), hog.framing, "largest")
+    >>> photos = [Sample(f"{number}", pixels=np.full((80, 80), number, np.uint8)) for number in range(3)]
+    >>> with TemporaryDirectory() as table:
+    ...     extract(photos, table, finder, hog, finder.recipe()).vectors
+    3
     """
     if batch_size is None:
         batch_size = backbone.batch_size

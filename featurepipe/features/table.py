@@ -118,6 +118,13 @@ class FeatureTable:
 
     Needs no lock: parts and files are replaced whole, and where a writer that prunes or mends takes a part away while
     it is read, the parts are listed once more.
+
+    >>> import featurepipe
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = featurepipe.vectors([np.zeros((80, 80), np.uint8)], folder, backbone="hog", detector="none")
+    ...     FeatureTable.open(folder).matrix().X.shape
+    (1, 1764)
     """
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
