@@ -20,8 +20,9 @@ from trees_sequences import mmi_session, write_clip
 
 from featurepipe.content import content_of_file
 from featurepipe.datasets.face_model import Identity
+from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.synthetic import render_face, render_sequence
-from featurepipe.errors import MissingPackageError
+from featurepipe.errors import InputError, MissingPackageError
 from featurepipe.faces import clips
 from featurepipe.faces.detectors import DetectorSpec
 from featurepipe.faces.finder import FaceFinder
@@ -399,3 +400,24 @@ def test_boxes_of_older_tables_are_not_turned(tmp_path):
     store.append({"c": Found("ok", "", (Face(1, 2, 3, 4, 0.5, 270),))})
     again = FaceStore.open(tmp_path)
     assert [face.turn for key in "abc" for face in again[key].faces] == [0, 270]
+
+
+# A film as SOURCE
+
+
+def test_a_film_is_its_frames(tmp_path, capsys):
+    film, table = write_clip(tmp_path / "a film.mp4", pictures(7)), tmp_path / "t"
+    words = ("--table", table, "--backbone", "hog", "--detector", "none", "--workers", 0)
+    assert run(capsys, "extract", film, *words)["photos"] == 7
+    features = FeatureTable.open(table).matrix()
+    assert features.frame.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert set(features.sequence) == {"a film"}
+    assert len(np.unique(features.X, axis=0)) == 7
+
+
+def test_a_file_that_is_no_film_is_refused_and_a_folder_of_films_says_what_to_do(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    with pytest.raises(InputError, match=r"broken\.mp4 has no frame that can be read: no video file"):
+        read_source(tmp_path / "broken.mp4")
+    Image.new("L", (32, 32)).save(tmp_path / "photo.png")
+    assert any(note.startswith("1 of them are films: give one as SOURCE") for note in read_source(tmp_path).notes)

@@ -572,6 +572,8 @@ class TestClassifier:
         np.testing.assert_array_equal(read_trained_on(tmp_path / "m.safetensors"), [-5, 7])
         assert loaded.training == model.training
 
+
+class TestSettings:
     def test_a_file_keeps_the_views_that_are_averaged(self, tmp_path):
         """It forgot them, so that model and file answered differently."""
         model, (faces, _) = fitted("fer-vgg"), faces_of("fer-vgg")

@@ -246,7 +246,7 @@ class _Walk:
         notes = []
         if self.others:
             notes.append(f"{len(self.others)} files are no photos by their names ({_kinds(self.others)})")
-            notes += self._tables()
+            notes += self._tables() + self._films()
         return notes + self.trouble()
 
     def trouble(self) -> list[str]:
@@ -264,6 +264,12 @@ class _Walk:
         tables = sorted(name for name in self.others if name.lower().endswith((".csv", ".npz")))
         shown = ", ".join(printable(os.path.join(self.root, name)) for name in tables[:3])
         return [f"if {shown} holds the labels or pixels, give that file as SOURCE"] if tables else []
+
+    def _films(self) -> list[str]:
+        """A hint where films are, whose frames nobody may have meant."""
+        count = sum(name.lower().endswith(CLIPS) for name in self.others)
+        how = "give one as SOURCE for every frame of it, or name frames in a CSV (path,frame)"
+        return [f"{count} of them are films: {how}"] if count else []
 
     def _descend(self, folder: str) -> None:
         pending = [folder]

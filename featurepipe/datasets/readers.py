@@ -21,10 +21,12 @@ from featurepipe.datasets.folder import (
 )
 from featurepipe.datasets.manifest import COLUMNS, read_manifest
 from featurepipe.datasets.registry import DATABASES
+from featurepipe.datasets.sequences import read_clip
 from featurepipe.datasets.source import Source, split_of
 from featurepipe.datasets.tables import read_header
 from featurepipe.errors import InputError
 from featurepipe.files import printable
+from featurepipe.records import CLIPS
 
 __all__ = ["GENERIC", "Source", "read_database", "read_source"]
 
@@ -44,7 +46,8 @@ def read_source(source: str | os.PathLike[str], dataset: str | None = None, fram
     Parameters
     ----------
     source : a copy of a database (at most MAX_DEPTH folders deep), a folder of photos, a folder per class (also
-        below split folders), one photo, a CSV manifest, a CSV of pixels, or an NPZ of pixels
+        below split folders), one photo, one film (every frame of it), a CSV manifest, a CSV of pixels, or an NPZ of
+        pixels
     dataset : name of the reader; without it a database is told by its marker, which a note says
     frames : of the sequences of a database: "apex" for neutral and apex frames alone, or "all"
 
@@ -63,7 +66,7 @@ def read_source(source: str | os.PathLike[str], dataset: str | None = None, fram
     """
     source = os.fspath(source)
     if not os.path.exists(source):
-        raise InputError(f"{printable(source)} is not there; expected a folder, a photo, a CSV or an NPZ file")
+        raise InputError(f"{printable(source)} is not there; expected a folder, a photo, a film, a CSV or NPZ file")
     _refuse_streams(source)
     if dataset is None:
         return _read_by_content(source, frames)
@@ -179,10 +182,12 @@ def _read_file(source: str, frames: Frames) -> Source:
         return _read_csv(source, frames)
     if extension in EXTENSIONS:
         return read_folder(source)
+    if extension in CLIPS:
+        return read_clip(source)
     _refuse_archives(source)
     raise InputError(
-        f"what {printable(source)} is cannot be told from its name; expected a folder, a .csv, a .npz or a photo "
-        f"({' '.join(sorted(EXTENSIONS))}); --dataset names the reader ({', '.join([*GENERIC, *DATABASES])})"
+        f"what {printable(source)} is cannot be told from its name; expected a folder, a .csv, a .npz, a photo "
+        f"({' '.join(sorted(EXTENSIONS))}) or a film ({' '.join(CLIPS)}); --dataset names the reader ({', '.join([*GENERIC, *DATABASES])})"
     )
 
 

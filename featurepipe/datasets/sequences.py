@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
 from featurepipe.datasets.database import Frames
-from featurepipe.datasets.listing import Named
-from featurepipe.datasets.source import Skipped
+from featurepipe.datasets.listing import Named, left_out
+from featurepipe.datasets.source import Skipped, Source
+from featurepipe.errors import InputError
+from featurepipe.files import printable
 from featurepipe.records import Sample
 from featurepipe.video import VideoError, count_frames
 
@@ -64,6 +67,25 @@ def frames_in(path: str, skipped: list[Skipped]) -> int:
     if not whole:
         skipped.append(Skipped(path, "damaged", f"the clip breaks off: {count} frames of it are used"))
     return count
+
+
+def read_clip(path: str) -> Source:
+    """Every frame of one video file, in the order in which they are shown, as one sequence.
+
+    Raises
+    ------
+    InputError : nothing in the file can be read
+    MissingPackageError : PyAV is not installed
+    """
+    skipped: list[Skipped] = []
+    count = frames_in(path, skipped)
+    if not count:
+        raise InputError(
+            f"{printable(path)} has no frame that can be read: {skipped[0].why if skipped else 'it is empty'}"
+        )
+    name = os.path.splitext(os.path.basename(path))[0]
+    samples = [Sample(path, sequence=name, frame=number) for number in range(1, count + 1)]
+    return Source(samples, "folder", "photos", [f"{count} frames of a film", *left_out(skipped)], skipped)
 
 
 def _role(place: int, count: int) -> str:
