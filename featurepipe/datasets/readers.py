@@ -187,7 +187,8 @@ def _read_file(source: str, frames: Frames) -> Source:
     _refuse_archives(source)
     raise InputError(
         f"what {printable(source)} is cannot be told from its name; expected a folder, a .csv, a .npz, a photo "
-        f"({' '.join(sorted(EXTENSIONS))}) or a film ({' '.join(CLIPS)}); --dataset names the reader ({', '.join([*GENERIC, *DATABASES])})"
+        f"({' '.join(sorted(EXTENSIONS))}) or a film ({' '.join(CLIPS)}); --dataset names the reader "
+        f"({', '.join([*GENERIC, *DATABASES])})"
     )
 
 

@@ -80,9 +80,8 @@ def read_clip(path: str) -> Source:
     skipped: list[Skipped] = []
     count = frames_in(path, skipped)
     if not count:
-        raise InputError(
-            f"{printable(path)} has no frame that can be read: {skipped[0].why if skipped else 'it is empty'}"
-        )
+        why = skipped[0].why if skipped else "it is empty"
+        raise InputError(f"{printable(path)} has no frame that can be read: {why}")
     name = os.path.splitext(os.path.basename(path))[0]
     samples = [Sample(path, sequence=name, frame=number) for number in range(1, count + 1)]
     return Source(samples, "folder", "photos", [f"{count} frames of a film", *left_out(skipped)], skipped)
