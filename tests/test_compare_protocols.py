@@ -504,6 +504,13 @@ def test_the_papers_table_2(compare, tmp_path):
     assert compare(*words, "--learning-curve", 0.5)[0] == 2
 
 
+def test_frames_of_one_person_have_nothing_to_stand_beside_them(compare, tmp_path):
+    noisy_ck(tmp_path / "ck", 1, range(1, 11), {"001": 3, "002": 5})
+    code, document, said = compare(tmp_path / "ck", "--protocol", "ck_seed_random", methods=("svm:hog",))
+    assert code == 0, said
+    assert [size["name"] for size in document["sizes"]] == ["", "9000", "10000"]
+
+
 # Folds of named protocols
 
 

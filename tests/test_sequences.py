@@ -418,7 +418,8 @@ class TestClassifier:
         weights = {key: 0.0 for key in taught.training_recipe.network if key in ("continuity", "state_spread")}
         recipe = small(name, epochs=1, lr=1e-9)
         other = dataclasses.replace(recipe, network=recipe.network | weights)
-        CNNClassifier(name, other, device="cpu").fit(X, labels, initial=taught)
+        tuned = CNNClassifier(name, other, device="cpu").fit(X, labels, initial=taught)
+        assert tuned.training_recipe.network == recipe.network | weights
 
     def test_single_faces_are_refused(self, name):
         with pytest.raises(InputError, match=r"takes uint8 faces of shape \(n, (5|16), 64, 64\)"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -283,11 +284,11 @@ def _folds(args: argparse.Namespace, photos: Photos, protocol: Protocol | None) 
 
 def _independent(photos: Photos, seed: int) -> dict[str, list[Part]]:
     """As many frames as of the first run, but nobody on both sides: what random frames are to be read beside."""
-    groups = groups_in(photos).tolist()
-    if len(set(groups)) < 2:
-        return {}
-    fit, test = grouped_holdout(photos.label.tolist(), groups, 1 - FRAMES_FITTED[0] / FRAMES, seed)
-    return {INDEPENDENT: [Part(fit, np.empty(0, np.int64), test)]}
+    with suppress(InputError):  # of too few people nobody can be held out
+        groups = groups_in(photos).tolist()
+        fit, test = grouped_holdout(photos.label.tolist(), groups, 1 - FRAMES_FITTED[0] / FRAMES, seed)
+        return {INDEPENDENT: [Part(fit, np.empty(0, np.int64), test)]}
+    return {}
 
 
 def _frame_part(folds: Folds, tested: int) -> Part:
