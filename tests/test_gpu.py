@@ -111,6 +111,12 @@ def test_recorded_steps_draw_labels_as_the_others_do(monkeypatch):
     assert plain[0] != plain[1]
 
 
+def test_recorded_steps_go_uphill_as_the_others_do(monkeypatch):
+    plain, recorded = (_losses("fer-vgg", monkeypatch, recordable, sharpness=0.1) for recordable in (False, True))
+    np.testing.assert_allclose(recorded, plain, rtol=0.02)
+    assert plain[0] != plain[1]
+
+
 def _losses(arch, monkeypatch, recordable, **changes):
     """Mean losses of two epochs on the same random faces; the learning rate is so small that rounding cannot matter."""
     baseline = replace(BASELINES[arch], recordable=recordable)

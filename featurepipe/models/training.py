@@ -8,7 +8,7 @@ import math
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ CROP_AREA = 100 * 100
 """Pixels of the largest crops that are predicted in full batches: memory is what their maps take."""
 PATIENCE = 5
 """Epochs without gain that schedule "plateau" bears."""
+AVERAGE_BATCHES = 32
+"""Batches from which the averaged weights get their batch norm statistics."""
 EARLY = 0.1
 """Share of the steps that have the recipe's early_momentum."""
 
@@ -176,11 +178,12 @@ class Trainer:
                 f"{len(faces)} training faces are fewer than one batch of {self.recipe.batch_size}; "
                 "give more photos, or a recipe with a smaller batch_size"
             )
-        gradients = self._gradients_of(_Source(faces, self.device), self._wanted(targets, soft))
+        source = _Source(faces, self.device)
+        gradients = self._gradients_of(source, self._wanted(targets, soft))
         while self._goes_on(self.recipe.orders if validation else 1):
             started = time.perf_counter()
             with _tuned(self.device):
-                row = self._one_epoch(len(faces), gradients)
+                row = self._one_epoch(source, gradients)
             if validation:
                 row["val_accuracy"] = self.accuracy(*validation)
             row["seconds"] = round(time.perf_counter() - started, 2)
@@ -227,21 +230,23 @@ class Trainer:
             distribution = torch.lerp(distribution, torch.as_tensor(soft).to(distribution), self.recipe.soft_weight)
         return _Wanted(classes, distribution)
 
-    def _one_epoch(self, count: int, gradients: Compute) -> dict[str, float]:
+    def _one_epoch(self, source: _Source, gradients: Compute) -> dict[str, float]:
         """Every face once, in an order and with changes that seed, order and epoch alone decide."""
         seed = self.seed * 100_003 + (self.order - 1) * 10_007 + self.epoch
         with _seeded(seed):  # dropout draws from the global generator
             self._generator.manual_seed(seed)
-            order = torch.randperm(count, generator=self._generator, device=self.device)
+            order = torch.randperm(len(source), generator=self._generator, device=self.device)
             size = self.recipe.batch_size
-            steps = count // size
+            steps = len(source) // size
             self.network.train()
             # Sums stay on the device: reading a number in every step would make a GPU wait for the CPU, and back.
             sums = torch.zeros(2, dtype=widest_float(self.device), device=self.device)
             for step in range(steps):
                 sums += gradients(order[step * size : (step + 1) * size])
                 self._set_rate(self.epoch + step / steps)
-                self._update()
+                self._update(self.epoch * steps + step)
+            if self.recipe.average:
+                self._estimate_norms(source, order[: size * AVERAGE_BATCHES].split(size)[:steps])
         loss, right = sums.tolist()
         if not (math.isfinite(loss) and _finite(self.result)):  # no loss tells what the last step did
             raise ModelError(
@@ -265,7 +270,15 @@ class Trainer:
         recordable = source.held is not None and self.baseline.recordable
         return Recorded(gradients, self._generator) if recordable else gradients
 
-    def _gradients(self, inputs: torch.Tensor, classes: torch.Tensor, distribution: torch.Tensor) -> torch.Tensor:
+    def _gradients(self, inputs: Any, classes: torch.Tensor, distribution: torch.Tensor) -> torch.Tensor:
+        """Mean loss and number of right answers; the gradients are those uphill of the weights, with sharpness."""
+        found = self._loss_and_gradients(inputs, classes, distribution)
+        if self.recipe.sharpness:
+            with _uphill(self.network, self.recipe.sharpness):
+                self._loss_and_gradients(inputs, classes, distribution)
+        return found
+
+    def _loss_and_gradients(self, inputs: Any, classes: torch.Tensor, distribution: torch.Tensor) -> torch.Tensor:
         with autocast(self.device, self.precision):
             scores = self.network(inputs)
         loss = _loss(scores.float(), distribution, self.recipe)
@@ -277,11 +290,35 @@ class Trainer:
         loss.backward()
         return torch.stack([loss.detach(), (scores.argmax(1) == classes).sum()]).to(widest_float(self.device))
 
-    def _update(self) -> None:
-        """One step of the optimiser and of the moving average, by the gradients of the last batch."""
+    def _update(self, before: int) -> None:
+        """Step number `before`, from 0, of the optimiser and of the moving average, by the gradients of the last batch.
+
+        While it is young the average is of the last third of the steps: so it forgets where they began.
+        """
         self.optimiser.step()
         if self.recipe.average:
-            _move_towards(self._pairs, self._decay())
+            _move_towards(self._pairs, min(self.recipe.average, (before + 1) / (before + 4)))
+
+    @torch.no_grad()
+    def _estimate_norms(self, source: _Source, batches: Sequence[torch.Tensor]) -> None:
+        """Give the averaged weights batch norm statistics of their own (Izmailov et al. 2018, algorithm 1).
+
+        An average of the statistics on the way would be of weights that lie around them, and vary more.
+        """
+        norms = _all_norms(self.average)
+        if not norms:
+            return
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean of all batches
+        self.average.train()
+        for chosen in batches:
+            inputs = self.baseline.training_inputs(source[chosen], self.recipe.augmentation, self._generator)
+            with autocast(self.device, self.precision):
+                self.average(inputs)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
@@ -293,10 +330,6 @@ class Trainer:
             group["lr"] = self._rate(epoch)
             if "momentum" in group:
                 group["momentum"] = self.recipe.early_momentum if early else self.recipe.momentum
-
-    def _decay(self) -> float:
-        """Decay of the moving average: shorter while it is young, so that it forgets the random start."""
-        return min(self.recipe.average, 0.9 + 0.1 * self.epoch / (self.epoch + 4))
 
     def accuracy(self, faces: np.ndarray, targets: np.ndarray) -> float:
         """Share of faces whose class the network to use gets right, with one view."""
@@ -492,6 +525,36 @@ def _loss(scores: torch.Tensor, wanted: torch.Tensor, recipe: TrainingRecipe) ->
     return 0.5 * (torch.sigmoid(scores) - wanted).square().sum(1).mean()
 
 
+def _all_norms(network: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
+@contextlib.contextmanager
+def _uphill(network: nn.Module, radius: float) -> Iterator[None]:
+    """Within, the weights lie `radius` along their gradients (Foret et al. 2021, eq. 2).
+
+    What is computed there leaves its gradients; the weights are those of before again afterwards, to the last bit, and
+    batch norm's statistics have rested.
+    """
+    moved: list[torch.Tensor] = [weights for weights in network.parameters() if weights.grad is not None]
+    gradients = [weights.grad for weights in moved if weights.grad is not None]
+    norms = _all_norms(network)
+    momenta = [norm.momentum for norm in norms]
+    with torch.no_grad():
+        before = [weights.clone() for weights in moved]
+        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_add_(moved, torch._foreach_mul(gradients, radius / (length + 1e-12)))
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        with torch.no_grad():
+            torch._foreach_copy_(moved, before)
+
+
 def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
 
@@ -552,7 +615,7 @@ def _decayed_apart(network: nn.Module, recipe: TrainingRecipe) -> list[dict[str,
 
 @torch.no_grad()
 def _move_towards(pairs: list[tuple[torch.Tensor, torch.Tensor]], decay: float) -> None:
-    """Average weights and batch norm statistics alike: statistics of the last weights would not fit."""
+    """Average all numbers of the network alike."""
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
     get_ema_multi_avg_fn(decay)([kept for kept, _ in floats], [new for _, new in floats], 0)
     for kept, new in pairs:

@@ -99,7 +99,10 @@ class TrainingRecipe:
         or nothing watched: all epochs, and the last weights
     orders : runs from the same first weights that differ in the order of the faces and in what else is drawn at random;
         the best val_accuracy of all becomes the model. Needs patience; nothing watched: one run
-    average : decay per step of the moving average of weights that becomes the model; 0: the last weights
+    average : decay per step of the moving average of weights that becomes the model, with batch norm statistics of its
+        own (Izmailov et al. 2018); 0: the last weights
+    sharpness : length of the step uphill from which each gradient is taken, so that training ends where the loss is
+        flat (Foret et al. 2021, rho in eq. 2); takes twice the time; 0: none
     augmentation : of the training faces
     network : arguments of the architecture; "head", where it has one, goes with its loss (HEADS), which a file that
         changes the head alone need not name
@@ -129,6 +132,7 @@ class TrainingRecipe:
     patience: int = 0
     orders: int = 1
     average: float = 0.0
+    sharpness: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     network: dict[str, float | str] = field(default_factory=dict)
 
@@ -155,6 +159,7 @@ class TrainingRecipe:
             "patience": self.patience >= 0,
             "orders": self.orders == 1 or (self.orders > 1 and self.patience > 0),
             "average": 0 <= self.average < 1,
+            "sharpness": 0 <= self.sharpness < math.inf,
         }
         for name, fine in checks.items():
             if not fine:
