@@ -68,7 +68,7 @@ FIXED_C = 1.0
 _CHOICES = ("C", "chosen_on", "warnings", "kept")
 """What is told of a fit's choices: of an SVM its C, of a CNN the epoch whose weights were kept, and on what."""
 
-FORMAT = 4
+FORMAT = 5
 """Of what is kept of a fit: raised when the same settings are kept with other facts."""
 
 
@@ -101,7 +101,7 @@ def _method(args: argparse.Namespace, name: str) -> list[Any]:
     """What decides a fit besides the photos; what a variant is called does not."""
     if (cnn := cnn_of(name)) is None:
         return [name]
-    return [cnn.name, cnn.inputs, precision_of(args), recipe_of(args, name).document(), args.minutes]
+    return [cnn.name, cnn.inputs, precision_of(args), recipe_of(args, name).compact(), args.minutes]
 
 
 def _halves(features: Features) -> list[Any]:

@@ -189,6 +189,11 @@ class TrainingRecipe:
         """As a JSON-able dictionary; `from_document` reads it back."""
         return dataclasses.asdict(self)
 
+    def compact(self) -> dict[str, Any]:
+        """The document without what is as it is by default: a setting that a later version adds leaves it the same."""
+        augmentation = _unlike_default(self.augmentation)
+        return {**_unlike_default(self), **({"augmentation": augmentation} if augmentation else {})}
+
     @classmethod
     def from_document(cls, document: Mapping[str, Any], base: TrainingRecipe | None = None) -> TrainingRecipe:
         """Build a recipe from a dictionary whose missing keys come from `base`; unknown keys raise InputError.
@@ -213,6 +218,21 @@ class TrainingRecipe:
                 merged.pop(name, None)
         merged["network"] = {**values.get("network", {}), **network}
         return cls(**merged)
+
+
+def _unlike_default(values: Augmentation | TrainingRecipe) -> dict[str, Any]:
+    """Fields by name that are not as they are by default."""
+    return {
+        item.name: getattr(values, item.name)
+        for item in dataclasses.fields(values)
+        if item.name != "augmentation" and getattr(values, item.name) != _default_of(item)
+    }
+
+
+def _default_of(item: dataclasses.Field[Any]) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return item.default
 
 
 def read_recipe(path: str | os.PathLike[str], base: TrainingRecipe) -> TrainingRecipe:
