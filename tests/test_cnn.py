@@ -28,7 +28,7 @@ from featurepipe.models.augment import augment, augment_with_landmarks, erase, m
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.persistence import load_model, load_tensors, read_metadata, read_trained_on, save_tensors
-from featurepipe.models.training import SHARES, _loss, check_recipe, to_unit
+from featurepipe.models.training import SHARES, _loss, _uphill, check_recipe, to_unit
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
 from featurepipe.networks.photometric import equalise, without_plane
@@ -389,7 +389,80 @@ class TestRecipes:
     @pytest.mark.parametrize("name", BASELINES)
     def test_documents_read_back(self, name):
         recipe = get_baseline(name).recipe
-        assert TrainingRecipe.from_document(json.loads(json.dumps(recipe.document()))) == recipe
+        for document in (recipe.document(), recipe.compact()):
+            assert TrainingRecipe.from_document(json.loads(json.dumps(document))) == recipe
+
+    def test_compact_documents_hold_what_is_set(self):
+        recipe = TrainingRecipe(
+            epochs=3, batch_size=8, lr=0.1, mixup=0.0, augmentation=Augmentation(flip=0.5, gamma=1.0)
+        )
+        assert recipe.compact() == {"epochs": 3, "batch_size": 8, "lr": 0.1, "augmentation": {"flip": 0.5}}
+        assert TrainingRecipe(epochs=3, batch_size=8, lr=0.1).compact() == {"epochs": 3, "batch_size": 8, "lr": 0.1}
+
+
+class TestSharpness:
+    def test_the_way_uphill_and_back(self):
+        """Gradient (3, 4), of length 5: a step of 1 goes 0.6 and 0.8 along it."""
+        network = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.BatchNorm1d(1, affine=False))
+        network[0].weight.data = torch.tensor([[1.0, 2.0]])
+        network[0].weight.grad = torch.tensor([[3.0, 4.0]])
+        with _uphill(network, 1.0):
+            torch.testing.assert_close(network[0].weight.data, torch.tensor([[1.6, 2.8]]))
+            network(torch.tensor([[1.0, 0.0], [0.0, 9.0]]))
+        assert network[0].weight.tolist() == [[1.0, 2.0]]
+        assert (network[1].running_mean.item(), network[1].momentum) == (0.0, 0.1)
+
+    def test_gradients_are_those_uphill(self):
+        """Half the square of a weight has the weight as gradient; at 2, a step of 0.5 uphill, 2.5."""
+        network = torch.nn.Linear(1, 1, bias=False)
+        network.weight.data.fill_(2.0)
+
+        def descend():
+            network.zero_grad()
+            (network(torch.ones(1, 1)).square() / 2).sum().backward()
+
+        descend()
+        with _uphill(network, 0.5):
+            descend()
+        assert (network.weight.item(), network.weight.grad.item()) == (2.0, 2.5)
+
+    def test_changes_what_is_learnt_and_still_learns(self):
+        plain, flat = (fitted("fer-vgg", sharpness=radius) for radius in (0.0, 0.2))
+        faces, labels = faces_of("fer-vgg", seed=1)
+        assert np.abs(plain.decision_function(faces) - flat.decision_function(faces)).max() > 1e-3
+        model = fitted("fer-vgg", epochs=15, lr=0.05, augmentation=Augmentation(), average=0.0, sharpness=0.05)
+        assert (model.predict(faces) == labels).mean() > 0.9
+
+
+class TestAveraging:
+    """One step of one batch, from weights that the seed decides; dropout and augmentation are left out."""
+
+    @staticmethod
+    def untrained(recipe):
+        baseline, how = get_baseline("fer-vgg"), {"device": torch.device("cpu"), "precision": "fp32", "seed": 0}
+        return training.Trainer(baseline, recipe, 3, **how)
+
+    @pytest.fixture
+    def trainer(self):
+        network = {"width": 0.125, "dropout": 0.0}
+        recipe = small("fer-vgg", epochs=1, batch_size=24, lr=0.5, augmentation=Augmentation(), network=network)
+        trainer = self.untrained(recipe)
+        faces, labels = faces_of("fer-vgg")
+        trainer.run(faces, np.unique(labels, return_inverse=True)[1])
+        return trainer
+
+    def test_a_young_average_is_mostly_of_the_last_weights(self, trainer):
+        before = self.untrained(trainer.recipe).network.fc8.weight
+        after, average = trainer.network.fc8.weight, trainer.average.fc8.weight
+        assert (after - before).abs().max() > 1e-3
+        torch.testing.assert_close(average, 0.25 * before + 0.75 * after)
+
+    def test_its_batch_norm_statistics_are_its_own(self, trainer):
+        average, (faces, _) = trainer.average.eval(), faces_of("fer-vgg")
+        maps = average.features.conv1_1(views(to_unit(faces, trainer.device), 1)[0])
+        torch.testing.assert_close(average.features.norm1_1.running_mean, maps.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(average.features.norm1_1.running_var, maps.var((0, 2, 3)), atol=1e-5, rtol=1e-4)
+        assert average.features.norm1_1.momentum == 0.1
 
 
 STILLS = [name for name, baseline in BASELINES.items() if baseline.timeline is None]
