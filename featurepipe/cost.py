@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,16 +22,6 @@ def cost_of(network: torch.nn.Module, forward: Callable[[], object]) -> Cost:
 
     Additions of biases, activations, pooling and normalisation are not counted, as is usual.
     """
-    with FlopCounterMode(display=False, custom_mapping=_NOT_IN_TORCH) as counter:
+    with FlopCounterMode(display=False) as counter:
         forward()
     return Cost(sum(weights.numel() for weights in network.parameters()), counter.get_total_flops() // 2)
-
-
-def _of_convolution(
-    _: tuple[int, ...], filters: tuple[int, ...], *__: object, out_shape: tuple[int, ...], **___: object
-) -> int:
-    return 2 * math.prod(out_shape) * math.prod(filters[1:])
-
-
-_NOT_IN_TORCH = {torch.ops.aten.cudnn_convolution_relu: _of_convolution}
-"""Operators that torch's own count leaves out."""

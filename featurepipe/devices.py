@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 
 from featurepipe.errors import InputError
-from featurepipe.fused import with_conv_relu
 from featurepipe.whole_process import Restore, WholeProcess
 from featurepipe.winograd import with_winograd
 
@@ -92,13 +91,11 @@ def prepared(
     Convolutions run on channels_last: VGG-16 takes 0.16 s of a core in bf16 so and 0.20 s otherwise. Weights that
     autocast rounds to bf16 are rounded once, to the same values. With `large_maps`, 14x14 and up where channels are
     many, a CPU that has no bf16 saves multiplications by Winograd's algorithm (one that has computes in fp32 only where
-    that is wanted as the reference). A GPU adds biases and rectifies while it convolves.
+    that is wanted as the reference).
     """
     network = network.eval().to(device).to(memory_format=torch.channels_last)
     if large_maps and precision == "fp32" and _multiplies_by_mkl(device) and not has_bf16(device):
         network = with_winograd(network)
-    if device.type == "cuda":
-        network = with_conv_relu(network)
     if precision == "bf16":
         for module in network.modules():
             if isinstance(module, _IN_BF16):
