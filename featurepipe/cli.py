@@ -78,14 +78,24 @@ def _run(args: argparse.Namespace) -> int:
         raise
     except MemoryError as error:
         print(
-            f"featurepipe {args.command}: error: too little memory: {error}; give fewer --workers, a smaller "
-            "--batch-size or smaller photos",
+            f"featurepipe {args.command}: error: too little memory: {error}; {_sparing(args)}",
             file=sys.stderr,
         )
         return 2
     except OSError as error:  # no permission, a full disk, a folder where a file should be
         print(f"featurepipe {args.command}: error: a file cannot be read or written: {error}", file=sys.stderr)
         return 2
+
+
+def _sparing(args: argparse.Namespace) -> str:
+    """What takes less memory, of what the command has."""
+    ways = {
+        "workers": "fewer --workers",
+        "batch_size": "a smaller --batch-size",
+        "recipe": "a recipe with a smaller batch_size",
+    }
+    offered = [way for name, way in ways.items() if hasattr(args, name)]
+    return f"give {', '.join(offered)}, or fewer or smaller photos" if offered else "give fewer photos"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -155,7 +165,9 @@ def _fit_svm(commands: Commands) -> None:
         help="what fit_cnn --folds wrote: learn them too; best where the backbone did",
     )
     parser.add_argument("--soft-weight", type=_share, metavar="SHARE", help="how far; default: 0.5, the rest is labels")
-    parser.add_argument("--folds", type=_folds, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--folds", type=_folds, metavar="N", help="that choose C where SOURCE has no val photos; default: 5"
+    )
     parser.add_argument("--min-per-class", type=_positive, metavar="N", help="drop classes with fewer photos")
     parser.add_argument("--arrays", action="store_true", help="write arrays and JSON (safetensors), not a pickle")
     _add_weights(parser)
@@ -473,7 +485,7 @@ def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> a
     parser.add_argument(
         "--frames",
         choices=FRAMES,
-        help="of labelled sequences: neutral and apex frames alone, or all; default: apex, for networks of them all",
+        help="of labelled sequences: the neutral and apex ones, or all; default: apex; for networks of sequences all",
     )
     return source
 
@@ -481,7 +493,9 @@ def _add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> a
 def _add_faces(parser: argparse.ArgumentParser, policy: str | None = None) -> None:
     group = parser.add_argument_group("faces")
     group.add_argument(
-        "--detector", choices=DETECTORS, help="default: hog for photos, mmod on a GPU, none for data sets of face crops"
+        "--detector",
+        choices=DETECTORS,
+        help="default: hog; mmod on an NVIDIA GPU where its file is here; none for data sets of face crops",
     )
     group.add_argument(
         "--max-side",

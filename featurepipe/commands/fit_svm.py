@@ -29,6 +29,9 @@ from featurepipe.models.soft_labels import SoftLabels, mean_soft_labels, taught_
 from featurepipe.models.svm import LinearSVMCV
 from featurepipe.progress import bar
 
+FOLDS = 5
+"""Inner folds where it is not said how many."""
+
 SOFT_WEIGHT = 0.5
 """How far soft labels count where it is not said: half, as what ships was fitted."""
 
@@ -48,12 +51,14 @@ def run(args: argparse.Namespace) -> int:
         normaliser=args.normalise,
         Cs=args.C,
         class_weight=args.class_weight,
-        folds=args.folds,
+        folds=args.folds or FOLDS,
         seed=args.seed,
     )
     weight = SOFT_WEIGHT if args.soft_weight is None else args.soft_weight
     fit_vectors(model, features, rows, args.weights, read_soft_labels(args), weight)
     (save_svm_arrays if args.arrays else save_svm)(args.model, model)
+    if args.folds and model.training["chosen_on"] == "validation":
+        tell(["C was chosen on val photos: --folds changed nothing"])
     tell(warnings_of(model))
     show(args, _lines(args, model), {"model": args.model, "labels": model.labels, **model.training})
     return 0

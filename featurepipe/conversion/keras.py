@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from featurepipe.conversion.assemble import CLASSES, MOST_VALUES, Layers, name_in_order
-from featurepipe.errors import MissingPackageError, WeightsError
+from featurepipe.errors import MissingPackageError, WeightsError, install_extra
 from featurepipe.networks.vgg16 import POOLED, caffe_names
 
 
@@ -28,7 +28,7 @@ def read(path: Path) -> Layers:
         import h5py
     except ImportError as error:
         raise MissingPackageError(
-            "reading a Keras .h5 needs h5py, which is not installed: pip install featurepipe[convert]"
+            f"reading a Keras .h5 needs h5py, which is not installed: {install_extra('convert')}"
         ) from error
     try:
         with h5py.File(path, "r") as file:

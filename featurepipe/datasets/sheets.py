@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from featurepipe.errors import InputError, MissingPackageError
+from featurepipe.errors import InputError, MissingPackageError, install_extra
 from featurepipe.files import printable
 
 MAX_BYTES = 64 << 20
@@ -79,6 +79,6 @@ def _openpyxl() -> Any:
         import openpyxl
     except ImportError as error:
         raise MissingPackageError(
-            f"XLSX files need openpyxl, which does not import ({error}): pip install featurepipe[databases]"
+            f"XLSX files need openpyxl, which does not import ({error}): {install_extra('databases')}"
         ) from error
     return openpyxl

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from featurepipe.errors import MissingPackageError
+from featurepipe.errors import MissingPackageError, install_extra
 
 LARGEST = 4 << 20
 """Bytes that an XML file may have: official ones have under a hundredth of it."""
@@ -24,7 +24,7 @@ def read_xml(path: str) -> Element:
         from defusedxml.ElementTree import ParseError, parse
     except ImportError as error:
         raise MissingPackageError(
-            f"XML files need defusedxml, which does not import ({error}): pip install featurepipe[databases]"
+            f"XML files need defusedxml, which does not import ({error}): {install_extra('databases')}"
         ) from error
     try:
         if os.path.getsize(path) > LARGEST:

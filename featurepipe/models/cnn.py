@@ -322,7 +322,7 @@ class CNNClassifier(Scored):
         """
         recipe, (_, precision) = self.training_recipe, self._place()
         data = hash_of(faces) if soft is None else hash_of(faces, np.asarray(soft, np.float32))
-        run = [self.arch, recipe.document(), int(self.seed), precision, data, digest_of(labels.tolist())]
+        run = [self.arch, recipe.compact(), int(self.seed), precision, data, digest_of(labels.tolist())]
         if start:
             weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
             run.append(hashlib.sha256(save(weights)).hexdigest())

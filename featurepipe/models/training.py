@@ -365,7 +365,7 @@ class Trainer:
         if state.get("fingerprint") != fingerprint:
             raise ModelError(
                 f"the checkpoint {path} belongs to other data, another recipe, seed or architecture; "
-                "repeat the command that wrote it, or delete it to start anew"
+                "repeat the command that wrote it with the featurepipe that wrote it, or delete it to start anew"
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
