@@ -25,10 +25,11 @@ from featurepipe.errors import InputError, ModelError
 from featurepipe.landmarks import with_landmarks
 from featurepipe.models import training
 from featurepipe.models.augment import augment, augment_with_landmarks, erase, mix
+from featurepipe.models.averaging import to_average, uphill
 from featurepipe.models.baselines.registry import BASELINES, get_baseline
 from featurepipe.models.cnn import CNNClassifier, load_cnn
 from featurepipe.models.persistence import load_model, load_tensors, read_metadata, read_trained_on, save_tensors
-from featurepipe.models.training import SHARES, _loss, _uphill, check_recipe, to_unit
+from featurepipe.models.training import SHARES, _loss, check_recipe, to_unit
 from featurepipe.models.training_recipe import Augmentation, TrainingRecipe, read_recipe
 from featurepipe.networks.fer_vgg import FerVGG, views
 from featurepipe.networks.photometric import equalise, without_plane
@@ -406,11 +407,11 @@ class TestSharpness:
         network = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.BatchNorm1d(1, affine=False))
         network[0].weight.data = torch.tensor([[1.0, 2.0]])
         network[0].weight.grad = torch.tensor([[3.0, 4.0]])
-        with _uphill(network, 1.0):
+        with uphill(network, 1.0):
             torch.testing.assert_close(network[0].weight.data, torch.tensor([[1.6, 2.8]]))
             network(torch.tensor([[1.0, 0.0], [0.0, 9.0]]))
         assert network[0].weight.tolist() == [[1.0, 2.0]]
-        assert (network[1].running_mean.item(), network[1].momentum) == (0.0, 0.1)
+        assert network[1].running_mean.item() == network[1].num_batches_tracked.item() == 0
 
     def test_gradients_are_those_uphill(self):
         """Half the square of a weight has the weight as gradient; at 2, a step of 0.5 uphill, 2.5."""
@@ -422,9 +423,22 @@ class TestSharpness:
             (network(torch.ones(1, 1)).square() / 2).sum().backward()
 
         descend()
-        with _uphill(network, 0.5):
+        with uphill(network, 0.5):
             descend()
         assert (network.weight.item(), network.weight.grad.item()) == (2.0, 2.5)
+
+    @pytest.mark.parametrize("name", BASELINES)
+    def test_what_a_network_keeps_besides_weights_rests(self, name):
+        """Statistics of batch norm and centres of classes are moved by looking, and are not of weights uphill."""
+        network = BASELINES[name].build(3, **small(name).network).train()
+        for weights in network.parameters():
+            weights.grad = torch.ones_like(weights)
+        before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+        with uphill(network, 0.1):
+            for buffer in network.buffers():
+                buffer.add_(1)
+        for key, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, before[key], rtol=0, atol=0)
 
     def test_changes_what_is_learnt_and_still_learns(self):
         plain, flat = (fitted("fer-vgg", sharpness=radius) for radius in (0.0, 0.2))
@@ -463,6 +477,13 @@ class TestAveraging:
         torch.testing.assert_close(average.features.norm1_1.running_mean, maps.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(average.features.norm1_1.running_var, maps.var((0, 2, 3)), atol=1e-5, rtol=1e-4)
         assert average.features.norm1_1.momentum == 0.1
+
+    @pytest.mark.parametrize("name", BASELINES)
+    def test_all_but_batch_norms_statistics_is_averaged(self, name):
+        average, network = (BASELINES[name].build(3, **small(name).network) for _ in range(2))
+        averaged = {id(kept) for kept, _ in to_average(average, network)}
+        left = [key for key, tensor in average.state_dict(keep_vars=True).items() if id(tensor) not in averaged]
+        assert all(key.endswith(("running_mean", "running_var", "num_batches_tracked")) for key in left)
 
 
 STILLS = [name for name, baseline in BASELINES.items() if baseline.timeline is None]

@@ -13,6 +13,7 @@ from featurepipe.cli import build_parser
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CARD = (ROOT / "weights" / "fer-vgg.md").read_text(encoding="utf-8")
+TRIALS = (ROOT / "weights" / "trials.md").read_text(encoding="utf-8")
 COMMANDS = ("extract", "fit_svm", "classify", "fit_cnn", "compare", "weights", "datasets", "bench", "export", "render")
 
 
@@ -30,7 +31,7 @@ def is_whole(command):
     return not re.search(r"[|\[$?]|\.\.\.|SOURCE|NAME|TABLE\b", command)
 
 
-@pytest.mark.parametrize("command", sorted(filter(is_whole, commands_in(README) + commands_in(CARD))))
+@pytest.mark.parametrize("command", sorted(filter(is_whole, commands_in(README) + commands_in(CARD) + commands_in(TRIALS))))
 def test_commands_are_understood(command):
     words = shlex.split(command.partition("#")[0])
     name = words[0].removeprefix("bin/")

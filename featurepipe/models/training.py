@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from featurepipe.devices import autocast, memory_errors, widest_float
 from featurepipe.errors import InputError, ModelError
 from featurepipe.files import replacing
 from featurepipe.models.augment import drawn, mix
+from featurepipe.models.averaging import move_towards, own_statistics, to_average, uphill
 from featurepipe.models.baselines import Baseline, HasTerms
 from featurepipe.models.recorded import Compute, Recorded
 from featurepipe.models.training_recipe import TrainingRecipe
@@ -128,7 +128,7 @@ class Trainer:
         self.best: dict[str, torch.Tensor] = {}
         self.start_from({})
         # Listing a network's tensors takes a millisecond: not in every step.
-        self._pairs = list(zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True))
+        self._pairs = to_average(self.average, self.network)
 
     @property
     def result(self) -> nn.Module:
@@ -246,7 +246,7 @@ class Trainer:
                 self._set_rate(self.epoch + step / steps)
                 self._update(self.epoch * steps + step)
             if self.recipe.average:
-                self._estimate_norms(source, order[: size * AVERAGE_BATCHES].split(size)[:steps])
+                self._give_statistics(source, order[: size * AVERAGE_BATCHES].split(size)[:steps])
         loss, right = sums.tolist()
         if not (math.isfinite(loss) and _finite(self.result)):  # no loss tells what the last step did
             raise ModelError(
@@ -274,7 +274,7 @@ class Trainer:
         """Mean loss and number of right answers; the gradients are those uphill of the weights, with sharpness."""
         found = self._loss_and_gradients(inputs, classes, distribution)
         if self.recipe.sharpness:
-            with _uphill(self.network, self.recipe.sharpness):
+            with uphill(self.network, self.recipe.sharpness):
                 self._loss_and_gradients(inputs, classes, distribution)
         return found
 
@@ -297,28 +297,13 @@ class Trainer:
         """
         self.optimiser.step()
         if self.recipe.average:
-            _move_towards(self._pairs, min(self.recipe.average, (before + 1) / (before + 4)))
+            move_towards(self._pairs, min(self.recipe.average, (before + 1) / (before + 4)))
 
-    @torch.no_grad()
-    def _estimate_norms(self, source: _Source, batches: Sequence[torch.Tensor]) -> None:
-        """Give the averaged weights batch norm statistics of their own (Izmailov et al. 2018, algorithm 1).
-
-        An average of the statistics on the way would be of weights that lie around them, and vary more.
-        """
-        norms = _all_norms(self.average)
-        if not norms:
-            return
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean of all batches
-        self.average.train()
-        for chosen in batches:
-            inputs = self.baseline.training_inputs(source[chosen], self.recipe.augmentation, self._generator)
-            with autocast(self.device, self.precision):
-                self.average(inputs)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+    def _give_statistics(self, source: _Source, batches: Sequence[torch.Tensor]) -> None:
+        """Give the averaged weights batch norm statistics of their own."""
+        with own_statistics(self.average), autocast(self.device, self.precision):
+            for chosen in batches:
+                self.average(self.baseline.training_inputs(source[chosen], self.recipe.augmentation, self._generator))
 
     def _rate(self, epoch: float) -> float:
         """Learning rate at a point in time given in epochs."""
@@ -525,36 +510,6 @@ def _loss(scores: torch.Tensor, wanted: torch.Tensor, recipe: TrainingRecipe) ->
     return 0.5 * (torch.sigmoid(scores) - wanted).square().sum(1).mean()
 
 
-def _all_norms(network: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
-    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
-
-
-@contextlib.contextmanager
-def _uphill(network: nn.Module, radius: float) -> Iterator[None]:
-    """Within, the weights lie `radius` along their gradients (Foret et al. 2021, eq. 2).
-
-    What is computed there leaves its gradients; the weights are those of before again afterwards, to the last bit, and
-    batch norm's statistics have rested.
-    """
-    moved: list[torch.Tensor] = [weights for weights in network.parameters() if weights.grad is not None]
-    gradients = [weights.grad for weights in moved if weights.grad is not None]
-    norms = _all_norms(network)
-    momenta = [norm.momentum for norm in norms]
-    with torch.no_grad():
-        before = [weights.clone() for weights in moved]
-        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_add_(moved, torch._foreach_mul(gradients, radius / (length + 1e-12)))
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        with torch.no_grad():
-            torch._foreach_copy_(moved, before)
-
-
 def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
 
@@ -611,13 +566,3 @@ def _decayed_apart(network: nn.Module, recipe: TrainingRecipe) -> list[dict[str,
         (others, recipe.weight_decay * recipe.decay_all),
     ]
     return [{"params": weights, "weight_decay": decay} for weights, decay in groups]
-
-
-@torch.no_grad()
-def _move_towards(pairs: list[tuple[torch.Tensor, torch.Tensor]], decay: float) -> None:
-    """Average all numbers of the network alike."""
-    floats = [pair for pair in pairs if pair[0].is_floating_point()]
-    get_ema_multi_avg_fn(decay)([kept for kept, _ in floats], [new for _, new in floats], 0)
-    for kept, new in pairs:
-        if not kept.is_floating_point():
-            kept.copy_(new)
