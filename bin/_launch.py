@@ -19,16 +19,28 @@ MARK = VENV / "featurepipe-installed"
 def run_command(name: str) -> int:
     """Run `featurepipe NAME` with this process's arguments: in .venv where it is there, else in this Python."""
     command = [str(PYTHON), "-m", "featurepipe", name, *sys.argv[1:]]
-    if PYTHON.exists() and MARK.exists():
+    if _installed():
         if os.name != "nt":
             os.execv(command[0], command)
         return call(command)
     if importlib.util.find_spec("featurepipe") is None or importlib.util.find_spec("torch") is None:
-        print("featurepipe is not installed: run bin/quickstart first", file=sys.stderr)
+        print(
+            "featurepipe is not installed: run bin/quickstart, or without its demonstration `python3 -m venv .venv` "
+            "and `.venv/bin/python -m pip install -e .`",
+            file=sys.stderr,
+        )
         return 2
     from featurepipe.cli import main
 
     return main([name, *sys.argv[1:]])
+
+
+def _installed() -> bool:
+    """Whether .venv has featurepipe: from a launcher, or by somebody's own pip install."""
+    if not PYTHON.exists() or MARK.exists():
+        return PYTHON.exists()
+    asked = "import importlib.util, sys; sys.exit(importlib.util.find_spec('featurepipe') is None)"
+    return call([str(PYTHON), "-I", "-c", asked]) == 0
 
 
 def ensure_environment(extra: str = "") -> None:

@@ -961,8 +961,8 @@ class TestRefusals:
         """Its loss is that before the step: only the weights tell."""
         update, steps = training.Trainer._update, []
 
-        def spoil(trainer):
-            update(trainer)
+        def spoil(trainer, before):
+            update(trainer, before)
             steps.append(1)
             if len(steps) == 6:
                 with torch.no_grad():

@@ -37,6 +37,25 @@ def test_ctrl_c_ends_it_with_130_and_no_traceback(launch, monkeypatch):
     assert left.value.code == 128 + signal.SIGINT
 
 
+def test_an_environment_that_somebody_made_is_used(launch, monkeypatch, tmp_path):
+    """By pip, without the launchers' mark: in this Python featurepipe is installed, in a bare one it is not."""
+    monkeypatch.setattr(launch, "MARK", tmp_path / "mark")
+    for python, installed in ((Path(sys.executable), True), (tmp_path / "python", False)):
+        monkeypatch.setattr(launch, "PYTHON", python)
+        assert launch._installed() == installed
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    monkeypatch.setattr(launch, "PYTHON", next(bare.glob("*/python*")))
+    assert not launch._installed()
+
+
+def test_quickstart_tells_what_it_does_before_it_installs():
+    for word, code in (("--help", 0), ("photos/", 2)):
+        done = subprocess.run([sys.executable, BIN / "quickstart", word], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code
+        assert "takes no arguments" in (done.stderr if code else done.stdout)
+
+
 @pytest.mark.parametrize(
     "name", ["extract", "fit_svm", "classify", "fit_cnn", "compare", "weights", "datasets", "bench"]
 )

@@ -31,7 +31,9 @@ def is_whole(command):
     return not re.search(r"[|\[$?]|\.\.\.|SOURCE|NAME|TABLE\b", command)
 
 
-@pytest.mark.parametrize("command", sorted(filter(is_whole, commands_in(README) + commands_in(CARD) + commands_in(TRIALS))))
+@pytest.mark.parametrize(
+    "command", sorted(filter(is_whole, commands_in(README) + commands_in(CARD) + commands_in(TRIALS)))
+)
 def test_commands_are_understood(command):
     words = shlex.split(command.partition("#")[0])
     name = words[0].removeprefix("bin/")

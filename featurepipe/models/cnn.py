@@ -307,6 +307,11 @@ class CNNClassifier(Scored):
         network = outlined(self.baseline, classes, self.training_recipe.network)
         return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
+    def decided(self) -> list[Any]:
+        """What decides a fit besides the data and the first weights, JSON-able: for names of what is kept of one."""
+        _, precision = self._place()
+        return [self.arch, self.baseline.inputs, self.training_recipe.compact(), int(self.seed), precision]
+
     def _fingerprint(
         self,
         faces: np.ndarray,
@@ -317,19 +322,15 @@ class CNNClassifier(Scored):
     ) -> str:
         """Names the run a checkpoint belongs to: data, recipe, architecture, seed, precision, first weights.
 
-        Validation faces are part of it where something is decided by them, and the version of the architecture's input
-        from the second on: checkpoints of before there was one go on.
+        Validation faces are part of it where something is decided by them.
         """
-        recipe, (_, precision) = self.training_recipe, self._place()
         data = hash_of(faces) if soft is None else hash_of(faces, np.asarray(soft, np.float32))
-        run = [self.arch, recipe.compact(), int(self.seed), precision, data, digest_of(labels.tolist())]
+        run = [*self.decided(), data, digest_of(labels.tolist())]
         if start:
             weights = {name: tensor.cpu().contiguous() for name, tensor in start.items()}
             run.append(hashlib.sha256(save(weights)).hexdigest())
-        if validated and recipe.chooses:
+        if validated and self.training_recipe.chooses:
             run.append(hash_of(*validated))
-        if (inputs := self.baseline.inputs) > 1:
-            run.append(inputs)
         return digest_of(run)
 
     @property

@@ -103,11 +103,7 @@ def _digest(faces: np.ndarray, labels: np.ndarray, contents: np.ndarray, validat
 
 
 def _run(model: CNNClassifier, data: str, asked: np.ndarray) -> str:
-    recipe = model.training_recipe.compact()
-    run = [model.arch, recipe, int(model.seed), model.precision, data, asked.tolist()]
-    if (inputs := model.baseline.inputs) > 1:  # as in checkpoints: folds of before there were versions go on
-        run.append(inputs)
-    return digest_of(run)[:16]
+    return digest_of([model.decided(), data, asked.tolist()])[:16]
 
 
 def _ask(
