@@ -40,12 +40,13 @@ def test_ctrl_c_ends_it_with_130_and_no_traceback(launch, monkeypatch):
 def test_an_environment_that_somebody_made_is_used(launch, monkeypatch, tmp_path):
     """By pip, without the launchers' mark: in this Python featurepipe is installed, in a bare one it is not."""
     monkeypatch.setattr(launch, "MARK", tmp_path / "mark")
+    place = launch.PYTHON.relative_to(launch.VENV)
     for python, installed in ((Path(sys.executable), True), (tmp_path / "python", False)):
         monkeypatch.setattr(launch, "PYTHON", python)
         assert launch._installed() == installed
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    monkeypatch.setattr(launch, "PYTHON", next(bare.glob("*/python*")))
+    monkeypatch.setattr(launch, "PYTHON", bare / place)
     assert not launch._installed()
 
 
