@@ -247,6 +247,13 @@ def test_the_default_is_mmod_on_a_gpu_and_hog_elsewhere(monkeypatch, tmp_path):
     assert [default_detector(device) for device in ("cuda", "cuda:1", "cpu", "mps")] == ["mmod", "mmod", "hog", "hog"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None)
     assert default_detector("cuda") == "hog"
+    photos = Source([], "folder", "", faces="photos")
+    assert detector_for(Namespace(detector=None), photos, "cuda:0") == "hog"
+    assert "needs" in capsys.readouterr().err
+    assert detector_for(Namespace(detector=None), photos, "cpu") == detector_for(
+        Namespace(detector="hog"), photos, "cuda"
+    )
+    assert not capsys.readouterr().err
 
 
 def test_mmods_file_may_lie_in_the_weights_folder(monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ from featurepipe.datasets.protocols import TENTH
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.splits import grouped_holdout, groups_of
-from featurepipe.errors import InputError
+from featurepipe.errors import InputError, install_extra
 from featurepipe.faces.detectors import DEFAULT_MAX_SIDE, DetectorSpec, default_detector
 from featurepipe.faces.finder import FaceFinder
 from featurepipe.faces.landmarks import landmarks_digest
@@ -116,7 +116,14 @@ def crops_for(framing: Framing) -> Pixels:
 
 def detector_for(args: argparse.Namespace, source: Source, device: str) -> str:
     """The detector asked for; else none where SOURCE holds face crops already, mmod on a GPU, and hog."""
-    return args.detector or ("none" if source.faces == "crops" else default_detector(device))
+    if args.detector or source.faces == "crops":
+        return args.detector or "none"
+    found = default_detector(device)
+    if found == "hog" and device.startswith("cuda"):
+        tell(
+            [f"faces are found by HOG on the processor: mmod, the GPU's detector, needs {install_extra('dlib-models')}"]
+        )
+    return found
 
 
 def framing_for(args: argparse.Namespace, source: Source, spec: DetectorSpec, framing: Framing) -> Framing:

@@ -39,7 +39,8 @@ GRIDS = {
 }
 """Values of C tried by default: standardised vectors need a smaller C (baselines.md 13.3).
 
-On the 384 fc7 vectors of quickstart the best is 2^7, with an earlier fer-vgg it was 2^5; 2^9 shows that it is no edge.
+On the 384 fc7 vectors of quickstart the best is 2^7 where they are made in bf16 and was 2^9 in fp32; a best value at the
+edge is warned of.
 """
 
 SEARCH_TOL = 1e-6
