@@ -11,6 +11,7 @@ import pickle
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,7 +20,9 @@ import pytest
 from hostile import FACE_SIZE, portrait, write_hostile
 from PIL import Image, ImageOps
 
+from featurepipe.commands.steps import detector_for
 from featurepipe.content import content_of_file, content_of_pixels
+from featurepipe.datasets.source import Source
 from featurepipe.datasets.synthetic import Identity, render_face, render_group
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
 from featurepipe.faces.crops import crop_face
@@ -241,13 +244,13 @@ def test_the_mtcnn_recipe_hashes_its_three_files():
     assert len(DetectorSpec("mtcnn").recipe()["detector_weights"]) == 64
 
 
-def test_the_default_is_mmod_on_a_gpu_and_hog_elsewhere(monkeypatch, tmp_path):
+def test_the_default_is_mmod_on_a_gpu_and_hog_elsewhere(monkeypatch, tmp_path, capsys):
     pytest.importorskip("face_recognition_models")
     monkeypatch.setenv("FEATUREPIPE_WEIGHTS", str(tmp_path))
     assert [default_detector(device) for device in ("cuda", "cuda:1", "cpu", "mps")] == ["mmod", "mmod", "hog", "hog"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None)
     assert default_detector("cuda") == "hog"
-    photos = Source([], "folder", "", faces="photos")
+    photos = Source([], "folder", "photos")
     assert detector_for(Namespace(detector=None), photos, "cuda:0") == "hog"
     assert "needs" in capsys.readouterr().err
     assert detector_for(Namespace(detector=None), photos, "cpu") == detector_for(
@@ -259,9 +262,7 @@ def test_the_default_is_mmod_on_a_gpu_and_hog_elsewhere(monkeypatch, tmp_path):
 def test_mmods_file_may_lie_in_the_weights_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("FEATUREPIPE_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None)
-    with pytest.raises(
-        MissingPackageError, match=re.escape(f"featurepipe[dlib-models], or put the file into {tmp_path}")
-    ):
+    with pytest.raises(MissingPackageError, match=re.escape(f'[dlib-models]", or put the file into {tmp_path}')):
         DetectorSpec("mmod").recipe()
     (tmp_path / "mmod_human_face_detector.dat").write_bytes(b"abc")
     assert DetectorSpec("mmod").recipe()["detector_weights"] == hashlib.sha256(b"abc").hexdigest()

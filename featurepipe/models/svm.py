@@ -39,7 +39,7 @@ GRIDS = {
 }
 """Values of C tried by default: standardised vectors need a smaller C (baselines.md 13.3).
 
-On the 384 fc7 vectors of quickstart the best is 2^7 where they are made in bf16 and was 2^9 in fp32; a best value at the
+On the 384 fc7 vectors of quickstart the best is 2^7 where they are made in bf16 and was 2^9 in fp32; a best one at the
 edge is warned of.
 """
 
