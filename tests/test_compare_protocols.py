@@ -522,6 +522,7 @@ def test_the_papers_table_2(compare, tmp_path):
     assert sizes.pop("subject-independent") == (80, 40)  # four people of 20 frames each, and two
     assert list(sizes.items()) == [("", (90, 30)), ("9000", (101, 19)), ("10000", (112, 8))]  # of 120 frames
     assert any("80 to 40 of other people" in line for line in lines_of(document, tmp_path))
+    assert "svm:hog,size 80 of other people mean,,accuracy," in (tmp_path / "out" / "comparison.csv").read_text()
     assert all(size["methods"]["svm:hog"]["mse_half_sum"] > 0 for size in document["sizes"])
     assert "random frames LEAK" in document["protocol_warning"]
     assert document["identity"] == "shared"

@@ -13,12 +13,13 @@ from PIL import Image
 
 from featurepipe.commands.compare_fit import Result
 from featurepipe.commands.compare_leaks import leak_lines
-from featurepipe.commands.compare_plan import INDEPENDENT, Plan
+from featurepipe.commands.compare_plan import Plan
 from featurepipe.commands.compare_sides import Side, face_of
 from featurepipe.faces.crops import crop_face
 from featurepipe.faces.images import PhotoError, turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.table import Features
+from featurepipe.names import INDEPENDENT
 from featurepipe.records import Face, Framing, Sample
 from featurepipe.report.own import remove_own
 from featurepipe.report.page import Mistake, write_page
