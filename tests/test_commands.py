@@ -745,6 +745,21 @@ class TestErrors:
             assert "cannot be written" in capsys.readouterr().err
         assert not (tmp_path / "t").exists()
 
+    def test_names_too_long_or_linked_away_are_said_early(self, table, rendered, tmp_path, capsys, monkeypatch):
+        """A file is written under a longer name, beside what a link leads to; the longest is that of a training log."""
+        monkeypatch.setattr(LinearSVMCV, "fit", lambda self, *given, **named: pytest.fail("it was fitted"))
+        (tmp_path / "file").touch()
+        (tmp_path / "link").symlink_to(tmp_path / "file" / "x")
+        source = rendered / "samples.csv"
+        for words in (
+            ("fit_svm", table, "--model", tmp_path / "link"),
+            ("fit_svm", table, "--model", tmp_path / ("m" * 245)),
+            ("fit_cnn", source, "--arch", "ednn", "--table", tmp_path / "t", "--model", tmp_path / ("m" * 235)),
+        ):
+            assert run(*words) == 2
+            assert "cannot be written" in capsys.readouterr().err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
     @pytest.mark.parametrize(
         ("words", "said"),
         [

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     source = _source(args, baseline)
     _check_labels(args, source)
     check_new_file(args.model)
+    check_new_file(log_of(args.model))  # the longest name, and written after every epoch
     tell(summary_lines(fill_table(args, source, table, crops)))
     features = read_input(table, args.source, baseline)
     rows = training_rows(features, table)

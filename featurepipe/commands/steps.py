@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,7 +29,7 @@ from featurepipe.faces.serving import shared
 from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.table import Features, FeatureTable, holds_crops
-from featurepipe.files import printable, sha256_of
+from featurepipe.files import printable, sha256_of, temporary_of
 from featurepipe.models.persistence import read_trained_on
 from featurepipe.names import LARGEST_MARGIN
 from featurepipe.recipe import NO_WEIGHTS
@@ -100,13 +99,15 @@ def backbone_for(args: argparse.Namespace, source: Source) -> Backbone:
 
 def check_new_file(path: str | Path) -> None:
     """Make the folder of a file to be written. Raises InputError where it cannot be: now, not after hours of work."""
-    folder = Path(path).parent
+    temporary = temporary_of(path)  # as it is written: its name is longer, and a link may lead elsewhere
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}): name a file in a folder that takes new files") from error
+        raise InputError(
+            f"{path} cannot be written ({error}): give a shorter name, or one in a folder that takes new files"
+        ) from error
 
 
 def crops_for(framing: Framing) -> Pixels:
