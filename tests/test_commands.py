@@ -14,6 +14,7 @@ from command_helpers import WORDS
 from PIL import Image
 
 from featurepipe.cli import build_parser, main
+from featurepipe.commands import classify, compare
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.errors import ModelError
 from featurepipe.features.table import FeatureTable
@@ -358,6 +359,30 @@ class TestFitAndClassify:
         assert run("classify", tmp_path / "nobody.png", *words, "--pictures") == 0
         assert "pictures:" not in capsys.readouterr().out
 
+    def test_photos_that_vanish_or_change_before_they_are_drawn_stop_nothing(
+        self, rendered, weights, tmp_path, capsys, monkeypatch
+    ):
+        photos, out, write = tmp_path / "photos", tmp_path / "o", classify.write_predictions
+        photos.mkdir()
+        for name in ("changed", "gone", "lost", "there"):
+            shutil.copy(rendered / "subject-000" / "anger-0.jpg", photos / f"{name}.jpg")
+
+        def written(*given):
+            write(*given)
+            (photos / "gone.jpg").unlink(missing_ok=True)
+            (photos / "lost.jpg").unlink(missing_ok=True)
+            shutil.copy(rendered / "subject-001" / "fear-0.jpg", photos / "changed.jpg")
+
+        monkeypatch.setattr(classify, "write_predictions", written)
+        words = ("classify", photos, "--model", weights, "--out", out, "--workers", 0, "--pictures", "--json")
+        assert run(*words) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["extraction"]["statuses"] == {"ok": 4}
+        assert captured.err.count("not drawn") == 1
+        assert f"3 photos could not be read again and are not drawn; the first: {photos}/changed" in captured.err
+        assert [path.name for path in (out / "pictures").iterdir()] == ["00003-there.png"]
+        assert (out / "sheet.png").exists()
+
     def test_a_model_of_face_crops_says_nothing_of_photos_cut_as_it_asks(self, rendered, weights, tmp_path, capsys):
         own, model = tmp_path / "t", tmp_path / "svm.pkl"
         words = ("extract", rendered / "samples.csv", "--detector", "none", "--weights", weights, "--workers", 0)
@@ -559,6 +584,23 @@ class TestCompare:
         assert "2 folds of subjects" in page
         assert page.count("<figcaption>") == 12
         assert page.count("data:image/png") == 12 + 2
+
+    def test_the_page_shows_no_photos_that_changed(self, rendered, weights, tmp_path, monkeypatch):
+        photos = tmp_path / "photos"
+        shutil.copytree(rendered, photos)
+        write = compare.write_report
+
+        def written(*given):
+            for photo in photos.rglob("*.jpg"):
+                Image.new("RGB", (200, 200)).save(photo)
+            write(*given)
+
+        monkeypatch.setattr(compare, "write_report", written)
+        words = ("compare", photos / "samples.csv", "--methods", "svm", "--out", tmp_path / "c", "--folds", 2)
+        assert run(*words, "--weights", weights, "--workers", 0, "--detector", "none") == 0
+        page = (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
+        assert page.count("<figcaption>") == 12
+        assert page.count("data:image/png") == 2  # the plots
 
     def test_other_folds_than_the_frozen_ones_are_refused(self, rendered, weights, tmp_path, capsys):
         words = ("compare", rendered / "samples.csv", "--methods", "svm", "--out", tmp_path, "--weights", weights)
