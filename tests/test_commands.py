@@ -722,8 +722,25 @@ class TestWords:
         np.savez(tmp_path / "s.npz", images=crops, labels=np.array(["anger", "fear"] * 2))
         before = (tmp_path / "s.npz").read_bytes()
         assert run("fit_cnn", tmp_path / "s.npz", "--arch", "ednn", "--model", tmp_path / "." / "s.npz") == 2
-        assert "which is read: name another file" in capsys.readouterr().err
+        assert "which is read: write it elsewhere" in capsys.readouterr().err
         assert (tmp_path / "s.npz").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("words", "read"),
+        [
+            (("classify", "predictions.csv"), "predictions.csv"),
+            (("classify", "s.csv", "--model", "predictions.json"), "predictions.json"),
+            (("compare", "comparison.csv"), "comparison.csv"),
+            (("compare", "--train", "s.csv", "--test", "comparison.csv"), "comparison.csv"),
+            (("compare", "s.csv", "--methods", "ednn", "--recipe", "ednn=folds.json"), "folds.json"),
+        ],
+    )
+    def test_what_is_read_is_not_among_what_is_written(self, words, read, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / read).write_text("epochs = 1")
+        assert run(*words, "--out", ".") == 2
+        assert f"{read} would be written over {read}, which is read: write it elsewhere" in capsys.readouterr().err
+        assert (tmp_path / read).read_text() == "epochs = 1"
 
     def test_compare_looks_at_out_before_faces(self, rendered, tmp_path, capsys):
         (tmp_path / "o").write_text("mine")

@@ -23,6 +23,7 @@ from featurepipe.commands.steps import (
     fill_table,
     read_features,
     refuse_inside,
+    refuse_over,
     samples_of,
     seen_in_training,
     show,
@@ -61,12 +62,14 @@ SHOWN_NAME = 50
 
 def run(args: argparse.Namespace) -> int:
     """Fill a table, predict every face (or sequence), write the files, print a summary and, where labelled, scores."""
+    out = Path(args.out)
+    for written in (out / "predictions.csv", out / "predictions.json"):
+        refuse_over(written, args.source, args.model)
     if args.pictures:
         refuse_inside(_pictures(args.out), args.source)
     model = load_model(args.model) if args.model else load_model(shipped_svm())
     source = read_sequences(args) if timeline_of(model) else samples_of(args)
     prior = prior_of(args, model, source)
-    out = Path(args.out)
     check_new_file(out / "predictions.csv")
     predictions, photos, summary = predict(args, model, source, table_of(args, out / "table"), prior)
     features = predictions.features

@@ -226,11 +226,11 @@ def refuse_inside(out: Path, source: str) -> None:
         raise InputError(f"{out} lies in {source}, whose photos its pictures would join next time: give another --out")
 
 
-def refuse_over(path: str, *read: str | None) -> None:
+def refuse_over(path: str | Path, *read: str | None) -> None:
     """Raise InputError where the file to be written is one of those to be read."""
     new = Path(path)
     if over := [name for name in read if name and new.exists() and Path(name).exists() and new.samefile(name)]:
-        raise InputError(f"{path} would be written over {over[0]}, which is read: name another file")
+        raise InputError(f"{path} would be written over {over[0]}, which is read: write it elsewhere")
 
 
 def table_of(args: argparse.Namespace, default: Path) -> Path:
