@@ -837,6 +837,26 @@ class TestErrors:
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
 
+    def test_files_of_the_table_and_its_weights_are_not_written_over(self, table, weights, rendered, tmp_path, capsys):
+        own, vgg = tmp_path / "t", tmp_path / "vgg.safetensors"
+        shutil.copytree(table, own)
+        shutil.copy(weights, vgg)
+        (tmp_path / "link").symlink_to(own)
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        source, there = rendered / "samples.csv", tmp_path / "new"
+        for words in (
+            ("export", own, "--to", "parquet", "--out", own / "samples.parquet"),
+            ("export", own, "--to", "csv", "--out", tmp_path / "link" / "vectors" / "f.csv"),
+            ("fit_svm", own, "--C", 1, "--weights", weights, "--model", own / "table.json"),
+            ("fit_svm", own, "--C", 1, "--weights", vgg, "--model", vgg),
+            ("fit_cnn", source, "--arch", "ednn", "--table", there, "--model", there / "samples.parquet"),
+        ):
+            assert run(*words) == 2
+            assert "write it elsewhere" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        for _ in range(2):
+            assert run("export", own, "--to", "csv", "--out", own / "f.csv") == 0
+
     def test_links_stay_and_what_is_no_file_is_not_replaced(self, table, tmp_path, capsys):
         """A link to a model is written through; a pipe, as a device would be, is refused and stays one."""
         (tmp_path / "real").mkdir()

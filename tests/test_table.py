@@ -468,8 +468,11 @@ def test_samples_whose_columns_have_other_names_are_told(filled, name):
     folder, samples = filled
     path = folder / "table" / "samples.parquet"
     path.write_bytes(path.read_bytes().replace(name, bytes([name[0] ^ 2]) + name[1:]))
-    with pytest.raises(TableError, match=r"samples\.parquet cannot be read .* run extract again"):
+    with pytest.raises(
+        TableError, match=r"samples\.parquet cannot be read \(its columns are .* run extract again"
+    ) as told:
         FeatureTable.open(folder / "table").matrix()
+    assert "raw_label" not in str(told.value)  # names of all columns are no help
     assert fill(folder, samples).detections == 0
     assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
 

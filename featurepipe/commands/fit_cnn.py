@@ -20,6 +20,7 @@ from featurepipe.commands.steps import (
     crops_for,
     fill_table,
     held_out,
+    refuse_in_table,
     refuse_over,
     samples_of,
     show,
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     check_recipe(recipe, baseline)
     teachers = Teachers(load_cnn(args.init) if args.init else None, read_soft_labels(args))
     table = table_of(args, Path(f"{args.model}.table"))
+    refuse_in_table(args.model, table)
     crops = crops_for(baseline.framing)
     source = _source(args, baseline)
     _check_labels(args, source)

@@ -28,7 +28,7 @@ from featurepipe.faces.landmarks import landmarks_digest
 from featurepipe.faces.serving import shared
 from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import Features, FeatureTable, holds_crops
+from featurepipe.features.table import Features, FeatureTable, holds_crops, is_own_file
 from featurepipe.files import printable, sha256_of, temporary_of
 from featurepipe.models.persistence import read_trained_on
 from featurepipe.names import LARGEST_MARGIN
@@ -231,6 +231,12 @@ def refuse_over(path: str | Path, *read: str | None) -> None:
     new = Path(path)
     if over := [name for name in read if name and new.exists() and Path(name).exists() and new.samefile(name)]:
         raise InputError(f"{path} would be written over {over[0]}, which is read: write it elsewhere")
+
+
+def refuse_in_table(path: str, table: str | Path) -> None:
+    """Raise InputError where the file to be written would be one of those that a feature table consists of."""
+    if is_own_file(path, table):
+        raise InputError(f"{path} is, or would be, a file of the feature table {table} itself: write it elsewhere")
 
 
 def table_of(args: argparse.Namespace, default: Path) -> Path:
