@@ -59,6 +59,12 @@ def _sha256_of_state(path: str, state: tuple[int, ...]) -> str:
     return sha256_of(path)
 
 
+def temporary_of(path: str | os.PathLike[str]) -> Path:
+    """A new name for what is to take the place of `path`; where that is a link, beside what it points to."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of `path` when the block ends well, and vanishes otherwise.
@@ -72,7 +78,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise InputError(f"{path} is no plain file but a device or a pipe: give the name of a file to write")
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    name = temporary_of(target)
     stream = open(name, "xb")  # noqa: SIM115 (closed below); not mkstemp, whose files others may not read
     try:
         with stream:

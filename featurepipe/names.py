@@ -31,6 +31,7 @@ DATASETS = ("folder", "csv", "npz", *DATABASES)
 FRAMES = ("apex", "all")
 VOTE_RULES = ("majority", "probability", "cross-entropy", "multi-target")  # fit_cnn --votes
 LARGEST_MARGIN = 10  # --margin: a crop then takes in the width of eleven faces
+INDEPENDENT = "subject-independent"  # in compare: the further parts of a protocol that have nobody on both sides
 TRAINED = "trained"  # classify --prior: labels as frequent as in training
 EXPORTS = ("parquet", "csv", "npz", "mat")
 LAYOUTS = ("vgg_face_caffe", "vgg_face_keras", "vgg_face_mcn", "vgg_face_torch7")

@@ -163,7 +163,7 @@ class FaceResult:
 def choose(faces: Sequence[Face], policy: Policy) -> tuple[int, ...]:
     """Indices of the faces that a policy selects: all in order, or the largest by area.
 
-    Of equal areas the higher score wins, then the earlier face.
+    Of equal areas the higher score wins, then the earlier face; `largest_of_each` does the same for many photos.
 
     >>> choose([Face(0, 0, 9, 9), Face(0, 0, 19, 19)], "largest")
     (1,)
@@ -172,3 +172,24 @@ def choose(faces: Sequence[Face], policy: Policy) -> tuple[int, ...]:
         return tuple(range(len(faces)))
     best = max(range(len(faces)), key=lambda i: (faces[i].width * faces[i].height, faces[i].score, -i), default=None)
     return () if best is None else (best,)
+
+
+def largest_of_each(owner: np.ndarray, box: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """The face of each photo that `choose` selects as the largest, of faces of many photos.
+
+    Parameters
+    ----------
+    owner : int (n,), the photo that each face is of; those of one photo stand in their order
+    box : int64 (n, 4), left, top, right and bottom of each face
+    score : float (n,)
+
+    Returns
+    -------
+    int64, positions of the largest faces: one for each photo that has any, by rising `owner`
+
+    >>> largest_of_each(np.array([7, 7, 3]), np.array([[0, 0, 9, 9], [0, 0, 19, 19], [0, 0, 4, 4]]), np.ones(3))
+    array([2, 1])
+    """
+    area = (box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1)
+    best_first = np.lexsort((-score, -area, owner))  # equals stay in their order
+    return best_first[np.diff(owner[best_first], prepend=-1) != 0]

@@ -14,6 +14,7 @@ from command_helpers import WORDS
 from PIL import Image
 
 from featurepipe.cli import build_parser, main
+from featurepipe.commands import classify, compare
 from featurepipe.datasets.synthetic import write_faces
 from featurepipe.errors import ModelError
 from featurepipe.features.table import FeatureTable
@@ -358,6 +359,30 @@ class TestFitAndClassify:
         assert run("classify", tmp_path / "nobody.png", *words, "--pictures") == 0
         assert "pictures:" not in capsys.readouterr().out
 
+    def test_photos_that_vanish_or_change_before_they_are_drawn_stop_nothing(
+        self, rendered, weights, tmp_path, capsys, monkeypatch
+    ):
+        photos, out, write = tmp_path / "photos", tmp_path / "o", classify.write_predictions
+        photos.mkdir()
+        for name in ("changed", "gone", "lost", "there"):
+            shutil.copy(rendered / "subject-000" / "anger-0.jpg", photos / f"{name}.jpg")
+
+        def written(*given):
+            write(*given)
+            (photos / "gone.jpg").unlink(missing_ok=True)
+            (photos / "lost.jpg").unlink(missing_ok=True)
+            shutil.copy(rendered / "subject-001" / "fear-0.jpg", photos / "changed.jpg")
+
+        monkeypatch.setattr(classify, "write_predictions", written)
+        words = ("classify", photos, "--model", weights, "--out", out, "--workers", 0, "--pictures", "--json")
+        assert run(*words) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["extraction"]["statuses"] == {"ok": 4}
+        assert captured.err.count("not drawn") == 1
+        assert f"3 photos could not be read again and are not drawn; the first: {photos}/changed" in captured.err
+        assert [path.name for path in (out / "pictures").iterdir()] == ["00003-there.png"]
+        assert (out / "sheet.png").exists()
+
     def test_a_model_of_face_crops_says_nothing_of_photos_cut_as_it_asks(self, rendered, weights, tmp_path, capsys):
         own, model = tmp_path / "t", tmp_path / "svm.pkl"
         words = ("extract", rendered / "samples.csv", "--detector", "none", "--weights", weights, "--workers", 0)
@@ -560,6 +585,23 @@ class TestCompare:
         assert page.count("<figcaption>") == 12
         assert page.count("data:image/png") == 12 + 2
 
+    def test_the_page_shows_no_photos_that_changed(self, rendered, weights, tmp_path, monkeypatch):
+        photos = tmp_path / "photos"
+        shutil.copytree(rendered, photos)
+        write = compare.write_report
+
+        def written(*given):
+            for photo in photos.rglob("*.jpg"):
+                Image.new("RGB", (200, 200)).save(photo)
+            write(*given)
+
+        monkeypatch.setattr(compare, "write_report", written)
+        words = ("compare", photos / "samples.csv", "--methods", "svm", "--out", tmp_path / "c", "--folds", 2)
+        assert run(*words, "--weights", weights, "--workers", 0, "--detector", "none") == 0
+        page = (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
+        assert page.count("<figcaption>") == 12
+        assert page.count("data:image/png") == 2  # the plots
+
     def test_other_folds_than_the_frozen_ones_are_refused(self, rendered, weights, tmp_path, capsys):
         words = ("compare", rendered / "samples.csv", "--methods", "svm", "--out", tmp_path, "--weights", weights)
         words = (*words, "--workers", 0, "--folds")
@@ -680,8 +722,25 @@ class TestWords:
         np.savez(tmp_path / "s.npz", images=crops, labels=np.array(["anger", "fear"] * 2))
         before = (tmp_path / "s.npz").read_bytes()
         assert run("fit_cnn", tmp_path / "s.npz", "--arch", "ednn", "--model", tmp_path / "." / "s.npz") == 2
-        assert "which is read: name another file" in capsys.readouterr().err
+        assert "which is read: write it elsewhere" in capsys.readouterr().err
         assert (tmp_path / "s.npz").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("words", "read"),
+        [
+            (("classify", "predictions.csv"), "predictions.csv"),
+            (("classify", "s.csv", "--model", "predictions.json"), "predictions.json"),
+            (("compare", "comparison.csv"), "comparison.csv"),
+            (("compare", "--train", "s.csv", "--test", "comparison.csv"), "comparison.csv"),
+            (("compare", "s.csv", "--methods", "ednn", "--recipe", "ednn=folds.json"), "folds.json"),
+        ],
+    )
+    def test_what_is_read_is_not_among_what_is_written(self, words, read, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / read).write_text("epochs = 1")
+        assert run(*words, "--out", ".") == 2
+        assert f"{read} would be written over {read}, which is read: write it elsewhere" in capsys.readouterr().err
+        assert (tmp_path / read).read_text() == "epochs = 1"
 
     def test_compare_looks_at_out_before_faces(self, rendered, tmp_path, capsys):
         (tmp_path / "o").write_text("mine")
@@ -745,6 +804,21 @@ class TestErrors:
             assert "cannot be written" in capsys.readouterr().err
         assert not (tmp_path / "t").exists()
 
+    def test_names_too_long_or_linked_away_are_said_early(self, table, rendered, tmp_path, capsys, monkeypatch):
+        """A file is written under a longer name, beside what a link leads to; the longest is that of a training log."""
+        monkeypatch.setattr(LinearSVMCV, "fit", lambda self, *given, **named: pytest.fail("it was fitted"))
+        (tmp_path / "file").touch()
+        (tmp_path / "link").symlink_to(tmp_path / "file" / "x")
+        source = rendered / "samples.csv"
+        for words in (
+            ("fit_svm", table, "--model", tmp_path / "link"),
+            ("fit_svm", table, "--model", tmp_path / ("m" * 245)),
+            ("fit_cnn", source, "--arch", "ednn", "--table", tmp_path / "t", "--model", tmp_path / ("m" * 235)),
+        ):
+            assert run(*words) == 2
+            assert "cannot be written" in capsys.readouterr().err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
     @pytest.mark.parametrize(
         ("words", "said"),
         [
@@ -762,6 +836,26 @@ class TestErrors:
             main(list(words))
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
+
+    def test_files_of_the_table_and_its_weights_are_not_written_over(self, table, weights, rendered, tmp_path, capsys):
+        own, vgg = tmp_path / "t", tmp_path / "vgg.safetensors"
+        shutil.copytree(table, own)
+        shutil.copy(weights, vgg)
+        (tmp_path / "link").symlink_to(own)
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        source, there = rendered / "samples.csv", tmp_path / "new"
+        for words in (
+            ("export", own, "--to", "parquet", "--out", own / "samples.parquet"),
+            ("export", own, "--to", "csv", "--out", tmp_path / "link" / "vectors" / "f.csv"),
+            ("fit_svm", own, "--C", 1, "--weights", weights, "--model", own / "table.json"),
+            ("fit_svm", own, "--C", 1, "--weights", vgg, "--model", vgg),
+            ("fit_cnn", source, "--arch", "ednn", "--table", there, "--model", there / "samples.parquet"),
+        ):
+            assert run(*words) == 2
+            assert "write it elsewhere" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        for _ in range(2):
+            assert run("export", own, "--to", "csv", "--out", own / "f.csv") == 0
 
     def test_links_stay_and_what_is_no_file_is_not_replaced(self, table, tmp_path, capsys):
         """A link to a model is written through; a pipe, as a device would be, is refused and stays one."""

@@ -19,6 +19,7 @@ from trees_sequences import ckplus_sequence
 from featurepipe.commands.compare_figures import _held_against
 from featurepipe.commands.compare_fit import Result, fit_and_test
 from featurepipe.commands.compare_lines import lines_of
+from featurepipe.commands.compare_methods import check_methods
 from featurepipe.commands.compare_plan import Part, Plan, _folds, _smaller
 from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos
@@ -165,7 +166,9 @@ def fit_fold(name, photos, X, part, out, *, seen=(), half=None, seed=0, recipe="
     out.mkdir(exist_ok=True)
     (out / "r.toml").write_text(recipe)
     own = {"epochs": None, "recipe": [(name, out / "r.toml")]} if recipe else {"epochs": 1, "recipe": ()}
-    args = argparse.Namespace(out=out, minutes=None, precision="fp32", device="cpu", **own)
+    methods = [name, "seed_cnn"]  # epochs are of a CNN
+    args = argparse.Namespace(out=out, methods=methods, minutes=None, precision="fp32", device="cpu", **own)
+    check_methods(args)
     n = len(X)
     columns = {field.name: np.arange(n) for field in dataclasses.fields(Features)}
     features = Features(**columns | {"X": X, "coverage": {}, "feature_half": half or {}, "face_half": {}})
@@ -376,6 +379,28 @@ def test_variants_of_a_cnn_stand_beside_it_and_share_what_is_kept(compare, fits,
     assert not (tmp_path / "out/training-seed_cnn@softmax.png").exists()
 
 
+@pytest.mark.parametrize("later", ["epochs = 2\nbatch_size = 4\n", None], ids=["edited", "deleted"])
+def test_every_fold_is_trained_by_the_recipe_of_the_start(later, rendered, compare, tmp_path, monkeypatch):
+    recipe, fit, fitted = tmp_path / "r.toml", CNNClassifier.fit, []
+    recipe.write_text("epochs = 1\nbatch_size = 4\n")
+
+    def changing(self, *given, **named):
+        fitted.append(self)
+        recipe.unlink(missing_ok=True)
+        if later:
+            recipe.write_text(later)
+        return fit(self, *given, **named)
+
+    monkeypatch.setattr(CNNClassifier, "fit", changing)
+    a = manifest(tmp_path / "a.csv", rendered, ("anger", "fear"))
+    code, document, said = compare(a, "--folds", 2, "--recipe", f"seed_cnn={recipe}", methods=("seed_cnn",))
+    assert code == 0, said
+    row = document["methods"]["seed_cnn"]
+    assert len(fitted) == 2
+    assert [run["epochs"] for run in row["runs"]] == [1, 1]
+    assert row["recipe"]["training"]["epochs"] == 1
+
+
 def test_a_variant_is_held_against_what_is_published_of_its_architecture():
     assert undertrained({"dlsvm@softmax": 0.5}, "fer2013_standard").keys() == {"dlsvm@softmax"}
     assert anchor_of("dlsvm@softmax", "fer2013_standard") == anchor_of("dlsvm", "fer2013_standard")
@@ -497,6 +522,7 @@ def test_the_papers_table_2(compare, tmp_path):
     assert sizes.pop("subject-independent") == (80, 40)  # four people of 20 frames each, and two
     assert list(sizes.items()) == [("", (90, 30)), ("9000", (101, 19)), ("10000", (112, 8))]  # of 120 frames
     assert any("80 to 40 of other people" in line for line in lines_of(document, tmp_path))
+    assert "svm:hog,size 80 of other people mean,,accuracy," in (tmp_path / "out" / "comparison.csv").read_text()
     assert all(size["methods"]["svm:hog"]["mse_half_sum"] > 0 for size in document["sizes"])
     assert "random frames LEAK" in document["protocol_warning"]
     assert document["identity"] == "shared"

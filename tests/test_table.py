@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,14 @@ from extraction_helpers import (
 )
 from scipy.io import loadmat
 
+from featurepipe.commands.predictions import Predictions
 from featurepipe.errors import InputError, RecipeMismatch, TableError
 from featurepipe.features import stores
 from featurepipe.features.export import WRITERS, export
 from featurepipe.features.extraction import extract
 from featurepipe.features.pixels import Pixels
 from featurepipe.features.stores import CutFace, DamagedPart, FaceStore, Found, VanishedPart, VectorStore, make_store
-from featurepipe.features.table import FeatureTable, check_folder, prune, writing
+from featurepipe.features.table import Features, FeatureTable, check_folder, prune, writing
 from featurepipe.names import EXPORTS
 from featurepipe.recipe import BOX_KEYS, FACE_KEYS, compare_feature_halves, face_half_notes
 from featurepipe.records import Face, Framing, Sample, choose
@@ -467,8 +468,11 @@ def test_samples_whose_columns_have_other_names_are_told(filled, name):
     folder, samples = filled
     path = folder / "table" / "samples.parquet"
     path.write_bytes(path.read_bytes().replace(name, bytes([name[0] ^ 2]) + name[1:]))
-    with pytest.raises(TableError, match=r"samples\.parquet cannot be read .* run extract again"):
+    with pytest.raises(
+        TableError, match=r"samples\.parquet cannot be read \(its columns are .* run extract again"
+    ) as told:
         FeatureTable.open(folder / "table").matrix()
+    assert "raw_label" not in str(told.value)  # names of all columns are no help
     assert fill(folder, samples).detections == 0
     assert FeatureTable.open(folder / "table").matrix().X.shape == (17, 6)
 
@@ -855,6 +859,26 @@ def test_a_store_chooses_of_many_photos_as_of_each_alone(tmp_path):
         assert found.box.tolist() == [[face.left, face.top, face.right, face.bottom] for face in faces]
         assert found.score.tolist() == [face.score for face in faces]
         assert found.turn.tolist() == [face.turn for face in faces]
+
+
+def test_predictions_are_scored_by_the_faces_that_the_policy_would_select():
+    """Of photos whose faces all lie in the table: few sizes and scores, so that many tie; every third has no face."""
+    rng = np.random.default_rng(0)
+    photos = [
+        [Face(0, 0, *rng.integers(8, 10, 2).tolist(), score=float(rng.integers(2))) for _ in range(number % 3 * 3)]
+        for number in range(60)
+    ]
+    faces = [face for photo in photos for face in photo]
+    columns = {field.name: np.arange(len(faces)) for field in fields(Features)}
+    columns |= {
+        "sample": np.repeat(np.arange(60), [len(photo) for photo in photos]),
+        "box": np.array([[face.left, face.top, face.right, face.bottom] for face in faces]),
+        "score": np.array([face.score for face in faces]),
+    }
+    predictions = Predictions(pa.table({"path": [""] * 60}), Features(**columns), [], np.empty((len(faces), 0)))
+    first = np.cumsum([0, *map(len, photos[:-1])])
+    expected = [at + choose(photo, "largest")[0] if photo else -1 for at, photo in zip(first, photos, strict=True)]
+    assert predictions.largest().tolist() == expected
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2, 3)])

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -22,6 +23,7 @@ from featurepipe.commands.steps import (
     fill_table,
     read_features,
     refuse_inside,
+    refuse_over,
     samples_of,
     seen_in_training,
     show,
@@ -33,7 +35,7 @@ from featurepipe.datasets.source import Source
 from featurepipe.datasets.splits import resampled_by
 from featurepipe.devices import resolve_device, resolve_precision
 from featurepipe.errors import InputError, ModelError
-from featurepipe.faces.images import turned
+from featurepipe.faces.images import PhotoError, turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.backbone import Backbone
 from featurepipe.features.backbones import load_backbone
@@ -60,12 +62,14 @@ SHOWN_NAME = 50
 
 def run(args: argparse.Namespace) -> int:
     """Fill a table, predict every face (or sequence), write the files, print a summary and, where labelled, scores."""
+    out = Path(args.out)
+    for written in (out / "predictions.csv", out / "predictions.json"):
+        refuse_over(written, args.source, args.model)
     if args.pictures:
         refuse_inside(_pictures(args.out), args.source)
     model = load_model(args.model) if args.model else load_model(shipped_svm())
     source = read_sequences(args) if timeline_of(model) else samples_of(args)
     prior = prior_of(args, model, source)
-    out = Path(args.out)
     check_new_file(out / "predictions.csv")
     predictions, photos, summary = predict(args, model, source, table_of(args, out / "table"), prior)
     features = predictions.features
@@ -82,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     write_predictions(out, rows, predictions.columns(), document)
     _remove_earlier(out, photos)
     if args.pictures:
-        write_pictures(out, photos, predictions)
+        write_pictures(out, photos, predictions, sequences=timeline_of(model) is not None)
     unit = "sequences" if timeline_of(model) else "faces"
     show(args, [*summary_lines(summary), *_lines(rows, figures, unit), *_outputs(args, out)], document)
     return 0
@@ -274,26 +278,39 @@ def scores(predictions: Predictions, model: Model, seen: np.ndarray) -> dict[str
     return figures | {"part": part, "leak": leak, "unknown": dict(unknown), "chosen": chosen_on_such}
 
 
-def write_pictures(out: Path, samples: list[Sample], predictions: Predictions) -> None:
-    """Annotated photos under OUT/pictures, and OUT/sheet.png with the first faces and their labels."""
+def write_pictures(out: Path, samples: list[Sample], predictions: Predictions, *, sequences: bool) -> None:
+    """Annotated photos under OUT/pictures, and OUT/sheet.png with the first faces and their labels.
+
+    Photos that are gone, or others than those whose faces were found, are left out, and that is said; not so of
+    `sequences`, whose content is that of all frames: their peaks are drawn as they are now.
+    """
     from featurepipe.report.pictures import annotate, contact_sheet
 
+    features = predictions.features
     by_photo: dict[int, list[int]] = {}
-    for row, photo in enumerate(predictions.features.sample.tolist()):
+    for row, photo in enumerate(features.sample.tolist()):
         by_photo.setdefault(photo, []).append(row)
     cut: list[np.ndarray] = []
     captions: list[str] = []
-    reader = SampleReader()
-    for photo, rows in by_photo.items():
-        image = turned(reader.read(samples[photo]), int(predictions.features.turn[rows[0]]))
-        faces = [Face(*predictions.features.box[row].tolist()) for row in rows]
-        texts = [_caption(predictions, row) for row in rows]
-        write_png(_picture_path(out, photo, samples[photo]), annotate(image, faces, texts))
-        if len(cut) < SHEET_FACES:
-            cut.append(_small(image))
-            captions.append(_sheet_caption(predictions, samples[photo], rows[0]))
+    lost: list[str] = []
+    with closing(SampleReader()) as reader:
+        for photo, rows in by_photo.items():
+            content = None if sequences else features.content[rows[0]]
+            try:
+                image = turned(reader.read(samples[photo], content), int(features.turn[rows[0]]))
+            except PhotoError as error:
+                lost.append(f"{samples[photo].path}: {error}")
+                continue
+            faces = [Face(*features.box[row].tolist()) for row in rows]
+            texts = [_caption(predictions, row) for row in rows]
+            write_png(_picture_path(out, photo, samples[photo]), annotate(image, faces, texts))
+            if len(cut) < SHEET_FACES:
+                cut.append(_small(image))
+                captions.append(_sheet_caption(predictions, samples[photo], rows[0]))
     if cut:
         write_png(out / "sheet.png", contact_sheet(cut, captions))
+    if lost:
+        tell([f"{len(lost)} photos could not be read again and are not drawn; the first: {lost[0]}"])
 
 
 def _pictures(out: str | Path) -> Path:

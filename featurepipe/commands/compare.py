@@ -17,7 +17,7 @@ from featurepipe.commands.compare_methods import check_methods
 from featurepipe.commands.compare_plan import Plan, label_set, plan_of, refuse_early
 from featurepipe.commands.compare_report import write_report
 from featurepipe.commands.compare_sides import Side, extract_sides, failing_alone, learnt_backbones, read_sources
-from featurepipe.commands.steps import check_new_file, refuse_inside, show, tell
+from featurepipe.commands.steps import check_new_file, refuse_inside, refuse_over, show, tell
 from featurepipe.datasets.protocols import get_protocol
 from featurepipe.errors import FeaturepipeError, InputError, MissingPackageError
 from featurepipe.files import write_json
@@ -27,6 +27,9 @@ from featurepipe.report.table import write_table
 ALONE = ("dataset", "table", "folds")
 CROSS = ("train_dataset", "train_table", "test_dataset", "test_table")
 """Options for one SOURCE, and for two."""
+
+WRITTEN = ("comparison.json", "comparison.csv", "folds.json", "report.html")
+"""What goes into OUT by these names, plots apart."""
 
 MAX_SEED = 2**32 - 1
 """NumPy's legacy generators, which scikit-learn draws from, take no more."""
@@ -104,9 +107,12 @@ def _check(args: argparse.Namespace) -> None:
     if misplaced:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in misplaced)
         raise InputError(f"{options} cannot be used {'with --train and --test' if args.train else 'without --train'}")
-    for source in (args.train, args.test) if args.train else (args.source,):
-        refuse_inside(Path(args.out), source)
-    check_new_file(Path(args.out) / "comparison.json")
+    out, sources = Path(args.out), (args.train, args.test) if args.train else (args.source,)
+    for source in sources:
+        refuse_inside(out, source)
+    for name in WRITTEN:
+        refuse_over(out / name, *sources, *(path for _, path in args.recipe))
+    check_new_file(out / "comparison.json")
 
 
 def _check_protocol(args: argparse.Namespace) -> None:

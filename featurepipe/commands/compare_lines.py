@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featurepipe.commands.compare_leaks import leak_lines
-from featurepipe.commands.compare_plan import INDEPENDENT
+from featurepipe.names import INDEPENDENT
 from featurepipe.report.metrics import written_p
 
 

@@ -38,11 +38,10 @@ from featurepipe.datasets.splits import (
 )
 from featurepipe.errors import InputError
 from featurepipe.labels import to_label_set
+from featurepipe.names import INDEPENDENT
 from featurepipe.records import Sample
 
 FOLDS = 5
-INDEPENDENT = "subject-independent"
-"""Name among `further` parts of those that have nobody on both sides, where the protocol has."""
 
 
 @dataclass(frozen=True)

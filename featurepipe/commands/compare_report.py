@@ -13,12 +13,13 @@ from PIL import Image
 
 from featurepipe.commands.compare_fit import Result
 from featurepipe.commands.compare_leaks import leak_lines
-from featurepipe.commands.compare_plan import INDEPENDENT, Plan
-from featurepipe.commands.compare_sides import Side, face_of
+from featurepipe.commands.compare_plan import Plan
+from featurepipe.commands.compare_sides import Side, face_of, takes_sequences
 from featurepipe.faces.crops import crop_face
 from featurepipe.faces.images import PhotoError, turned
 from featurepipe.faces.reading import SampleReader
 from featurepipe.features.table import Features
+from featurepipe.names import INDEPENDENT
 from featurepipe.records import Face, Framing, Sample
 from featurepipe.report.own import remove_own
 from featurepipe.report.page import Mistake, write_page
@@ -98,16 +99,19 @@ def _mistakes(plan: Plan, result: Result, side: Side, name: str, reader: SampleR
             truth=plan.test.label[photo],
             predicted=result.predicted[photo],
             probability=float(result.probabilities[photo].max()),
-            picture=_picture(reader, side.samples[plan.test.row[photo]], features, int(faces[photo])),
+            picture=_picture(
+                reader, side.samples[plan.test.row[photo]], features, int(faces[photo]), sequences=takes_sequences(name)
+            ),
         )
         for photo in surest
     ]
 
 
-def _picture(reader: SampleReader, sample: Sample, features: Features, row: int) -> bytes | None:
-    """The face as PNG; None where the photo can no longer be read."""
+def _picture(reader: SampleReader, sample: Sample, features: Features, row: int, *, sequences: bool) -> bytes | None:
+    """The face as PNG; None where the photo can no longer be read, or is another by now."""
+    content = None if sequences else features.content[row]
     try:
-        image = turned(reader.read(sample), int(features.turn[row]))
+        image = turned(reader.read(sample, content), int(features.turn[row]))
     except PhotoError:
         return None
     whole = features.face_half["detector"] == "none" and sample.box is None

@@ -20,6 +20,7 @@ from featurepipe.commands.steps import (
     crops_for,
     fill_table,
     held_out,
+    refuse_in_table,
     refuse_over,
     samples_of,
     show,
@@ -75,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
     check_recipe(recipe, baseline)
     teachers = Teachers(load_cnn(args.init) if args.init else None, read_soft_labels(args))
     table = table_of(args, Path(f"{args.model}.table"))
+    refuse_in_table(args.model, table)
     crops = crops_for(baseline.framing)
     source = _source(args, baseline)
     _check_labels(args, source)
     check_new_file(args.model)
+    check_new_file(log_of(args.model))  # the longest name, and written after every epoch
     tell(summary_lines(fill_table(args, source, table, crops)))
     features = read_input(table, args.source, baseline)
     rows = training_rows(features, table)

@@ -16,6 +16,7 @@ from featurepipe.commands.steps import (
     content_codes,
     labelled,
     read_vectors,
+    refuse_in_table,
     refuse_over,
     seen_in_training,
     show,
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Fit on the table's training photos, choose C on its val photos or by folds, save, print the summary."""
     if args.soft_weight is not None and not args.soft_labels:
         raise InputError("--soft-weight is of soft labels, and there are none: name them with --soft-labels")
-    refuse_over(args.model, *(args.soft_labels or ()))
+    refuse_over(args.model, args.weights, *(args.soft_labels or ()))
+    refuse_in_table(args.model, args.table)
     # Not as the last command left it: a classify that shared the table has kept all faces.
     features = read_vectors(args.table, args.backbone, policy="largest")
     check_new_file(args.model)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from featurepipe.features.table import Features
 from featurepipe.files import printable, replacing, write_json
+from featurepipe.records import largest_of_each
 
 Part = Literal["test", "val", "all"]
 
@@ -109,11 +110,10 @@ class Predictions:
 
     def largest(self) -> np.ndarray:
         """For every photo the row of its largest face, or -1 where it has none; int64 (photos,)."""
-        box = self.features.box
-        area = (box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1)
+        features = self.features
+        best = largest_of_each(features.sample, features.box, features.score)
         chosen = np.full(self.samples.num_rows, -1, np.int64)
-        for row in np.lexsort((-np.arange(len(area)), area)):  # ends with the largest, and with the first of equals
-            chosen[self.features.sample[row]] = row
+        chosen[features.sample[best]] = best
         return chosen
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,8 +28,8 @@ from featurepipe.faces.landmarks import landmarks_digest
 from featurepipe.faces.serving import shared
 from featurepipe.features.extraction import Summary, extract
 from featurepipe.features.pixels import Pixels
-from featurepipe.features.table import Features, FeatureTable, holds_crops
-from featurepipe.files import printable, sha256_of
+from featurepipe.features.table import Features, FeatureTable, holds_crops, is_own_file
+from featurepipe.files import printable, sha256_of, temporary_of
 from featurepipe.models.persistence import read_trained_on
 from featurepipe.names import LARGEST_MARGIN
 from featurepipe.recipe import NO_WEIGHTS
@@ -100,13 +99,15 @@ def backbone_for(args: argparse.Namespace, source: Source) -> Backbone:
 
 def check_new_file(path: str | Path) -> None:
     """Make the folder of a file to be written. Raises InputError where it cannot be: now, not after hours of work."""
-    folder = Path(path).parent
+    temporary = temporary_of(path)  # as it is written: its name is longer, and a link may lead elsewhere
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}): name a file in a folder that takes new files") from error
+        raise InputError(
+            f"{path} cannot be written ({error}): give a shorter name, or one in a folder that takes new files"
+        ) from error
 
 
 def crops_for(framing: Framing) -> Pixels:
@@ -232,11 +233,17 @@ def refuse_inside(out: Path, source: str) -> None:
         raise InputError(f"{out} lies in {source}, whose photos its pictures would join next time: give another --out")
 
 
-def refuse_over(path: str, *read: str | None) -> None:
+def refuse_over(path: str | Path, *read: str | None) -> None:
     """Raise InputError where the file to be written is one of those to be read."""
     new = Path(path)
     if over := [name for name in read if name and new.exists() and Path(name).exists() and new.samefile(name)]:
-        raise InputError(f"{path} would be written over {over[0]}, which is read: name another file")
+        raise InputError(f"{path} would be written over {over[0]}, which is read: write it elsewhere")
+
+
+def refuse_in_table(path: str, table: str | Path) -> None:
+    """Raise InputError where the file to be written would be one of those that a feature table consists of."""
+    if is_own_file(path, table):
+        raise InputError(f"{path} is, or would be, a file of the feature table {table} itself: write it elsewhere")
 
 
 def table_of(args: argparse.Namespace, default: Path) -> Path:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from featurepipe.errors import InputError, TableError
 from featurepipe.files import NPY_DAMAGE, digest_of, replacing, write_json
-from featurepipe.records import Face, Policy
+from featurepipe.records import Face, Policy, largest_of_each
 
 BOX = ("left", "top", "right", "bottom")
 
@@ -256,9 +256,7 @@ class FaceStore:
         here = self._ends[rows][owner] + face
         box = self._boxes[here].astype(np.int64)
         if policy == "largest":
-            area = (box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1)
-            best_first = np.lexsort((face, -self._scores[here], -area, owner))
-            best = best_first[np.diff(owner[best_first], prepend=-1) != 0]
+            best = largest_of_each(owner, box, self._scores[here])
             owner, face, here, box = owner[best], face[best], here[best], box[best]
         return ChosenFaces(owner, face, box, self._scores[here], self._turns[here].astype(np.int64))
 

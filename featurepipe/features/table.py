@@ -42,6 +42,9 @@ from featurepipe.records import STATUSES, Policy, Sample, choose
 
 FORMAT = 1
 
+OWN = ("table.json", "samples.parquet", "faces", "vectors")
+"""What a table's folder holds; names with a dot before them are its own too: the lock, and what is known of int8."""
+
 _SAMPLES_SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("path", "label", "raw_label", "subject", "split", "sequence")),
@@ -340,6 +343,13 @@ def _contents_in_use(table: FeatureTable) -> set[str]:
     return set(contents)
 
 
+def is_own_file(path: str | os.PathLike[str], table: str | os.PathLike[str]) -> bool:
+    """Whether a file of this name is one of a table's own, or would stand among them; others may lie beside these."""
+    file, folder = Path(os.path.realpath(path)), Path(os.path.realpath(table))
+    first = file.relative_to(folder).parts[:1] if file.is_relative_to(folder) else ()
+    return any(name in OWN or name.startswith(".") for name in first)
+
+
 def _face_folder(folder: Path, face_half: Half) -> Path:
     return store_folder(folder / "faces", str(face_half["detector"]), box_recipe(face_half))
 
@@ -480,6 +490,8 @@ def _read_samples(folder: Path) -> pa.Table:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
         # The footer, with the names and types of columns, has no checksum.
+        if table.column_names != _SAMPLES_SCHEMA.names:  # pyarrow's text would list both
+            raise ValueError("its columns are not those of a feature table")
         return table.cast(_SAMPLES_SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are no UTF-8
         raise TableError(

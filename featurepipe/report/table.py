@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from featurepipe.files import printable, replacing
+from featurepipe.names import INDEPENDENT
 
 COLUMNS = ("method", "over", "class", "figure", "value")
 Row = tuple[str, str, str, str, Any]
@@ -38,7 +39,7 @@ def _rows(document: Mapping[str, Any]) -> Iterator[Row]:
     for name, row in document["methods"].items():
         yield from _of_method(name, row)
     for size in document["sizes"]:
-        over = f"size {size['fitted_on']}" + (" of other people" if size["name"] == "subject-independent" else "")
+        over = f"size {size['fitted_on']}" + (" of other people" if size["name"] == INDEPENDENT else "")
         for name, own in size["methods"].items():
             yield from _spread(name, f"{over} ", own["spread"])
             for figure in ("mse_half_sum", "mse_per_output"):
