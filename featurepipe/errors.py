@@ -1,7 +1,7 @@
 """The errors featurepipe raises for things a user can mend; commands turn each into exit code 2."""
 
 import sys
-from pathlib import Path
+import pathlib
 
 
 class FeaturepipeError(Exception):
@@ -37,6 +37,6 @@ def install_extra(extra: str) -> str:
 
     Out of the checkout where it runs from one: an index may know another project of this name, or none.
     """
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = pathlib.Path(__file__).resolve().parent.parent
     where = f'-e "{checkout}[{extra}]"' if (checkout / "setup.cfg").is_file() else f'"featurepipe[{extra}]"'
     return f'"{sys.executable}" -m pip install {where}'
