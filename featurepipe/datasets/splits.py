@@ -7,7 +7,6 @@ copies of one picture.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from featurepipe.errors import InputError
-from featurepipe.files import printable, write_json
+from featurepipe.files import printable, read_json, write_json
 
 FORMAT = 1
 DROPPED = -1
@@ -134,8 +133,7 @@ class Folds:
         """
         shown = printable(os.fspath(path))
         try:
-            with open(path, encoding="utf-8") as stream:
-                document = json.load(stream)
+            document = read_json(path)
         except (OSError, ValueError) as error:
             raise InputError(f"{shown} cannot be read as folds: {error}") from error
         try:
