@@ -413,6 +413,8 @@ def _built(model: CNNClassifier, tensors: Mapping[str, torch.Tensor]) -> nn.Modu
     if differing := sorted(name for name, _ in expected.items() ^ found.items()):
         raise ValueError(f"{differing[0]} is {found.get(differing[0])}, expected {expected.get(differing[0])}")
     network = baseline.build(classes, **sizes)
+    if broken := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise ValueError(f"{broken[0]} holds numbers that are not finite")
     network.load_state_dict(tensors)
     return network
 
