@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from featurepipe.bench.rows import Settings
+from featurepipe.console import aligned, note
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.names import BENCHMARKS
-from featurepipe.console import note
 
 ROWS = {
     "mmod-cpu": "detectors.mmod_cpu",
@@ -100,9 +100,7 @@ def _measured(name: str, settings: Settings) -> dict[str, Any]:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Rows under aligned headings, and the machines below."""
-    cells = [COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = aligned([COLUMNS, *(_cells(row) for row in rows)])
     return [*lines, *(f"measured on {machine}" for machine in dict.fromkeys(row["machine"] for row in rows))]
 
 
