@@ -9,9 +9,11 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from featurepipe import __version__
+from featurepipe.console import forsake, note
 from featurepipe.errors import FeaturepipeError
 from featurepipe.labels import LABEL_SETS, canonical
 from featurepipe.machine import cores
@@ -55,36 +57,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a console that lacks a character is no reason to fail
+    args = build_parser().parse_args(argv)
     try:
-        code = _run(build_parser().parse_args(argv))
-        sys.stdout.flush()  # a reader that has left is noticed here, not while Python exits
-        return code
-    except BrokenPipeError:
-        # The reader of our output (head, less) has left: not an error, and nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _run(args)
+    except FeaturepipeError as error:
+        note(f"featurepipe {args.command}: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        note(f"\nfeaturepipe {args.command}: stopped{GOES_ON.get(args.command, '')}")
+        return 130
+    except MemoryError as error:
+        note(f"featurepipe {args.command}: error: too little memory: {error}; {_sparing(args)}")
+        return 2
+    except OSError as error:  # no permission, a full disk, a folder where a file should be
+        note(f"featurepipe {args.command}: error: a file cannot be read or written: {error}")
+        return 2
 
 
 def _run(args: argparse.Namespace) -> int:
+    """The command's exit code; its result is printed when it has ended, so that nothing that breaks can hide it."""
+    result = io.StringIO()
     try:
-        return importlib.import_module(f"featurepipe.commands.{args.command}").run(args)
-    except FeaturepipeError as error:
-        print(f"featurepipe {args.command}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nfeaturepipe {args.command}: stopped{GOES_ON.get(args.command, '')}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        raise
-    except MemoryError as error:
-        print(
-            f"featurepipe {args.command}: error: too little memory: {error}; {_sparing(args)}",
-            file=sys.stderr,
-        )
-        return 2
-    except OSError as error:  # no permission, a full disk, a folder where a file should be
-        print(f"featurepipe {args.command}: error: a file cannot be read or written: {error}", file=sys.stderr)
-        return 2
+        with redirect_stdout(result):
+            return importlib.import_module(f"featurepipe.commands.{args.command}").run(args)
+    finally:
+        _print(result.getvalue())
+
+
+def _print(result: str) -> None:
+    try:
+        print(result, end="", flush=True)
+    except BrokenPipeError:  # its reader (head, less) has left: not an error
+        forsake(sys.stdout.fileno())
 
 
 def _sparing(args: argparse.Namespace) -> str:

@@ -45,8 +45,12 @@ class Partial:
 
     @property
     def version(self) -> str:
-        """A strong ETag, else a date, else nothing: what If-Range takes (RFC 9110, section 13.1.5)."""
-        return self.version_path.read_text() if self.version_path.exists() else ""
+        """A strong ETag, else a date, else nothing: what If-Range takes (RFC 9110, section 13.1.5).
+
+        Nothing too where the file is damaged: no header could carry what it holds.
+        """
+        version = self.version_path.read_text(errors="replace") if self.version_path.exists() else ""
+        return version if version.isascii() and version.isprintable() else ""
 
     @property
     def size(self) -> int:

@@ -1,7 +1,7 @@
 """The errors featurepipe raises for things a user can mend; commands turn each into exit code 2."""
 
-import sys
 import pathlib
+import sys
 
 
 class FeaturepipeError(Exception):

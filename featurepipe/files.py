@@ -100,6 +100,15 @@ def write_json(path: str | os.PathLike[str], document: Any) -> None:
         stream.write(printable(text).encode())
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The document of a UTF-8 JSON file; ValueError where it is none, or nested too deep to be one of ours."""
+    with open(path, encoding="utf-8") as stream:
+        try:
+            return json.load(stream)
+        except RecursionError as error:
+            raise ValueError("nested too deep") from error
+
+
 def digest_of(document: Any) -> str:
     """Hex sha256 of a JSON document in canonical form (sorted keys, no blanks): equal content, equal digest."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -408,4 +408,4 @@ def verify(record: WeightsRecord) -> tuple[State, str]:
     noted = _noted(path)
     if not noted.is_file():
         return "unknown", got
-    return ("unchanged" if noted.read_text().split()[:1] == [got] else "changed"), got
+    return ("unchanged" if noted.read_bytes().split()[:1] == [got.encode()] else "changed"), got

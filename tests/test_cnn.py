@@ -1078,6 +1078,15 @@ class TestRefusals:
         with pytest.raises(ModelError, match="not a whole CNN model"):
             load_cnn(tmp_path / "bad.safetensors")
 
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_weights_that_are_no_numbers(self, value, tmp_path):
+        fitted("seed_cnn", epochs=1).save(tmp_path / "m.safetensors")
+        tensors, document = load_tensors(tmp_path / "m.safetensors", "pt")
+        tensors["network.c1.bias"][0] = value
+        save_tensors(tmp_path / "bad.safetensors", tensors, document)
+        with pytest.raises(ModelError, match=r"not a whole CNN model.*c1\.bias holds numbers that are not finite"):
+            load_cnn(tmp_path / "bad.safetensors")
+
     def test_tensors_of_another_network(self, tmp_path):
         model = fitted("seed_cnn")
         model.save(tmp_path / "m.safetensors")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -985,3 +986,45 @@ def test_a_console_that_lacks_a_character_stops_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["render", str(tmp_path / "比較"), "--subjects", "1"]) == 0
     assert b"\\u6bd4\\u8f03" in stream.buffer.getvalue()
+
+
+class TestWhereAReaderHasLeft:
+    """`2> >(head)`, `2>&1 | head`, `| head`: what still is said goes nowhere, and the work is done all the same."""
+
+    @pytest.fixture
+    def left(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        yield writer
+        os.close(writer)
+
+    @pytest.fixture
+    def extract(self, tmp_path):
+        (tmp_path / "photos").mkdir()
+        Image.new("RGB", (48, 48)).save(tmp_path / "photos" / "a.png")
+        words = ["extract", tmp_path / "photos", "--table", tmp_path / "t", "--backbone", "hog", "--workers", "0"]
+        return [sys.executable, "-m", "featurepipe", *words, "--detector", "none", "--margin", "0.1"]  # which is noted
+
+    def test_of_the_notes(self, left, extract, tmp_path):
+        done = subprocess.run(extract, stdout=subprocess.PIPE, stderr=left, text=True)
+        assert (done.returncode, done.stdout[:14]) == (0, "1 photos: 1 ok")
+        assert len(FeatureTable.open(tmp_path / "t").matrix()) == 1
+
+    def test_of_notes_and_result(self, left, extract, tmp_path):
+        assert subprocess.run(extract, stdout=left, stderr=left).returncode == 0
+        assert len(FeatureTable.open(tmp_path / "t").matrix()) == 1
+
+    def test_of_an_error(self, left, tmp_path):
+        words = [sys.executable, "-m", "featurepipe", "datasets", "verify", "fer2013", tmp_path / "nowhere"]
+        assert subprocess.run(words, stderr=left).returncode == 2
+
+    def test_of_a_result_that_is_bad(self, left, tmp_path):
+        """Whether it breaks as it is printed, or not before it is flushed."""
+        pixels = " ".join(["7"] * 48 * 48)
+        (tmp_path / "fer2013.csv").write_text(f"emotion,pixels,Usage\n0,{pixels},Training\n")
+        words = [sys.executable, "-m", "featurepipe", "datasets", "verify", "fer2013", tmp_path, "--strict"]
+        for unbuffered in ("", "1"):
+            environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+            done = subprocess.run(words, stdout=left, stderr=subprocess.PIPE, env=environment, text=True)
+            assert done.returncode == 2
+            assert "Broken" not in done.stderr

@@ -7,10 +7,12 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import pickle
 import re
 import subprocess
 import sys
+import tracemalloc
 from argparse import Namespace
 from pathlib import Path
 from unittest.mock import Mock
@@ -25,6 +27,7 @@ from featurepipe.content import content_of_file, content_of_pixels
 from featurepipe.datasets.source import Source
 from featurepipe.datasets.synthetic import Identity, render_face, render_group
 from featurepipe.errors import InputError, MissingPackageError, WeightsError
+from featurepipe.faces import crops
 from featurepipe.faces.crops import crop_face
 from featurepipe.faces.detectors import _BUILDERS, DetectorSpec, default_detector, find_faces, shrunk
 from featurepipe.faces.finder import FaceFinder
@@ -396,6 +399,41 @@ def test_the_filter_reads_around_the_square_as_if_the_whole_photo_were_resized(s
         box = (40, 30 + 100 * shift, 160, 150 + 100 * shift)
         whole = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
         np.testing.assert_allclose(crop.astype(int), np.array(whole), atol=1)  # its weights are rounded
+
+
+@pytest.mark.parametrize("at_once", [1 << 24, 1000])
+@pytest.mark.parametrize(("mode", "size"), [("L", 48), ("RGB", 20), ("RGB", 150)])
+def test_a_crop_is_what_pillow_makes_of_the_square_with_its_edges(mode, size, at_once, monkeypatch):
+    """To the last bit, however many rows are made narrower at a time."""
+    monkeypatch.setattr(crops, "_AT_ONCE", at_once)
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    framing = Framing(size, mode, margin=0.3)
+    for box in [Face(0, 0, 89, 69), Face(-20, 10, 40, 106), Face(50, -40, 129, -8), Face(30, 20, 54, 44)]:
+        left, top, side = crops.crop_square(box, framing)
+        reach = math.ceil(max(1, side / size))
+        x, y, length = math.floor(left) - reach, math.floor(top) - reach, math.ceil(side) + 2 * reach + 1
+        rows, columns = (np.clip(np.arange(at, at + length), 0, most) for at, most in ((y, 69), (x, 89)))
+        square = Image.fromarray(image[rows][:, columns]).convert(mode)
+        place = (left - x, top - y, left - x + side, top - y + side)
+        whole = square.resize((size, size), Image.Resampling.BILINEAR, box=place)
+        np.testing.assert_array_equal(crop_face(image, box, framing), whole)
+
+
+@pytest.mark.parametrize("shape", [(1, 8000), (8000, 1)])
+def test_a_line_is_not_made_a_square_of_its_length(shape):
+    """As bytes it would take 192 million."""
+    image = np.full((*shape, 3), 7, np.uint8)
+    tracemalloc.start()
+    crop = crop_face(image, Face(0, 0, shape[1] - 1, shape[0] - 1), Framing(48, "RGB"))
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+    assert (crop == 7).all()
+
+
+def test_a_photo_longer_than_any_is_too_large_to_be_a_face():
+    result = ask(FaceFinder(DetectorSpec("none"), GREY, "largest"), Sample("a", pixels=np.zeros((1, 33_000), np.uint8)))
+    assert (result.status, result.of_content, result.crops.shape) == ("too_large", True, (0, 48, 48))
+    assert "33000 x 1" in result.error
 
 
 def test_equalised_crops_are_pillows():

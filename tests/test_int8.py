@@ -182,6 +182,12 @@ def test_a_folder_that_is_no_table_is_noticed_before_any_work_and_stays_as_it_is
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_a_check_nested_beyond_reason_is_damaged(tmp_path):
+    (tmp_path / ".int8-0123456789abcdef.json").write_text("[" * 100_000)
+    with pytest.raises(TableError, match="is damaged"):
+        command._checks(tmp_path)
+
+
 def test_what_is_found_out_is_kept_under_the_tables_lock(tmp_path):
     check = command.Check({"backbone": "fer-vgg"}, "judge", {"layer": 0.5}, 1.0, 1.0, 30)
     with locked(tmp_path / "t"), pytest.raises(TableError, match="another process is writing"):

@@ -23,6 +23,7 @@ from featurepipe.models.linear_svm import LinearSVM, one_vs_rest, path
 from featurepipe.models.matrices import Rows, Symmetric
 from featurepipe.models.matrices_torch import TorchRows
 from featurepipe.models.subspace import leading
+from featurepipe.models.svm import LinearSVMCV
 
 SHAPES = {"tall": (240, 30), "square": (60, 60), "wide": (50, 300)}
 
@@ -503,9 +504,16 @@ class TestSoftLabels:
         assert fitted.gap_.max() <= 1e-6
 
     @pytest.mark.parametrize(
-        "wrong", [np.ones((90, 4)), np.full((90, 3), 1 / 3), np.tile([1.5, -0.5, 0.0, 0.0], (90, 1))]
+        "wrong",
+        [
+            np.ones((90, 4)),
+            np.full((90, 3), 1 / 3),
+            np.tile([1.5, -0.5, 0.0, 0.0], (90, 1)),
+            np.full((90, 4), np.nan),
+        ],
     )
-    def test_what_is_no_distribution_is_refused(self, wrong):
+    @pytest.mark.parametrize("estimator", [LinearSVM(), LinearSVMCV(folds=3)], ids=lambda model: type(model).__name__)
+    def test_what_is_no_distribution_is_refused(self, wrong, estimator):
         X, y, _ = self.problem(4)
-        with pytest.raises(ValueError, match="soft_labels"):
-            LinearSVM().fit(X, y, soft_labels=wrong)
+        with pytest.raises(InputError, match="soft labels"):
+            estimator.fit(X, y.astype(str), soft_labels=wrong)

@@ -136,13 +136,6 @@ def test_a_class_of_too_few_sequences_is_named_with_their_number():
         make_folds(labels, **about, sequences=sequences, n_folds=5)
 
 
-def test_subject_folds_are_refused_where_subjects_are_unknown():
-    labels, about = people()
-    about["subjects"][3] = None
-    with pytest.raises(InputError, match=f"subject of 1 of {len(labels)} samples is unknown"):
-        make_folds(labels, **about, by="subject")
-
-
 def test_class_too_small_is_named_with_its_count():
     labels = ["happiness"] * 10 + ["fear"] * 4 + ["anger"] * 10
     with pytest.raises(InputError, match=r"different pictures for 5 folds in class fear \(4\).*--min-per-class 5"):
@@ -255,6 +248,7 @@ def test_photos_left_out_for_a_label_they_no_longer_have_are_caught():
     [
         "",
         "no JSON",
+        pytest.param("[" * 100_000, id="deep"),
         "[]",
         "{}",
         '{"format": 2}',

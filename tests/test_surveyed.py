@@ -156,7 +156,8 @@ class TestLopesPreprocessing:
 
     def test_training_without_noise_is_the_view_and_with_noise_is_not(self):
         baseline = get_baseline("lopes_cnn")
-        face = with_landmarks(np.random.default_rng(0).integers(0, 256, (96, 96), np.uint8), np.random.rand(5, 2))
+        rng = np.random.default_rng(0)
+        face = with_landmarks(rng.integers(0, 256, (96, 96), np.uint8), rng.random((5, 2)))
         faces = torch.from_numpy(face)[None, None].repeat(2, 1, 1, 1).float() / 255
         view = baseline.views(faces, 10)
         assert len(view) == 1

@@ -234,6 +234,7 @@ def test_a_table_and_its_rows_print_as_a_line(filled, monkeypatch):
         '{"format": 1, "current": [], "features": {}}',
         '{"format": 1, "current": "a", "features": {"a": {"face_half": {}, "feature_half": {"backbone": "hog"}}}}',
         '{"format": 1, "current": "a", "features": {"a": 1}}',
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_a_table_of_another_format_or_damaged_is_refused(filled, text):
@@ -479,9 +480,10 @@ def test_samples_whose_columns_have_other_names_are_told(filled, name):
 
 def test_a_store_without_its_recipe_is_not_pruned_blindly(filled):
     folder, _ = filled
-    (part(folder, "vectors").parent / "recipe.json").write_text("{")
-    with pytest.raises(TableError, match=r"recipe\.json cannot be read"):
-        prune(folder / "table")
+    for text in ("{", "[" * 100_000):
+        (part(folder, "vectors").parent / "recipe.json").write_text(text)
+        with pytest.raises(TableError, match=r"recipe\.json cannot be read"):
+            prune(folder / "table")
 
 
 def test_a_recipe_that_cannot_be_read_is_no_reason_to_delete_the_store(filled):

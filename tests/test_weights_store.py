@@ -226,6 +226,19 @@ def test_a_connection_that_always_breaks_ends_and_the_next_call_goes_on(server: 
     assert (store / "net.bin").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("damage", ['"one"'.encode("utf-16"), '"one"'.encode("utf-16-le"), b"\xff", b'"one"\r\n'])
+def test_a_part_whose_version_is_damaged_is_fetched_anew(damage: bytes, server: Server, store: Path) -> None:
+    server.cuts = transport.ATTEMPTS
+    server.cut_at = 10_000
+    with pytest.raises(WeightsError):
+        fetch(record_of(server.url))
+    (version,) = store.rglob("*.version")
+    version.write_bytes(damage)
+    fetch(record_of(server.url))
+    assert server.requests[-1] is None
+    assert (store / "net.bin").read_bytes() == CONTENT
+
+
 def test_a_file_that_changed_on_the_server_is_fetched_whole(server: Server, store: Path) -> None:
     server.cuts, server.cut_at = 1000, 10_000
     other = CONTENT[:4] + CONTENT[:3:-1]
@@ -502,6 +515,8 @@ def test_verify_tells_good_from_changed(server: Server, store: Path) -> None:
     assert verify(published)[0] == verify(unpublished)[0] == "changed"
     (store / "b.bin.sha256").unlink()
     assert verify(unpublished)[0] == "unknown"
+    (store / "b.bin.sha256").write_text(f"{digest}  b.bin\n", encoding="utf-16")  # as PowerShell writes text
+    assert verify(unpublished)[0] == "changed"
     with pytest.raises(WeightsError, match="bin/weights fetch net"):
         verify(record_of(server.url, file="c.bin"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -88,30 +88,23 @@ def fit_l2_row(settings: Settings, data: Data | None = None) -> dict[str, Any]:
     return fit_row(settings, data, 0.01, "l2")
 
 
-def search_row(
-    settings: Settings,
-    data: Data | None = None,
-    Cs: Sequence[float] = GRID,
-    normaliser: Normalised = "l2",
-    *,
-    name: str = "linear-svm-search",
-) -> dict[str, Any]:
+def search_row(settings: Settings, data: Data | None = None, *, name: str = "linear-svm-search") -> dict[str, Any]:
     """Seconds to choose among seven C by five folds; ours also of the fit with the best, GridSearchCV without it.
+
+    Rows are of unit length.
 
     Parameters
     ----------
     settings : where they are quick, 1,000 rows of 128 numbers instead of FER2013's 28,709 of 4096. GridSearchCV would
         take an hour there: it is timed on one of the five folds, and its fits are counted five times
     data : rows of one's own, all five folds of them
-    Cs : values of C to choose from
-    normaliser : rows of unit length, or standardised on each fold
     name : of the row
     """
     X, y = data or fc7_like(*(QUICK_SEARCH if settings.quick else FER2013))
     folds = inner_folds(y, None, FOLDS, 0)
     timed = folds if settings.quick or data else folds[:1]
-    ours = LinearSVMCV(normaliser=normaliser, Cs=Cs, folds=FOLDS)
-    pipeline, grid = make_pipeline(NORMALISERS[normaliser](), LinearSVC()), {"linearsvc__C": list(Cs)}
+    ours = LinearSVMCV(normaliser="l2", Cs=GRID, folds=FOLDS)
+    pipeline, grid = make_pipeline(NORMALISERS["l2"](), LinearSVC()), {"linearsvc__C": list(GRID)}
     jobs = 1 if settings.quick else cores()  # starting processes would take longer
     reference = GridSearchCV(pipeline, grid, cv=timed, n_jobs=jobs, refit=False)
     with warnings.catch_warnings():
@@ -120,7 +113,7 @@ def search_row(
     if timed is not folds:
         their_seconds = _all_folds(reference.cv_results_, jobs)
     chosen, theirs = ours.training["C"], reference.best_params_["linearsvc__C"]
-    what = f"{version_of('scikit-learn')} GridSearchCV(refit=False) of LinearSVC, {_described(X, normaliser, theirs)}"
+    what = f"{version_of('scikit-learn')} GridSearchCV(refit=False) of LinearSVC, {_described(X, 'l2', theirs)}"
     what += "" if timed is folds else f", {FOLDS} times the fits of one fold of {FOLDS}"
     what += "" if chosen == theirs else f" (ours {chosen:g})"
     return row(name, seconds, their_seconds, what, "s", None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from featurepipe.bench.rows import Settings
+from featurepipe.console import aligned, note
 from featurepipe.errors import FeaturepipeError, InputError
 from featurepipe.names import BENCHMARKS
 
@@ -56,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     try:
         for name in wanted:
-            print(f"{name} ...", file=sys.stderr, flush=True)
+            note(f"{name} ...")
             try:
                 rows.append(_measured(name, settings))
             except (FeaturepipeError, ModuleNotFoundError, RuntimeError, OSError, MemoryError) as error:
-                print(f"{name} is left out: {error or 'not enough memory'}", file=sys.stderr)
+                note(f"{name} is left out: {error or 'not enough memory'}")
             else:
-                print("  ".join(_cells(rows[-1])), file=sys.stderr, flush=True)  # it may take hours until the table
+                note("  ".join(_cells(rows[-1])))  # it may take hours until the table
     finally:
         print(json.dumps(rows, allow_nan=False) if args.json else "\n".join(_table(rows)))
     return 0 if rows else 2
@@ -100,9 +100,7 @@ def _measured(name: str, settings: Settings) -> dict[str, Any]:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Rows under aligned headings, and the machines below."""
-    cells = [COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = aligned([COLUMNS, *(_cells(row) for row in rows)])
     return [*lines, *(f"measured on {machine}" for machine in dict.fromkeys(row["machine"] for row in rows))]
 
 

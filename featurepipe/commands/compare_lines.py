@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featurepipe.commands.compare_leaks import leak_lines
+from featurepipe.console import aligned
 from featurepipe.names import INDEPENDENT
 from featurepipe.report.metrics import written_p
 
@@ -27,7 +28,7 @@ def lines_of(document: dict[str, Any], out: Path) -> list[str]:
     failed = [f"{name} failed: {why}" for name, why in document["failed"].items()]
     return [
         *head,
-        *_aligned([_cells(name, row) for name, row in document["methods"].items()]),
+        *_table([_cells(name, row) for name, row in document["methods"].items()]),
         *_seconds(document),
         *_too_few(document),
         *_undertrained(document),
@@ -164,7 +165,7 @@ def _sizes(document: dict[str, Any]) -> list[str]:
             own = size["methods"].get(name)
             row[title] = f"{own['spread']['accuracy']['mean']:.4f} (MSE {own['mse_half_sum']:.4f})" if own else "failed"
         rows.append(row)
-    return ["accuracy (and half the summed squared error) by photos to fit on and to test on:", *_aligned(rows)]
+    return ["accuracy (and half the summed squared error) by photos to fit on and to test on:", *_table(rows)]
 
 
 def _published(document: dict[str, Any]) -> list[str]:
@@ -184,15 +185,13 @@ def _published(document: dict[str, Any]) -> list[str]:
                 "measured": f"{one['database']}: {one['under']}",
             }
         )
-    return ["published (V: read in the paper or its code, V2: as reported by others, R: recalled):", *_aligned(rows)]
+    return ["published (V: read in the paper or its code, V2: as reported by others, R: recalled):", *_table(rows)]
 
 
-def _aligned(rows: list[dict[str, str]]) -> list[str]:
+def _table(rows: list[dict[str, str]]) -> list[str]:
     """A table; columns that say nothing in this comparison are left out."""
     titles = [title for title in rows[0] if any(row[title] for row in rows)]
-    table = [titles, *([row[title] for title in titles] for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return aligned([titles, *([row[title] for title in titles] for row in rows)])
 
 
 def _cells(name: str, row: dict[str, Any]) -> dict[str, str]:

@@ -6,13 +6,13 @@ import argparse
 import itertools
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from featurepipe.console import note
 from featurepipe.datasets.database import Database
 from featurepipe.datasets.readers import read_database
 from featurepipe.datasets.registry import DATABASES
@@ -65,8 +65,8 @@ def _verify(args: argparse.Namespace) -> int:
     if not os.path.exists(args.root):
         raise InputError(f"{printable(args.root)} is not there; expected a copy of {database.title}")
     source = read_database(database, args.root, "all")
-    for note in source.notes:
-        print(note, file=sys.stderr)
+    for line in source.notes:
+        note(line)
     report = verify(database, source, _broken(source.samples, database.darkest))
     if args.json:
         print(json.dumps(_document(database, report, args.root)))

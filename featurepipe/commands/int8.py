@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from featurepipe.features.forwarding import Forwarder
 from featurepipe.features.int8 import Int8Backbone, check_offered, load_openvino, measure_scales
 from featurepipe.features.stores import disk
 from featurepipe.features.table import FeatureTable, check_folder, locked
-from featurepipe.files import digest_of, sha256_of, write_json
+from featurepipe.files import digest_of, read_json, sha256_of, write_json
 from featurepipe.models.persistence import load_model
 from featurepipe.recipe import differences
 from featurepipe.weights import shipped_svm
@@ -191,7 +190,7 @@ def _checks(table: Path) -> list[Check]:
 
 def _read_check(path: Path) -> Check:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         if path.name != f".int8-{digest_of(document)[:16]}.json":
             raise ValueError("its digest is not that of its name")
         return Check(**document)

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import featurepipe
+from featurepipe.console import note
 from featurepipe.datasets.protocols import TENTH
 from featurepipe.datasets.readers import read_source
 from featurepipe.datasets.source import Source
@@ -284,11 +284,7 @@ def summary_lines(summary: Summary) -> list[str]:
     ]
 
 
-def _on_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-_say: ContextVar[Callable[[str], None]] = ContextVar("say", default=_on_stderr)
+_say: ContextVar[Callable[[str], None]] = ContextVar("say", default=note)
 
 
 def tell(lines: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from featurepipe.console import aligned
 from featurepipe.errors import InputError, WeightsError
 from featurepipe.weights import (
     WeightsRecord,
@@ -47,8 +48,8 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([{**asdict(r), "state": _state(r), "path": str(path_of(r))} for r in records().values()]))
         return 0
-    rows = [_row(record) for record in records().values()]
-    _print_table(["name", "file", "size", "state", "trained on", "licence"], rows)
+    head = ["name", "file", "size", "state", "trained on", "licence"]
+    print("\n".join(aligned([head, *(_row(record) for record in records().values())])))
     print(f"\nthe weights folder is {store_folder()}")
     return 0
 
@@ -64,12 +65,6 @@ def _state(record: WeightsRecord) -> str:
     if find(record) is None:
         return "not here"
     return "shipped" if record.shipped else "cached"
-
-
-def _print_table(head: list[str], rows: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in [head, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _fetch(args: argparse.Namespace) -> int:

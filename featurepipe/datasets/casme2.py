@@ -24,7 +24,6 @@ SETS = ("CASME2-RAW", "CASME2_RAW_selected", "Cropped")
 _SHEET = re.compile(r"CASME2[-_ ]coding.*\.xlsx", re.IGNORECASE)
 _OBJECTIVE = re.compile(r"CASME2[-_ ]ObjectiveClasses.*\.xlsx", re.IGNORECASE)
 _SET = re.compile(r"CASME2[-_]RAW|CASME2[-_]RAW[-_]selected|Cropped", re.IGNORECASE)
-_SUBJECT = re.compile(r"sub(\d+)", re.IGNORECASE)
 _PLACE = re.compile(r"(?:^|/)sub(\d+)/(EP[^/]+)/(reg_)?img(\d+)\.[^./]+$", re.IGNORECASE)
 _COLUMNS = {
     "subject": "Subject",

@@ -7,7 +7,6 @@ copies of one picture.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from featurepipe.errors import InputError
-from featurepipe.files import printable, write_json
+from featurepipe.files import printable, read_json, write_json
 
 FORMAT = 1
 DROPPED = -1
@@ -134,8 +133,7 @@ class Folds:
         """
         shown = printable(os.fspath(path))
         try:
-            with open(path, encoding="utf-8") as stream:
-                document = json.load(stream)
+            document = read_json(path)
         except (OSError, ValueError) as error:
             raise InputError(f"{shown} cannot be read as folds: {error}") from error
         try:
@@ -254,7 +252,6 @@ def make_folds(
     sequences: Sequence[str | None] | None = None,
     n_folds: int = 5,
     seed: int = 0,
-    by: Literal["auto", "subject"] = "auto",
     min_per_class: int = 0,
 ) -> Folds:
     """Stratified folds of labelled samples that keep people, sequences, and copies of a picture, together.
@@ -266,18 +263,17 @@ def make_folds(
     Parameters
     ----------
     labels, subjects, contents, paths, sequences : one per sample; contents are the samples' content keys
-    by : "subject" refuses samples of unknown subject instead of falling back
     min_per_class : leave out (and count) classes with fewer independent groups than this: subjects where they are
         known, else sequences or different pictures
 
     Raises
     ------
-    InputError : a sample has no label, a class has fewer independent groups than n_folds, fewer than two classes are
-        left, or by="subject" and subjects are unknown
+    InputError : a sample has no label, a class has fewer independent groups than n_folds, or fewer than two classes are
+        left
     """
     if not all(labels):
         raise InputError(f"{sum(not label for label in labels)} samples have no label; leave them out of the folds")
-    identity = _identity(subjects, by)
+    identity: Identity = "known" if all(subjects) else "unknown"
     groups = groups_of(contents, subjects, sequences)
     unit = GROUPS[grouped_by(subjects, sequences)]
     dropped = small_classes(labels, groups, min_per_class)
@@ -378,16 +374,6 @@ def grouped_holdout(
             f"few for a part of {fraction:g}; add photos or hold out more"
         )
     return np.flatnonzero(part == 0), np.flatnonzero(part == 1)
-
-
-def _identity(subjects: Sequence[str | None], by: str) -> Literal["known", "unknown"]:
-    unknown = sum(1 for subject in subjects if not subject)
-    if unknown and by == "subject":
-        raise InputError(
-            f"folds by subject are asked for, but the subject of {unknown} of {len(subjects)} samples is unknown; "
-            "name subjects (column subject of a CSV), or do without folds by subject"
-        )
-    return "unknown" if unknown else "known"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -9,8 +9,6 @@ from featurepipe.datasets.database import Database, Expected
 from featurepipe.datasets.source import Skipped, Source
 from featurepipe.records import Sample
 
-_FAULTS = ("missing", "misnamed", "damaged")
-
 
 @dataclass(frozen=True)
 class Count:

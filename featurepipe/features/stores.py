@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurepipe.errors import InputError, TableError
-from featurepipe.files import NPY_DAMAGE, digest_of, replacing, write_json
+from featurepipe.files import NPY_DAMAGE, digest_of, read_json, replacing, write_json
 from featurepipe.records import Face, Policy, largest_of_each
 
 BOX = ("left", "top", "right", "bottom")
@@ -137,7 +137,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
     TableError : recipe.json is missing, cannot be read, or is not JSON
     """
     try:
-        recipe: dict[str, Any] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        recipe: dict[str, Any] = read_json(folder / "recipe.json")
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise _unreadable(folder / "recipe.json", error) from error

@@ -36,7 +36,7 @@ from featurepipe.features.stores import (
     read_recipe,
     store_folder,
 )
-from featurepipe.files import printable, replacing, write_json
+from featurepipe.files import printable, read_json, replacing, write_json
 from featurepipe.recipe import FACE_KEYS, Half, box_recipe
 from featurepipe.records import STATUSES, Policy, Sample, choose
 
@@ -427,7 +427,7 @@ def _read_document(folder: Path) -> dict[str, Any] | None:
     """table.json, or None where there is none."""
     path = folder / "table.json"
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What fit makes sure of before it learns: labels that are text, groups that are known."""
+"""What fit makes sure of before it learns: labels that are text, soft labels that are distributions, known groups."""
 
 from __future__ import annotations
 
@@ -26,6 +26,24 @@ def checked_labels(labels: Sequence[str] | np.ndarray, count: int, what: str = "
         said = f", {len(others)} of them no text, such as {others[0]!r}" if others else ""
         raise InputError(f"one text label per {what} is needed: {count} {what}s, labels of shape {given.shape}{said}")
     return given.astype(str)
+
+
+def checked_soft_labels(soft: Any, count: int, classes: int) -> np.ndarray:
+    """The soft labels as a float64 array (count, classes), after making sure that each row is a distribution.
+
+    Raises
+    ------
+    InputError : soft labels of another shape, or rows that are not numbers of at least 0 whose sum is 1
+    """
+    if np.shape(soft) != (count, classes):
+        raise InputError(
+            f"soft labels for {count} rows of {classes} classes are expected to be of shape {(count, classes)}, not "
+            f"{np.shape(soft)}"
+        )
+    given = np.asarray(soft, np.float64)
+    if not (given.min() >= 0 and np.allclose(given.sum(axis=1), 1, atol=1e-3)):
+        raise InputError("soft labels must be distributions: rows of numbers of at least 0 whose sum is 1")
+    return given
 
 
 def unknown(values: Iterable[Any]) -> int:

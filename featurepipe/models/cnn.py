@@ -20,7 +20,7 @@ from featurepipe.errors import InputError, ModelError
 from featurepipe.files import digest_of
 from featurepipe.models.baselines import Baseline
 from featurepipe.models.baselines.registry import get_baseline
-from featurepipe.models.checks import checked_labels
+from featurepipe.models.checks import checked_labels, checked_soft_labels
 from featurepipe.models.persistence import TRAINED_ON, check_described, load_tensors, save_tensors
 from featurepipe.models.scored import Scored
 from featurepipe.models.training import (
@@ -199,7 +199,8 @@ class CNNClassifier(Scored):
         if len(classes) < 2:
             raise InputError(f"training needs at least two classes, got {', '.join(classes) or 'none'}")
         if soft_labels is not None:
-            _check_soft_labels(soft_labels, len(faces), len(classes), self.training_recipe.loss)
+            soft_labels = checked_soft_labels(soft_labels, len(faces), len(classes))
+            _check_targets(soft_labels, self.training_recipe.loss)
         trainer = self._trainer(len(classes))
         start = {} if initial is None else self._start(initial, classes)
         trainer.start_from(start)
@@ -413,6 +414,8 @@ def _built(model: CNNClassifier, tensors: Mapping[str, torch.Tensor]) -> nn.Modu
     )
     if differing := sorted(name for name, _ in expected.items() ^ found.items()):
         raise ValueError(f"{differing[0]} is {found.get(differing[0])}, expected {expected.get(differing[0])}")
+    if broken := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise ValueError(f"{broken[0]} holds numbers that are not finite")
     network = baseline.build(classes, **sizes)
     network.load_state_dict(tensors)
     return network
@@ -463,15 +466,8 @@ def _checked_faces(faces: Any, baseline: Baseline) -> np.ndarray:
     return array
 
 
-def _check_soft_labels(soft: np.ndarray, faces: int, classes: int, loss: str) -> None:
-    if np.shape(soft) != (faces, classes):
-        raise InputError(
-            f"soft labels for {faces} faces of {classes} classes are expected to be of shape {(faces, classes)}, not "
-            f"{np.shape(soft)}"
-        )
-    if not (np.min(soft) >= 0 and np.allclose(np.sum(soft, axis=1), 1, atol=1e-3)):
-        raise InputError("soft labels must be distributions: rows of numbers of at least 0 whose sum is 1")
-    if loss == "multi-target" and (np.asarray(soft) > 0).all(axis=1).any():
+def _check_targets(soft: np.ndarray, loss: str) -> None:
+    if loss == "multi-target" and (soft > 0).all(axis=1).any():
         raise InputError(
             "of a face whose soft labels are all above 0 multi-target takes every answer for right: give it 0 for the "
             "classes that are not to be predicted, or train with cross-entropy"

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from featurepipe.models.checks import checked_soft_labels
 from featurepipe.models.linear import CHUNK
 from featurepipe.models.matrices import Rows, Twice
 from featurepipe.models.newton import Columns, Newton, Solution
@@ -90,6 +91,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         ------
         ValueError : NaN or infinity in `X`, a single class, C or tol that is not positive, an infinite C, a weight of a
             row or a class that is negative or no finite number, a device that is not there or has no float64
+        InputError : `soft_labels` of another shape or that are no distributions; a ValueError too
         """
         if not (0 < self.C < np.inf and self.tol > 0):
             raise ValueError(f"C and tol must be positive, and C finite: C={self.C!r}, tol={self.tol!r}")
@@ -99,6 +101,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"This solver needs at least two classes, but the data holds one class: {self.classes_}")
+        if soft_labels is not None:
+            soft_labels = checked_soft_labels(soft_labels, len(X), len(self.classes_))
         per_class = class_weights(self.class_weight, self.classes_, codes, weight)
         columns, device = one_vs_rest(codes, weight, per_class, soft_labels), available(self.device)
         with whole_products(device):
@@ -195,10 +199,11 @@ def one_vs_rest(
     """The problems of one fit: class codes (n,), weights (n,), class weights (k,); one column with two classes.
 
     As in liblinear, the weight of a class multiplies its rows where it is positive, and with two classes on both sides.
-    With soft labels (n, k) the problems are of 2n rows: the n rows as positive ones, then the same as negative ones.
+    With soft labels float64 (n, k), which are not checked, the problems are of 2n rows: the n rows as positive ones,
+    then the same as negative ones.
     """
     if soft_labels is not None:
-        return _softly(np.asarray(soft_labels, np.float64), weight, per_class)
+        return _softly(soft_labels, weight, per_class)
     if len(per_class) == 2:
         sign = np.where(codes == 1, 1, -1)[:, None]
         cost = (weight * per_class[codes])[:, None]
@@ -209,10 +214,6 @@ def one_vs_rest(
 
 
 def _softly(soft_labels: np.ndarray, weight: np.ndarray, per_class: np.ndarray) -> Columns:
-    if soft_labels.shape != (len(weight), len(per_class)):
-        raise ValueError(f"soft_labels must be of shape {(len(weight), len(per_class))}, not {soft_labels.shape}")
-    if soft_labels.min() < 0 or not np.allclose(soft_labels.sum(axis=1), 1, atol=1e-3):
-        raise ValueError("soft_labels must be distributions: rows of numbers of at least 0 whose sum is 1")
     two = len(per_class) == 2
     positive = (soft_labels * per_class)[:, 1:] if two else soft_labels * per_class
     negative = (soft_labels * per_class)[:, :1] if two else 1 - soft_labels

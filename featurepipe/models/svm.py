@@ -23,7 +23,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featurepipe.errors import InputError
-from featurepipe.models.checks import checked_labels, unknown
+from featurepipe.models.checks import checked_labels, checked_soft_labels, unknown
 from featurepipe.models.linear import CHUNK, CLASS_WEIGHTS, check_width, checked_matrix, precise, two_sided
 from featurepipe.models.linear_svm import LinearSVM, class_weights, joined, one_vs_rest, path
 from featurepipe.models.newton import Columns, Solution
@@ -142,12 +142,15 @@ class LinearSVMCV(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError : settings that make no sense, fewer than two classes, labels that are no text, a class too small
-            for the folds, a group that is None, NaN or NA, rows that are not finite numbers
+            for the folds, a group that is None, NaN or NA, rows that are not finite numbers, soft labels of another
+            shape or that are no distributions
         ValueError : `validation` is a data frame with other columns than `X`, or in another order
         """
         started = time.perf_counter()
         self._check_settings()
         rows = _checked_training(X, y)
+        if soft_labels is not None:
+            soft_labels = checked_soft_labels(soft_labels, len(rows[0]), len(np.unique(rows[1])))
         if validation is None:
             splits = inner_folds(rows[1], groups, self.folds, self.seed, grouped_by)
             search = self._search_folds(rows, soft_labels, splits, progress)
