@@ -305,7 +305,7 @@ def test_the_number_of_a_photo_in_a_sequence_does_not_make_it_a_clip(tmp_path):
 def test_without_pyav_one_error_names_it(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "clip.avi", pictures(3))
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingPackageError, match=r"PyAV.*featurepipe\[video\]"):
+    with pytest.raises(MissingPackageError, match=r"PyAV.*\[video\]"):
         SampleReader().read(frame(path, 1))
 
 

@@ -416,7 +416,7 @@ class TestCasme2:
     def test_without_openpyxl_one_error_names_it(self, tmp_path, monkeypatch):
         root = trees.casme2(tmp_path)
         monkeypatch.setitem(sys.modules, "openpyxl", None)
-        with pytest.raises(MissingPackageError, match=r"openpyxl.*featurepipe\[databases\]"):
+        with pytest.raises(MissingPackageError, match=r"openpyxl.*\[databases\]"):
             read(root)
 
     def test_a_whole_copy_has_the_counts_of_the_sheet(self, tmp_path):
@@ -573,7 +573,7 @@ class TestMmi:
     def test_without_defusedxml_one_error_names_it(self, tmp_path, monkeypatch):
         root = trees.mmi(tmp_path)
         monkeypatch.setitem(sys.modules, "defusedxml.ElementTree", None)
-        with pytest.raises(MissingPackageError, match=r"defusedxml.*featurepipe\[databases\]"):
+        with pytest.raises(MissingPackageError, match=r"defusedxml.*\[databases\]"):
             read(root)
 
     def test_verify_counts_frontal_clips_with_an_emotion(self, tmp_path):
@@ -700,7 +700,7 @@ class TestGemepFera:
     def test_without_pyav_one_error_names_it(self, tmp_path, monkeypatch):
         root = trees.gemep_fera(tmp_path)
         monkeypatch.setitem(sys.modules, "av", None)
-        with pytest.raises(MissingPackageError, match=r"PyAV.*featurepipe\[video\]"):
+        with pytest.raises(MissingPackageError, match=r"PyAV.*\[video\]"):
             read(root)
 
     def test_verify_counts_clips(self, tmp_path):

@@ -180,5 +180,5 @@ def test_crops_without_landmarks_keep_the_recipe_they_had():
 
 def test_without_the_package_it_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"finding landmarks needs .*featurepipe\[dlib-models\]"):
+    with pytest.raises(MissingPackageError, match=r"finding landmarks needs .*\[dlib-models\]"):
         landmarks_digest(5)

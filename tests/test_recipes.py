@@ -92,7 +92,7 @@ def test_the_rate_follows_its_schedule_within_an_epoch(monkeypatch):
     baseline, seen = get_baseline("seed_cnn"), []
     recipe = dataclasses.replace(baseline.recipe, **changes)
     trainer = Trainer(baseline, recipe, 2, device=torch.device("cpu"), precision="fp32", seed=0)
-    monkeypatch.setattr(trainer, "_update", lambda: seen.append(trainer.optimiser.param_groups[0]["lr"]))
+    monkeypatch.setattr(trainer, "_update", lambda before: seen.append(trainer.optimiser.param_groups[0]["lr"]))
     trainer.run(np.zeros((12, *baseline.shape), np.uint8), np.arange(12) % 2)
     assert seen == pytest.approx([0.01 * np.sqrt(1 - step / 6) for step in range(6)])
 

@@ -8,6 +8,7 @@ $OUT.
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,6 +21,8 @@ import numpy as np
 
 WORK, TINY = Path(os.environ.get("WORK", "/root/work")), bool(os.environ.get("TINY"))
 SHIPPED = "featurepipe/shipped/fer-vgg.safetensors"
+KEPT = "weights/fer2013-results"
+"""Results of compare that need no fitting."""
 SETS, SET_EPOCHS, ROW_EPOCHS = (31, 32), 16, 12
 STRONG = {"scale": 0.25, "rotation": 15.0, "erase": 0.5, "shift": 5.0}
 ROWS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
@@ -95,6 +98,7 @@ def fit(name: str, recipe: dict[str, Any], augmentation: dict[str, float], *more
 
 def compare(method: str) -> Job:
     how = ["--protocol", "fer2013_standard", "--epochs", "1" if TINY else "30", "--published", "--methods", method]
+    how += [] if TINY else ["--precision", "bf16"]  # as the results that are kept
     where = ["--out", str(WORK / "compared"), "--table", str(WORK / "compared.table")]
     return f"compare-{method}", ["compare", os.environ["FER2013"], *how, *where]
 
@@ -140,6 +144,7 @@ def students(taken: set[str], epochs: int) -> list[list[Job]]:
 
 def control() -> None:
     (WORK / "log").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(KEPT, WORK / "compared/results", dirs_exist_ok=True)
     sets = [fit(f"teachers-{seed}", {"epochs": SET_EPOCHS}, {}, "--folds", "5", "--seed", str(seed)) for seed in SETS]
     rows = [
         fit(f"row-{row}", {"epochs": ROW_EPOCHS, **recipe}, augmentation, "--folds", "2", "--seed", "5")
