@@ -483,6 +483,11 @@ class TestCompare:
         assert "1 labelled photos are missing" in captured.err
         assert json.loads(captured.out)["photos"] == 64
 
+    def test_a_backbone_without_the_precision_asked_for_computes_in_its_own(self, rendered, tmp_path, capsys):
+        words = ("compare", rendered / "samples.csv", "--methods", "svm:hog", "--precision", "bf16", "--folds", 2)
+        assert run(*words, "--out", tmp_path / "c", "--workers", 0, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["methods"]["svm:hog"]["all"]["photos"] == 64
+
     def test_methods_share_frozen_folds(self, rendered, table, weights, tmp_path, capsys, monkeypatch):
         import dataclasses
 

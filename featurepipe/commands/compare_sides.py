@@ -255,9 +255,10 @@ def _input_of(args: argparse.Namespace, name: str) -> Backbone:
     """What makes the method's input: the backbone of an SVM, or the crops themselves for a CNN."""
     if cnn := cnn_of(name):
         return crops_for(cnn.framing)
-    return load_backbone(
-        _backbone_of(name), weights=_weights_of(args, name), device=args.device, precision=args.precision
-    )
+    backbone = _backbone_of(name)
+    # --precision is for all methods: one that has no such arithmetic computes in its own.
+    precision = args.precision if args.precision in REGISTRY[backbone].precisions else "auto"
+    return load_backbone(backbone, weights=_weights_of(args, name), device=args.device, precision=precision)
 
 
 def _backbone_of(name: str) -> str:
