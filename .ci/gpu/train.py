@@ -119,26 +119,16 @@ def students(taken: set[str], epochs: int) -> list[list[Job]]:
     """From what ships with what helped; from nothing, without sharpness; from what ships at a constant rate."""
     soft = ["--half", "--soft-labels", *(str(WORK / f"teachers-{seed}.model") for seed in SETS)]
     shipped = [] if TINY else ["--init", SHIPPED]
-    taught = {"label_smoothing": 0.0, "soft_weight": 0.7}
+    taught = plain = {"label_smoothing": 0.0, "soft_weight": 0.7}
     for row in taken - {"sharpness", "strong"}:
-        taught |= ROWS[row][0]
+        taught = taught | ROWS[row][0]
     augmentation, half = (STRONG if "strong" in taken else {}), "sharpness" in taken
     flat = {**taught, **(ROWS["sharpness"][0] if half else {}), "epochs": epochs // (1 + half), "lr": 0.03}
-    constant = {"epochs": epochs, "lr": 0.02, "schedule": "constant", "average": 0.9998}
+    constant = {**plain, "epochs": epochs, "lr": 0.02, "schedule": "constant", "average": 0.9998}
     return [
         [fit("student-1", flat, augmentation, *shipped, *soft, "--seed", "41")],
         [fit("student-2", {**taught, "epochs": epochs}, augmentation, *soft, "--seed", "42")],
-        [
-            fit(
-                "student-3",
-                {"label_smoothing": 0.0, "soft_weight": 0.7} | constant,
-                {},
-                *shipped,
-                *soft,
-                "--seed",
-                "43",
-            )
-        ],
+        [fit("student-3", constant, {}, *shipped, *soft, "--seed", "43")],
     ]
 
 

@@ -2,7 +2,7 @@
 
 Peak resident memory of a process with HOG and RGB crops of 224: 49 MiB after a small JPEG, 139 MiB after one of 12
 megapixels, 394 MiB after one of 48 (Pillow's pixels take 4 bytes each, ours 3; nothing else of that size exists at one
-time). At 48 megapixels WebP took 769, transparent PNG 602, detector none 741 MiB; at 12 megapixels dlib-mmod took
+time). At 48 megapixels WebP took 769, transparent PNG 602, detector none 386 MiB; at 12 megapixels dlib-mmod took
 799 MiB, its network's need at max_side 1000, and mmod 770, of which 500 are torch. `pytest -s -k peak_memory
 tests/test_faces.py` measures the first three.
 """
