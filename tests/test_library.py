@@ -279,7 +279,7 @@ class TestFitCNN:
         assert timeless(model.training) == timeless(theirs.training)
         assert model.recipe == theirs.recipe
         np.testing.assert_array_equal(model.trained_on, theirs.trained_on)
-        assert model.training["chosen_on"] == ("validation" if chooses else "nothing")
+        assert model.training["chosen_on"] == ("a tenth of the photos to fit on" if chooses else "nothing")
         assert sum(model.training["samples"].values()) < 57
 
 

@@ -18,7 +18,7 @@ from featurepipe.commands.compare_methods import cnn_of, recipe_of
 from featurepipe.commands.compare_plan import Part, Plan
 from featurepipe.commands.compare_results import Outcome, kept
 from featurepipe.commands.compare_sides import Photos, face_of
-from featurepipe.commands.steps import held_out
+from featurepipe.commands.steps import ON_A_TENTH, held_out
 from featurepipe.datasets.splits import grouped_by, groups_of
 from featurepipe.errors import InputError
 from featurepipe.features.table import Features
@@ -219,7 +219,7 @@ def _fit_cnn(
             after_epoch=lambda history: move_to(progress, len(history)),
         )
     if held:
-        model.training["chosen_on"] = "a tenth of the photos to fit on"
+        model.training["chosen_on"] = ON_A_TENTH
     return model
 
 

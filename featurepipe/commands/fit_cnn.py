@@ -15,6 +15,7 @@ from tqdm import tqdm
 from featurepipe.commands.fit_svm import leave_out, read_soft_labels, soft_labels_of, training_rows
 from featurepipe.commands.sequences import read_input, read_sequences
 from featurepipe.commands.steps import (
+    ON_A_TENTH,
     check_new_file,
     content_codes,
     crops_for,
@@ -236,6 +237,8 @@ def fit_crops(
         initial=teachers.initial,
         **how,
     )
+    if model.training["chosen_on"] == "validation" and (features.split[watch] != "val").any():
+        model.training["chosen_on"] = ON_A_TENTH  # `watched` has held it out
     model.training["command"] = {
         "coverage": features.coverage,
         "device": model.device,

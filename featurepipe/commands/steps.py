@@ -210,6 +210,10 @@ def labelled(features: Features) -> np.ndarray:
     return np.flatnonzero(np.array([label is not None for label in features.label], bool))
 
 
+ON_A_TENTH = "a tenth of the photos to fit on"
+"""What a model was chosen on where `held_out` parted the rows."""
+
+
 def held_out(
     fit: np.ndarray,
     label: np.ndarray,

@@ -10,13 +10,14 @@ import errno
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, Self, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -170,7 +171,43 @@ def sweep(folder: Path) -> None:
             (folder / name).unlink()
 
 
-class FaceStore:
+class _Store(ABC):
+    """A folder of parts, each read when the store is opened."""
+
+    @abstractmethod
+    def __init__(self, folder: Path, parts: Iterable[Any]) -> None: ...
+
+    @staticmethod
+    @abstractmethod
+    def _part(path: Path) -> Any:
+        """What is read of the part whose Parquet file is `path`. Raises as `open`."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read all parts (of vectors their keys, and whether the files are whole); an absent folder is an empty store.
+
+        Raises
+        ------
+        DamagedPart : what a part holds is damaged, or its files do not fit together
+        VanishedPart : a part went while the store was read
+        TableError : this machine cannot read a part now
+        """
+        return cls(folder, (cls._part(path) for path in _parts(folder)))
+
+    @classmethod
+    def repaired(cls, folder: Path) -> tuple[Self, list[str]]:
+        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock.
+
+        Raises
+        ------
+        TableError : this machine cannot read a part now; nothing is removed for that
+        """
+        damaged: list[Path] = []
+        store = cls(folder, _whole(folder, cls._part, damaged))
+        return store, [_remove_part(path) for path in damaged]
+
+
+class FaceStore(_Store):
     """Boxes and scores per content, for one box recipe (detector, its weights, max side).
 
     Failures that are a property of the content (no_face, unreadable, too_large) are stored too, so that a rerun
@@ -200,29 +237,9 @@ class FaceStore:
         self._ends, self._boxes = np.concatenate(ends), np.concatenate(boxes)
         self._scores, self._turns = np.concatenate(scores), np.concatenate(turns)
 
-    @classmethod
-    def open(cls, folder: Path) -> FaceStore:
-        """Read all parts; an absent folder is an empty store.
-
-        Raises
-        ------
-        DamagedPart : what a part holds is damaged
-        VanishedPart : a part went while the store was read
-        TableError : this machine cannot read a part now
-        """
-        return cls(folder, (_read_faces(path) for path in _parts(folder)))
-
-    @classmethod
-    def repaired(cls, folder: Path) -> tuple[FaceStore, list[str]]:
-        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock.
-
-        Raises
-        ------
-        TableError : this machine cannot read a part now; nothing is removed for that
-        """
-        damaged: list[Path] = []
-        store = cls(folder, _whole(folder, _read_faces, damaged))
-        return store, [_remove_part(path) for path in damaged]
+    @staticmethod
+    def _part(path: Path) -> pa.Table:
+        return _read_faces(path)
 
     def __contains__(self, content: str) -> bool:
         return content in self._row_of
@@ -306,7 +323,7 @@ class FaceStore:
         return dropped
 
 
-class VectorStore:
+class VectorStore(_Store):
     """Vectors of one feature recipe, in parts of `.npy` and row-aligned Parquet."""
 
     def __init__(self, folder: Path, parts: Iterable[_Keys]) -> None:
@@ -322,29 +339,9 @@ class VectorStore:
             starts.append(starts[-1] + table.num_rows)
         self._starts = np.array(starts)
 
-    @classmethod
-    def open(cls, folder: Path) -> VectorStore:
-        """Read the keys of all parts, and check each `.npy` by its header and size; an absent folder is empty.
-
-        Raises
-        ------
-        DamagedPart : what a part holds is damaged, or its two files do not fit together
-        VanishedPart : a part went while the store was read
-        TableError : this machine cannot read a part now
-        """
-        return cls(folder, (_read_keys(path) for path in _parts(folder)))
-
-    @classmethod
-    def repaired(cls, folder: Path) -> tuple[VectorStore, list[str]]:
-        """Open for writing: damaged parts are removed, and the notes say which. Only under the table's lock.
-
-        Raises
-        ------
-        TableError : this machine cannot read a part now; nothing is removed for that
-        """
-        damaged: list[Path] = []
-        store = cls(folder, _whole(folder, _read_keys, damaged))
-        return store, [_remove_part(path) for path in damaged]
+    @staticmethod
+    def _part(path: Path) -> _Keys:
+        return path, _state(path), _read_vectors(path)
 
     def __contains__(self, key: str) -> bool:
         return key in self._row_of
@@ -489,10 +486,6 @@ def _read_vectors(path: Path) -> pa.Table:
     if rows != table.num_rows:
         raise DamagedPart(path, f"{rows} vectors for {table.num_rows} faces")
     return table
-
-
-def _read_keys(path: Path) -> _Keys:
-    return path, _state(path), _read_vectors(path)
 
 
 def _state(path: Path) -> _State:
