@@ -100,7 +100,8 @@ DLSVM_BASELINE = Baseline(
     output="softmax",
     differs="faces are centred and scaled to norm 150 after the warp, not before it, and statistics of each pixel are "
     "so those of warped views, a batch at a time; scaled by 0.83 to 1.2, not from 0.8; one network with its last "
-    "weights instead of eight with five snapshots each; one view at the end instead of 64 jitters",
+    "weights instead of eight with five snapshots each; one view at the end instead of 64 jitters; trained so "
+    "on FER2013 it learns nothing, as its second convolution falls silent (weights/trials.md)",
     recipe=TrainingRecipe(
         epochs=446,
         batch_size=256,
