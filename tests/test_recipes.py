@@ -55,7 +55,8 @@ def optimiser_of(name):
 
 def test_momentum_of_the_first_tenth():
     """Twenty epochs: two of them with a momentum of 0.5."""
-    recipe = dataclasses.replace(get_baseline("dlsvm").recipe, epochs=20, batch_size=4, augmentation=Augmentation())
+    own = get_baseline("dlsvm").recipe
+    recipe = dataclasses.replace(own, epochs=20, batch_size=4, lr=1e-3, augmentation=Augmentation())
     trainer = Trainer(get_baseline("dlsvm"), recipe, 2, device=torch.device("cpu"), precision="fp32", seed=0)
     faces, seen = np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8), []
     trainer.run(
@@ -131,6 +132,30 @@ def test_dropout_below_the_svms_is_the_authors():
         kept = network.train()(view)[0, 0].item() * 3072
         assert kept == pytest.approx(round(kept), abs=0.05)
         assert kept == pytest.approx(0.8 * 3072, abs=5 * (3072 * 0.8 * 0.2) ** 0.5)
+
+
+def test_the_first_steps_of_the_svms_leave_the_convolutions_alive():
+    """Scores that begin at 0 with the release's weights silence 99 % of the second one's answers within ten steps."""
+    recipe = TrainingRecipe.from_document({"epochs": 12, "schedule": "constant"}, get_baseline("dlsvm").recipe)
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (256, 48, 48), np.uint8)
+    model = CNNClassifier("dlsvm", recipe, device="cpu").fit(faces, [f"class {n}" for n in rng.integers(0, 7, 256)])
+    silent = []
+    model.network_.features[4].register_forward_hook(lambda layer, maps, answers: silent.append(answers == 0))
+    model.predict(faces)
+    assert float(silent[0].float().mean()) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("network", "spread", "bias"), [({}, 5, 2 / 7 - 1), ({"spread": 1.0}, 1, 2 / 7 - 1), ({"head": "softmax"}, 5, 0)]
+)
+@pytest.mark.parametrize("name", ["dlsvm", "dlsvm_paper"])
+def test_first_weights_of_the_svms(name, network, spread, bias):
+    built = get_baseline(name).build(7, **{**get_baseline(name).recipe.network, **network})
+    assert built.features[3].weight.std().item() == pytest.approx(0.01 * spread, rel=0.05)
+    assert built.fc.weight.std().item() == pytest.approx(0.001 * spread, rel=0.05)
+    assert built.output.bias.tolist() == pytest.approx([bias] * 7)
+    assert not built.output.weight.any()
 
 
 def test_the_control_of_the_svms_is_softmax(tmp_path):

@@ -20,6 +20,8 @@ from featurepipe.records import Framing
 
 CROP, VIEW = 48, 42
 NORM = 150.0
+SPREAD = 5.0
+"""Standard deviations of the first weights, in multiples of the author's: with his own nothing is learnt here."""
 
 
 class DLSVM(nn.Module):
@@ -29,10 +31,14 @@ class DLSVM(nn.Module):
     ----------
     classes : number of classes
     dropout : probability of dropping a unit of the layer below the SVMs while training
+    spread : standard deviations of the first weights, in multiples of the author's
+    bias : first bias of every SVM
     stages : of convolution and pooling
     """
 
-    def __init__(self, classes: int, dropout: float = 0.2, *, stages: int = 3) -> None:
+    def __init__(
+        self, classes: int, dropout: float = 0.2, *, spread: float = SPREAD, bias: float = 0.0, stages: int = 3
+    ) -> None:
         super().__init__()
         # Stands in for the statistics of each pixel over the training set, which the author computes beforehand.
         self.pixels = nn.BatchNorm1d(VIEW * VIEW, eps=1e-4, affine=False)
@@ -46,7 +52,7 @@ class DLSVM(nn.Module):
         self.fc = nn.Linear(64 * 5 * 5 if stages == 3 else 32 * 11 * 11, 3072)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(3072, classes)
-        _initialise(self)
+        _initialise(self, spread, bias)
 
     def forward(self, view: torch.Tensor) -> torch.Tensor:
         """Scores (n, classes): the signed distances of the one-vs-rest SVMs, scaled."""
@@ -60,16 +66,16 @@ def _stage(convolution: nn.Conv2d, pool: nn.Module) -> list[nn.Module]:
     return [convolution, nn.ReLU(inplace=True), pool]
 
 
-def _initialise(network: DLSVM) -> None:
-    """Gaussian weights and small positive biases, as released; the SVMs start at zero."""
+def _initialise(network: DLSVM, spread: float, bias: float) -> None:
+    """Gaussian weights and small positive biases, and SVMs without weights, as released but for spread and bias."""
     for layer in network.features:
         if isinstance(layer, nn.Conv2d):
-            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.normal_(layer.weight, std=0.01 * spread)
             nn.init.constant_(layer.get_parameter("bias"), 0.1)
-    nn.init.normal_(network.fc.weight, std=0.001)
+    nn.init.normal_(network.fc.weight, std=0.001 * spread)
     nn.init.constant_(network.fc.bias, 0.01)
     nn.init.zeros_(network.output.weight)
-    nn.init.zeros_(network.output.bias)
+    nn.init.constant_(network.output.bias, bias)
 
 
 def _normalise(faces: torch.Tensor) -> torch.Tensor:
@@ -82,9 +88,13 @@ def _views(faces: torch.Tensor, count: int) -> list[torch.Tensor]:
     return [_normalise(view) for view in cut_views(faces, VIEW, count)]
 
 
-def _build(classes: int, dropout: float = 0.2, head: str = "svm", *, stages: int = 3) -> DLSVM:
-    """The network, which ends with scores: what is made of them, as `head` says, is the classifier's affair."""
-    return DLSVM(classes, dropout, stages=stages)
+def _build(classes: int, dropout: float = 0.2, head: str = "svm", *, spread: float = SPREAD, stages: int = 3) -> DLSVM:
+    """The network, which ends with scores: what is made of them, as `head` says, is the classifier's affair.
+
+    SVMs begin with the score that has the least loss where classes are equally frequent and nothing is known of a face.
+    From 0 the gradient that all faces share would silence the second convolution within ten steps.
+    """
+    return DLSVM(classes, dropout, spread=spread, bias=2 / classes - 1 if head == "svm" else 0.0, stages=stages)
 
 
 DLSVM_BASELINE = Baseline(
@@ -99,9 +109,10 @@ DLSVM_BASELINE = Baseline(
     views=_views,
     output="softmax",
     differs="faces are centred and scaled to norm 150 after the warp, not before it, and statistics of each pixel are "
-    "so those of warped views, a batch at a time; scaled by 0.83 to 1.2, not from 0.8; one network with its last "
-    "weights instead of eight with five snapshots each; one view at the end instead of 64 jitters; trained so "
-    "on FER2013 it learns nothing, as its second convolution falls silent (weights/trials.md)",
+    "so those of warped views, a batch at a time; scaled by 0.83 to 1.2, not from 0.8; first weights are spread five "
+    "times as wide, and the SVMs' first biases are 2 / classes - 1, since it learns nothing here from those of the "
+    "release (weights/trials.md); one network with its last weights instead of eight with five snapshots each; one "
+    "view at the end instead of 64 jitters",
     recipe=TrainingRecipe(
         epochs=446,
         batch_size=256,
@@ -114,7 +125,7 @@ DLSVM_BASELINE = Baseline(
         head_weight_decay=0.02,
         loss="squared-hinge",
         augmentation=Augmentation(flip=0.5, shift=3.0, scale=0.2, rotation=45.0),
-        network={"dropout": 0.2, "head": "svm"},
+        network={"dropout": 0.2, "head": "svm", "spread": SPREAD},
     ),
 )
 
